@@ -1,0 +1,146 @@
+//! Time and randomness as parameters: the only place that reads the machine's clock or entropy.
+//!
+//! Everything else takes an `Arc<dyn Clock>` or an `Arc<dyn Random>`, so that a test can put a
+//! week between two lines without waiting, and run a seed twice with the same result.
+
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rand::rngs::{StdRng, SysRng};
+use rand::{Rng, SeedableRng, TryRng};
+use tokio::sync::watch;
+
+use crate::domain::time::Timestamp;
+
+/// Tells the time and waits for it.
+#[async_trait]
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+
+    /// Returns once the time has come; at once if it has passed.
+    async fn sleep_until(&self, deadline: Timestamp);
+}
+
+/// The machine's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+#[async_trait]
+impl Clock for SystemClock {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one reading of the machine's clock"
+    )]
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
+    }
+
+    async fn sleep_until(&self, deadline: Timestamp) {
+        let wait_ms = u64::try_from(deadline.millis_since(self.now())).unwrap_or(0);
+        tokio::time::sleep(std::time::Duration::from_millis(wait_ms)).await;
+    }
+}
+
+/// A clock that stands still until it is moved; for tests and simulations.
+#[derive(Debug)]
+pub struct MockClock(watch::Sender<Timestamp>);
+
+impl MockClock {
+    /// A clock that shows the given time.
+    pub fn at(now: Timestamp) -> Self {
+        Self(watch::Sender::new(now))
+    }
+
+    /// Moves the clock on, and wakes whoever slept until then.
+    pub fn advance_ms(&self, millis: i64) {
+        self.0.send_modify(|now| *now = now.plus_millis(millis));
+    }
+}
+
+#[async_trait]
+impl Clock for MockClock {
+    fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
+    async fn sleep_until(&self, deadline: Timestamp) {
+        let mut time = self.0.subscribe();
+        // The sender lives as long as this borrow of it, so waiting can't fail.
+        let _ = time.wait_for(|now| *now >= deadline).await;
+    }
+}
+
+/// A source of random numbers.
+pub trait Random: Send + Sync {
+    /// Fills the buffer with random bytes.
+    fn fill(&self, buffer: &mut [u8]);
+
+    /// A random number.
+    fn next_u64(&self) -> u64 {
+        let mut bytes = [0; 8];
+        self.fill(&mut bytes);
+        u64::from_le_bytes(bytes)
+    }
+}
+
+/// The operating system's entropy; fit for keys.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        SysRng
+            .try_fill_bytes(buffer)
+            .expect("the operating system gives random bytes");
+    }
+}
+
+/// Numbers that follow from a seed; for tests and simulations.
+#[derive(Debug)]
+pub struct SeededRandom(Mutex<StdRng>);
+
+impl SeededRandom {
+    /// The numbers of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(StdRng::seed_from_u64(seed)))
+    }
+}
+
+impl Random for SeededRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .fill_bytes(buffer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mock_clock_wakes_sleepers_when_it_is_moved_far_enough() {
+        let clock = std::sync::Arc::new(MockClock::at(Timestamp::from_millis(0)));
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(Timestamp::from_millis(100)).await }
+        });
+        clock.advance_ms(99);
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance_ms(1);
+        sleeper.await.unwrap();
+    }
+
+    #[test]
+    fn a_seed_gives_the_same_numbers_again() {
+        let numbers = |seed| {
+            let random = SeededRandom::new(seed);
+            [random.next_u64(), random.next_u64()]
+        };
+        assert_eq!(numbers(7), numbers(7));
+        assert_ne!(numbers(7), numbers(8));
+    }
+}

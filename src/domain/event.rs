@@ -1,0 +1,430 @@
+//! An event: a lead reached a stage; and what has become of telling Meta so.
+//!
+//! ```text
+//!                    lead arrives, judged again
+//!   awaiting_lead ───────────────┬──────────────────────────► dead
+//!         │                      ▼                              ▲ │
+//!         │       held ─────► pending ──► delivered    expired, │ │ re-queued
+//!         │   due, dataset       │                     refused  │ ▼
+//!         └──────────────────────┴──────────────────────────────┴─►
+//! ```
+//!
+//! `held` and `pending` are one stored state, *queued*: an event is held while its time has not
+//! come or no dataset is configured, and becomes pending by the mere passing of time.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::customer::Customer;
+use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::lead::Lead;
+use crate::domain::stage::{SourceName, StageName};
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
+
+/// One event, raw lead or CRM stage, as it was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The lead it is about.
+    pub lead_id: LeadId,
+    /// The stage that was reached.
+    pub stage: StageName,
+    /// When, as it was reported.
+    pub reported_time: UnixSeconds,
+    /// When, as Meta is told; differs from the report only if that was lifted over the lead's
+    /// creation within the source's clock tolerance.
+    pub event_time: UnixSeconds,
+    /// Who reported it.
+    pub source: SourceName,
+    /// When it was reported to us.
+    pub received_at: Timestamp,
+    /// Customer parameters to send along.
+    pub customer: Customer,
+    /// Further `custom_data` to send along: the text of a JSON object.
+    pub custom_data: Option<Box<str>>,
+}
+
+impl Event {
+    /// The event's id, derived and never stored.
+    pub fn id(&self) -> EventId {
+        EventId::derive(self.lead_id, &self.stage, self.reported_time)
+    }
+
+    /// Whether the time was lifted.
+    pub fn is_adjusted(&self) -> bool {
+        self.event_time != self.reported_time
+    }
+
+    /// The last moment at which Meta accepts it (META 3.4).
+    pub fn deliver_before(&self) -> UnixSeconds {
+        self.event_time + EVENT_AGE_MAX_S
+    }
+
+    /// Whether it is too late to send it: its seven days are over, or so nearly that the request
+    /// could arrive after them and take its batch down.
+    pub fn is_past_sending(&self, now: Timestamp) -> bool {
+        now.seconds() >= self.deliver_before() + -SEND_MARGIN_S
+    }
+
+    /// Whether a report of `stage` at `time` says the same as this event does.
+    pub fn says(&self, stage: &StageName, time: UnixSeconds) -> bool {
+        self.stage == *stage && (self.reported_time == time || self.event_time == time)
+    }
+}
+
+/// A CRM's report that a lead reached a stage, checked in form but not yet against the lead.
+#[derive(Clone, Debug)]
+pub struct StageUpdate {
+    /// The lead.
+    pub lead_id: LeadId,
+    /// The stage.
+    pub stage: StageName,
+    /// When it was reached; now if the CRM did not say.
+    pub event_time: Option<UnixSeconds>,
+    /// Which CRM.
+    pub source: SourceName,
+    /// The CRM's key for this report, unique within its source.
+    pub idempotency_key: Option<Box<str>>,
+    /// Customer parameters.
+    pub customer: Customer,
+    /// Further `custom_data`: the text of a JSON object with sorted keys.
+    pub custom_data: Option<Box<str>>,
+    /// How the source is configured.
+    pub policy: SourcePolicy,
+}
+
+/// How reports of a source are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourcePolicy {
+    /// How far the source's clock may be off, in seconds.
+    pub clock_tolerance_s: u32,
+    /// Whether an unknown lead is refused instead of awaited.
+    pub strict: bool,
+}
+
+/// The digest of an idempotency key within its source.
+pub type KeyDigest = [u8; 16];
+
+impl StageUpdate {
+    /// Where the idempotency key is remembered, if the report has one.
+    pub fn key_digest(&self) -> Option<KeyDigest> {
+        let key = self.idempotency_key.as_deref()?;
+        Some(short_digest(&[
+            self.source.as_str().as_bytes(),
+            key.as_bytes(),
+        ]))
+    }
+
+    /// A digest of what the report says, as given: a retry without a time stays the same report.
+    pub fn fingerprint(&self) -> KeyDigest {
+        let time = self
+            .event_time
+            .map_or_else(String::new, |time| time.to_string());
+        let lead_id = self.lead_id.get().to_be_bytes();
+        let custom_data = self.custom_data.as_deref().unwrap_or_default();
+        let customer: Vec<String> = self
+            .customer
+            .iter()
+            .map(|(name, values)| format!("{name}={}", values.join(",")))
+            .collect();
+        short_digest(&[
+            &lead_id,
+            self.stage.as_str().as_bytes(),
+            time.as_bytes(),
+            customer.join(";").as_bytes(),
+            custom_data.as_bytes(),
+        ])
+    }
+
+    /// The event that this report becomes once its time is judged.
+    pub fn into_event(
+        self,
+        reported_time: UnixSeconds,
+        event_time: UnixSeconds,
+        now: Timestamp,
+    ) -> Event {
+        Event {
+            lead_id: self.lead_id,
+            stage: self.stage,
+            reported_time,
+            event_time,
+            source: self.source,
+            received_at: now,
+            customer: self.customer,
+            custom_data: self.custom_data,
+        }
+    }
+}
+
+/// Half a SHA-256 over length-prefixed parts.
+fn short_digest(parts: &[&[u8]]) -> KeyDigest {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut digest = KeyDigest::default();
+    let length = digest.len();
+    digest.copy_from_slice(&hash.finalize()[..length]);
+    digest
+}
+
+/// Where an event stands, as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its lead is not known yet.
+    AwaitingLead,
+    /// In the queue of a dataset, or of none yet.
+    Queued(Option<DatasetId>),
+    /// Meta said that it received it.
+    Delivered(Attempt),
+    /// It will not be sent.
+    Dead {
+        /// Why.
+        reason: DeadReason,
+        /// Since when.
+        at: Timestamp,
+    },
+}
+
+/// Why an event will not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadReason {
+    /// Its seven days passed before it could be delivered.
+    Expired,
+    /// Its lead did not arrive within seven days.
+    LeadNotFound,
+    /// Its lead arrived, and was created at or after the reported time.
+    EventTimeNotAfterLead,
+    /// Its lead arrived and came from Meta's *Test* button.
+    LeadIsTest,
+    /// Its lead arrived, and by its time this event is the same as another of the lead's.
+    Duplicate,
+    /// Meta refused it for what it says, and would again.
+    RefusedByMeta,
+}
+
+impl DeadReason {
+    /// The reason's stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::LeadNotFound => "lead_not_found",
+            Self::EventTimeNotAfterLead => "event_time_not_after_lead",
+            Self::LeadIsTest => "lead_is_test",
+            Self::Duplicate => "duplicate",
+            Self::RefusedByMeta => "refused_by_meta",
+        }
+    }
+
+    /// Whether sending the event after all could succeed.
+    pub const fn is_final(self) -> bool {
+        !matches!(self, Self::RefusedByMeta)
+    }
+}
+
+/// The state of an event as people see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventState {
+    /// Waiting for its lead to arrive.
+    AwaitingLead,
+    /// Not due yet, or no dataset yet.
+    Held,
+    /// Queued, being sent, or between tries.
+    Pending,
+    /// Accepted by Meta.
+    Delivered,
+    /// A dead letter.
+    Dead,
+}
+
+impl EventState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [
+        Self::AwaitingLead,
+        Self::Held,
+        Self::Pending,
+        Self::Delivered,
+        Self::Dead,
+    ];
+
+    /// What people see of an event that stands so, at a time.
+    pub fn of(standing: &Standing, event_time: UnixSeconds, now: Timestamp) -> Self {
+        match standing {
+            Standing::AwaitingLead => Self::AwaitingLead,
+            Standing::Queued(dataset_id) => Self::of_queued(*dataset_id, event_time, now),
+            Standing::Delivered(_) => Self::Delivered,
+            Standing::Dead { .. } => Self::Dead,
+        }
+    }
+
+    /// What people see of an event in a queue.
+    pub fn of_queued(
+        dataset_id: Option<DatasetId>,
+        event_time: UnixSeconds,
+        now: Timestamp,
+    ) -> Self {
+        let due = event_time <= now.seconds();
+        if due && dataset_id.is_some() {
+            Self::Pending
+        } else {
+            Self::Held
+        }
+    }
+
+    /// The state's stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AwaitingLead => "awaiting_lead",
+            Self::Held => "held",
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Finds a state by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+/// One request to Meta that carried an event, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// The dataset it went to.
+    pub dataset_id: DatasetId,
+    /// When it was sent.
+    pub at: Timestamp,
+    /// How long the answer took, in milliseconds.
+    pub duration_ms: u64,
+    /// How many events the request carried.
+    pub events: u32,
+    /// Whether Meta received them.
+    pub delivered: bool,
+    /// The answer's HTTP status; `None` if there was no answer.
+    pub http_status: Option<u16>,
+    /// Meta's error code.
+    pub code: Option<i64>,
+    /// Meta's error subcode.
+    pub subcode: Option<i64>,
+    /// Meta's trace id, for its support.
+    pub fbtrace_id: Option<String>,
+    /// What went wrong, in words; free of secrets.
+    pub message: Option<String>,
+}
+
+/// An event with everything that is known of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventDetail {
+    /// The event.
+    pub event: Event,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Every attempt, oldest first.
+    pub attempts: Vec<Attempt>,
+}
+
+impl EventDetail {
+    /// The state as people see it.
+    pub fn state(&self, now: Timestamp) -> EventState {
+        EventState::of(&self.standing, self.event.event_time, now)
+    }
+}
+
+/// A lead with its timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeadDetail {
+    /// The lead.
+    pub lead: Lead,
+    /// Its events in the order in which they were accepted, the raw lead first.
+    pub events: Vec<EventDetail>,
+}
+
+impl LeadDetail {
+    /// The stage that the lead is in: the one it reached last.
+    ///
+    /// A report that turned out to be wrong (dead before it was ever due) does not count; one that
+    /// Meta never got to see does, since the lead did reach that stage.
+    pub fn stage(&self) -> Option<&StageName> {
+        let counts = |detail: &&EventDetail| {
+            !matches!(
+                detail.standing,
+                Standing::Dead {
+                    reason: DeadReason::EventTimeNotAfterLead | DeadReason::LeadIsTest,
+                    ..
+                }
+            )
+        };
+        let last = self
+            .events
+            .iter()
+            .filter(counts)
+            .max_by_key(|detail| detail.event.event_time)?;
+        Some(&last.event.stage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(key: &str, time: Option<i64>) -> StageUpdate {
+        StageUpdate {
+            lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+            stage: StageName::parse("won").unwrap(),
+            event_time: time.map(UnixSeconds::new),
+            source: SourceName::unnamed_crm(),
+            idempotency_key: Some(key.into()),
+            customer: Customer::default(),
+            custom_data: None,
+            policy: SourcePolicy::default(),
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_the_content_and_not_of_the_key() {
+        assert_eq!(
+            update("a", None).fingerprint(),
+            update("b", None).fingerprint()
+        );
+        assert_ne!(
+            update("a", None).fingerprint(),
+            update("a", Some(1)).fingerprint()
+        );
+        assert_ne!(
+            update("a", None).key_digest(),
+            update("b", None).key_digest()
+        );
+    }
+
+    #[test]
+    fn the_same_key_of_another_source_is_another_key() {
+        let mut other = update("a", None);
+        other.source = SourceName::parse("hubspot").unwrap();
+        assert_ne!(update("a", None).key_digest(), other.key_digest());
+    }
+
+    #[test]
+    fn a_queued_event_is_held_until_it_is_due_and_has_a_dataset() {
+        let due = UnixSeconds::new(100);
+        let dataset_id = DatasetId::from_u64(1);
+        let at = |seconds: i64| UnixSeconds::new(seconds).timestamp();
+        assert_eq!(
+            EventState::of_queued(dataset_id, due, at(99)),
+            EventState::Held
+        );
+        assert_eq!(
+            EventState::of_queued(dataset_id, due, at(100)),
+            EventState::Pending
+        );
+        assert_eq!(EventState::of_queued(None, due, at(100)), EventState::Held);
+    }
+
+    #[test]
+    fn names_of_states_are_read_back() {
+        for state in EventState::ALL {
+            assert_eq!(EventState::from_name(state.name()), Some(state));
+        }
+        assert_eq!(EventState::from_name("sent"), None);
+    }
+}

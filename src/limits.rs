@@ -1,0 +1,99 @@
+//! Every bound of the product in one place: bodies, batches, strings, queues, waits and ages.
+//!
+//! A limit that protects us is ours to choose; a limit that Meta sets names its source. Nothing
+//! here is computed, and nothing else in the program invents a bound of its own.
+
+use std::time::Duration;
+
+// ---- What strangers may send ------------------------------------------------------------------
+
+/// Largest webhook body in bytes. A delivery of 1,000 leads, Meta's maximum, is about 300 kB.
+pub const WEBHOOK_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Largest body of a single stage update, in bytes.
+pub const UPDATE_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Largest body of a batch of stage updates, in bytes.
+pub const BATCH_BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Most stage updates in one batch.
+pub const BATCH_UPDATES_MAX: usize = 1_000;
+/// Longest stage name in bytes.
+pub const STAGE_BYTES_MAX: usize = 100;
+/// Longest name of a source in bytes.
+pub const SOURCE_BYTES_MAX: usize = 64;
+/// Longest idempotency key in bytes.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// Longest single value of a customer parameter in bytes.
+pub const CUSTOMER_VALUE_BYTES_MAX: usize = 1_024;
+/// Most values of one customer parameter.
+pub const CUSTOMER_VALUES_MAX: usize = 10;
+/// Largest `custom_data` object, written as JSON, in bytes.
+pub const CUSTOM_DATA_BYTES_MAX: usize = 4 * 1024;
+/// Longest value of any query parameter in bytes.
+pub const QUERY_VALUE_BYTES_MAX: usize = 512;
+/// Most events that one lead may have; a CRM that loops is stopped here.
+pub const EVENTS_PER_LEAD_MAX: usize = 500;
+/// Longest time a request may take before it is answered 503.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+// ---- Pages of lists ---------------------------------------------------------------------------
+
+/// Page size of a list when none is asked for.
+pub const PAGE_DEFAULT: usize = 50;
+/// Largest page of a list.
+pub const PAGE_MAX: usize = 200;
+/// Most rows that one page may look at; a filter that matches little answers a short page with a
+/// cursor to go on from.
+pub const PAGE_SCAN_MAX: usize = 10_000;
+
+// ---- Ages, as Meta sets them (META 3.4) -------------------------------------------------------
+
+/// Oldest `event_time` that Meta accepts, in seconds before the upload: 7 days.
+pub const EVENT_AGE_MAX_S: i64 = 7 * 24 * 60 * 60;
+/// An event that is this close to its seven days is not sent any more: the request could arrive
+/// too late and would take its whole batch down. Seconds.
+pub const SEND_MARGIN_S: i64 = 60;
+/// Tolerance for a time that we took from our own clock: how far Meta's clock may be ahead of
+/// ours before "now" counts as before the lead. Seconds.
+pub const OWN_CLOCK_TOLERANCE_S: u32 = 60;
+/// Largest clock tolerance that a source may be given, in seconds.
+pub const CLOCK_TOLERANCE_S_MAX: u32 = 3_600;
+
+// ---- The store --------------------------------------------------------------------------------
+
+/// Write operations that may wait for the writer; past that the door answers 503.
+pub const WRITE_QUEUE_MAX: usize = 8_192;
+/// Most operations in one commit.
+pub const COMMIT_GROUP_MAX: usize = 1_024;
+/// Memory for cached pages of the embedded store, in bytes.
+pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
+/// How often an embedded store that failed is tried again.
+pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
+/// Longest piece of a webhook that is kept in quarantine, in bytes.
+pub const QUARANTINE_BYTES_MAX: usize = WEBHOOK_BODY_BYTES_MAX;
+
+// ---- Delivery ---------------------------------------------------------------------------------
+
+/// Most events in one request to the Conversions API (META 3.1).
+pub const SEND_BATCH_MAX: usize = 1_000;
+/// Longest wait for Meta to accept a connection.
+pub const SEND_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest wait for Meta's whole answer.
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer of Meta that is read, in bytes.
+pub const SEND_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// Longest text of Meta's that is kept with an attempt, in bytes.
+pub const ATTEMPT_TEXT_BYTES_MAX: usize = 500;
+/// Waits between tries of a dataset, in milliseconds; the last one repeats.
+pub const RETRY_SCHEDULE_MS: [u64; 10] = [
+    1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000,
+];
+/// Longest that a worker sleeps with nothing due, so that a missed wake-up costs seconds only.
+pub const WORKER_IDLE_MS: i64 = 5_000;
+/// How often parked updates are looked through for those past their time, in milliseconds.
+pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
+/// How long a shutdown waits for requests and workers to finish.
+pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+// ---- The stand-in for Meta --------------------------------------------------------------------
+
+/// Events that the stand-in remembers; the oldest are forgotten first.
+pub const SANDBOX_EVENTS_MAX: usize = 100_000;

@@ -1,0 +1,489 @@
+//! The model: a store that keeps everything in maps and forgets it when it is dropped.
+//!
+//! It is meant to be obviously right, not fast. It passes the same suite as the durable stores,
+//! and tests that need no disk run on it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::domain::event::{
+    DeadReason, Event, EventDetail, EventState, KeyDigest, LeadDetail, StageUpdate, Standing,
+};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
+use crate::domain::lead::Lead;
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::limits::PAGE_SCAN_MAX;
+use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
+use crate::store::{
+    ApiKeyDigest, Batch, Enqueued, Ingested, Intake, LeadOutcome, Quarantined, QueueEntry,
+    QueuedEvent, Recorded, Requeued, Settlement, Stats, Store, StoreError, UpdateOutcome,
+};
+
+/// A store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last_seq: u64,
+    leads: BTreeMap<u64, Lead>,
+    events: BTreeMap<u64, Row>,
+    queues: BTreeMap<(Option<DatasetId>, u64), u64>,
+    keys: HashMap<KeyDigest, (u64, KeyDigest)>,
+    quarantine: BTreeMap<u64, Quarantined>,
+    api_keys: Vec<ApiKeyDigest>,
+}
+
+#[derive(Debug)]
+struct Row {
+    detail: EventDetail,
+    /// Whether it is its lead's raw-lead event.
+    raw: bool,
+    /// With which tolerance it is judged when its lead arrives.
+    tolerance_s: u32,
+}
+
+impl State {
+    fn seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    fn lead(&self, lead_id: LeadId) -> Option<&Lead> {
+        self.leads
+            .values()
+            .find(|lead| lead.reported.lead_id == lead_id)
+    }
+
+    /// The events of a lead, the raw lead first.
+    fn timeline(&self, lead_id: LeadId) -> Vec<u64> {
+        let of_lead = |(_, row): &(&u64, &Row)| row.detail.event.lead_id == lead_id;
+        let mut rows: Vec<_> = self.events.iter().filter(of_lead).collect();
+        rows.sort_by_key(|(seq, row)| (!row.raw, **seq));
+        rows.into_iter().map(|(seq, _)| *seq).collect()
+    }
+
+    fn lead_detail(&self, lead: &Lead) -> LeadDetail {
+        let timeline = self.timeline(lead.reported.lead_id);
+        let events = timeline
+            .iter()
+            .map(|seq| self.events[seq].detail.clone())
+            .collect();
+        LeadDetail {
+            lead: lead.clone(),
+            events,
+        }
+    }
+
+    fn add_event(&mut self, event: Event, standing: Standing, tolerance_s: u32) -> u64 {
+        let seq = self.seq();
+        let detail = EventDetail {
+            event,
+            standing,
+            attempts: Vec::new(),
+        };
+        self.events.insert(
+            seq,
+            Row {
+                detail,
+                raw: false,
+                tolerance_s,
+            },
+        );
+        seq
+    }
+
+    fn set_standing(&mut self, seq: u64, standing: Standing) {
+        if let Some(row) = self.events.get_mut(&seq) {
+            row.detail.standing = standing;
+        }
+    }
+
+    fn enqueue(&mut self, seq: u64, dataset_id: Option<DatasetId>, enqueued: &mut Enqueued) {
+        let position = self.seq();
+        self.queues.insert((dataset_id, position), seq);
+        self.set_standing(seq, Standing::Queued(dataset_id));
+        enqueued.0.extend(dataset_id);
+    }
+
+    fn add_lead(&mut self, lead: Lead, now: Timestamp, enqueued: &mut Enqueued) -> LeadOutcome {
+        if let Some(known) = self.lead(lead.reported.lead_id) {
+            return if known.reported.agrees_with(&lead.reported) {
+                LeadOutcome::Duplicate
+            } else {
+                LeadOutcome::DifferingDuplicate
+            };
+        }
+        let awaiting = self.timeline(lead.reported.lead_id);
+        let seq = self.seq();
+        let mut siblings = Vec::new();
+        if let Some(event) = lead.raw_event() {
+            siblings.push(event.clone());
+            let seq = self.add_event(event, Standing::AwaitingLead, 0);
+            self.events.entry(seq).and_modify(|row| row.raw = true);
+            self.enqueue(seq, lead.dataset_id, enqueued);
+        }
+        for seq in awaiting {
+            let Row {
+                detail,
+                tolerance_s,
+                ..
+            } = &self.events[&seq];
+            if detail.standing != Standing::AwaitingLead {
+                continue;
+            }
+            match decide_awaited(&detail.event, &lead, &siblings, *tolerance_s, now) {
+                Ok(event_time) => {
+                    let row = self.events.entry(seq);
+                    row.and_modify(|row| row.detail.event.event_time = event_time);
+                    siblings.push(self.events[&seq].detail.event.clone());
+                    self.enqueue(seq, lead.dataset_id, enqueued);
+                }
+                Err(reason) => self.set_standing(seq, Standing::Dead { reason, at: now }),
+            }
+        }
+        self.leads.insert(seq, lead);
+        LeadOutcome::New
+    }
+
+    fn add_update(
+        &mut self,
+        update: StageUpdate,
+        routing: &Routing,
+        now: Timestamp,
+        enqueued: &mut Enqueued,
+    ) -> UpdateOutcome {
+        let (key, fingerprint) = (update.key_digest(), update.fingerprint());
+        if let Some((seq, before)) = key.and_then(|key| self.keys.get(&key)) {
+            return if *before == fingerprint {
+                UpdateOutcome::Known(self.events[seq].detail.clone())
+            } else {
+                UpdateOutcome::Refused(Refusal::IdempotencyConflict)
+            };
+        }
+        let timeline = self.timeline(update.lead_id);
+        let siblings: Vec<Event> = timeline
+            .iter()
+            .map(|seq| self.events[seq].detail.event.clone())
+            .collect();
+        let lead = self.lead(update.lead_id).cloned();
+        let decision = match decide(&update, lead.as_ref(), &siblings, now) {
+            Ok(decision) => decision,
+            Err(refusal) => return UpdateOutcome::Refused(refusal),
+        };
+        let (seq, known) = match decision {
+            Decision::Known { sibling } => (timeline[sibling], true),
+            Decision::New {
+                reported_time,
+                event_time,
+                tolerance_s,
+            } => {
+                let event = update.into_event(reported_time, event_time, now);
+                let seq = self.add_event(event, Standing::AwaitingLead, tolerance_s);
+                if let Some(mut lead) = lead {
+                    lead.dataset_id = lead
+                        .dataset_id
+                        .or_else(|| routing.resolve(lead.reported.page_id));
+                    self.enqueue(seq, lead.dataset_id, enqueued);
+                    self.replace_lead(lead);
+                }
+                (seq, false)
+            }
+        };
+        if let Some(key) = key {
+            self.keys.insert(key, (seq, fingerprint));
+        }
+        let detail = self.events[&seq].detail.clone();
+        if known {
+            UpdateOutcome::Known(detail)
+        } else {
+            UpdateOutcome::Accepted(detail)
+        }
+    }
+
+    fn replace_lead(&mut self, lead: Lead) {
+        let same = |known: &&mut Lead| known.reported.lead_id == lead.reported.lead_id;
+        if let Some(known) = self.leads.values_mut().find(same) {
+            *known = lead;
+        }
+    }
+
+    fn settle(&mut self, settlement: Settlement) {
+        let dataset_id = Some(settlement.dataset_id);
+        for entry in settlement.delivered.iter().chain(&settlement.failed) {
+            if self.queues.get(&(dataset_id, entry.position)) == Some(&entry.seq)
+                && let Some(row) = self.events.get_mut(&entry.seq)
+            {
+                row.detail.attempts.extend(settlement.attempt.clone());
+            }
+        }
+        let mut end = |entry: QueueEntry, standing: Option<Standing>| {
+            if self.queues.remove(&(dataset_id, entry.position)).is_some()
+                && let Some(standing) = standing
+            {
+                self.set_standing(entry.seq, standing);
+            }
+        };
+        for entry in settlement.delivered {
+            end(entry, settlement.attempt.clone().map(Standing::Delivered));
+        }
+        for (entry, reason) in settlement.dead {
+            end(
+                entry,
+                Some(Standing::Dead {
+                    reason,
+                    at: settlement.at,
+                }),
+            );
+        }
+    }
+
+    fn find_seq(&self, event_id: EventId) -> Option<u64> {
+        let same = |seq: &u64| self.events[seq].detail.event.id() == event_id;
+        self.timeline(event_id.lead_id()).into_iter().find(same)
+    }
+
+    fn requeue(&mut self, event_id: EventId, now: Timestamp) -> Requeued {
+        let Some(seq) = self.find_seq(event_id) else {
+            return Requeued::NotFound;
+        };
+        let detail = self.events[&seq].detail.clone();
+        let Standing::Dead { reason, .. } = detail.standing else {
+            return Requeued::NotDead(detail);
+        };
+        let lead = self.lead(event_id.lead_id()).cloned();
+        let Some(lead) = lead.filter(|_| !reason.is_final() && !detail.event.is_past_sending(now))
+        else {
+            return Requeued::Hopeless(detail);
+        };
+        let mut enqueued = Enqueued::default();
+        self.enqueue(seq, lead.dataset_id, &mut enqueued);
+        Requeued::Done(self.events[&seq].detail.clone(), enqueued)
+    }
+
+    fn route_held(&mut self, routing: &Routing) -> u64 {
+        for lead in self.leads.values_mut() {
+            lead.dataset_id = lead
+                .dataset_id
+                .or_else(|| routing.resolve(lead.reported.page_id));
+        }
+        let held: Vec<_> = self
+            .queues
+            .range((None, 0)..=(None, u64::MAX))
+            .map(|(key, seq)| (*key, *seq))
+            .collect();
+        let mut moved = 0;
+        for (key, seq) in held {
+            let dataset_id = self
+                .lead(self.events[&seq].detail.event.lead_id)
+                .and_then(|lead| lead.dataset_id);
+            if dataset_id.is_some() {
+                self.queues.remove(&key);
+                self.queues.insert((dataset_id, key.1), seq);
+                self.set_standing(seq, Standing::Queued(dataset_id));
+                moved += 1;
+            }
+        }
+        moved
+    }
+
+    fn next_batch(&self, dataset_id: DatasetId, now: Timestamp, limit: usize) -> Batch {
+        let mut batch = Batch::default();
+        let mut kept_back = BTreeSet::new();
+        let queue = (Some(dataset_id), 0)..=(Some(dataset_id), u64::MAX);
+        for ((_, position), seq) in self.queues.range(queue) {
+            let event = &self.events[seq].detail.event;
+            if event.event_time > now.seconds() {
+                kept_back.insert(event.lead_id);
+                let due = Some(event.event_time);
+                batch.next_due = batch.next_due.min(due).or(due);
+            } else if !kept_back.contains(&event.lead_id) && batch.events.len() < limit {
+                let entry = QueueEntry {
+                    position: *position,
+                    seq: *seq,
+                };
+                batch.events.push(QueuedEvent {
+                    entry,
+                    event: event.clone(),
+                });
+            }
+        }
+        batch
+    }
+
+    fn expire_awaiting(&mut self, now: Timestamp) -> u64 {
+        let mut expired = 0;
+        for row in self.events.values_mut() {
+            let event = &row.detail.event;
+            if row.detail.standing == Standing::AwaitingLead && event.is_past_sending(now) {
+                let reason = DeadReason::LeadNotFound;
+                row.detail.standing = Standing::Dead { reason, at: now };
+                expired += 1;
+            }
+        }
+        expired
+    }
+
+    fn stats(&self) -> Stats {
+        let count = |is: fn(&Standing) -> bool| {
+            self.events
+                .values()
+                .filter(|row| is(&row.detail.standing))
+                .count() as u64
+        };
+        let mut fronts = BTreeMap::new();
+        for ((dataset_id, _), seq) in &self.queues {
+            fronts
+                .entry(*dataset_id)
+                .or_insert(self.events[seq].detail.event.event_time);
+        }
+        Stats {
+            leads: self.leads.len() as u64,
+            queued: self.queues.len() as u64,
+            awaiting: count(|standing| *standing == Standing::AwaitingLead),
+            dead: count(|standing| matches!(standing, Standing::Dead { .. })),
+            quarantined: self.quarantine.len() as u64,
+            fronts: fronts.into_iter().collect(),
+        }
+    }
+}
+
+impl MemoryStore {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A page of the rows of a map, newest first.
+fn page_of<V, T>(
+    rows: &BTreeMap<u64, V>,
+    page: PageRequest,
+    mut item: impl FnMut(&V) -> Option<T>,
+) -> Page<T> {
+    let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
+    for (seq, row) in rows.range(..page.cursor.unwrap_or(u64::MAX)).rev() {
+        if !builder.offer(*seq, item(row)) {
+            break;
+        }
+    }
+    builder.finish()
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
+        let mut state = self.state();
+        let mut enqueued = Enqueued::default();
+        let outcomes = intake
+            .leads
+            .into_iter()
+            .map(|lead| state.add_lead(lead, now, &mut enqueued))
+            .collect();
+        for piece in intake.quarantined {
+            let seq = state.seq();
+            state.quarantine.insert(seq, piece);
+        }
+        Ok(Ingested { outcomes, enqueued })
+    }
+
+    async fn record_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Recorded, StoreError> {
+        let mut state = self.state();
+        let mut enqueued = Enqueued::default();
+        let outcomes = updates
+            .into_iter()
+            .map(|update| state.add_update(update, routing, now, &mut enqueued))
+            .collect();
+        Ok(Recorded { outcomes, enqueued })
+    }
+
+    async fn next_batch(
+        &self,
+        dataset_id: DatasetId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Batch, StoreError> {
+        Ok(self.state().next_batch(dataset_id, now, limit))
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+        self.state().settle(settlement);
+        Ok(())
+    }
+
+    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
+        Ok(self.state().requeue(event_id, now))
+    }
+
+    async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
+        Ok(self.state().route_held(routing))
+    }
+
+    async fn expire_awaiting(&self, now: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.state().expire_awaiting(now))
+    }
+
+    async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
+        let state = self.state();
+        Ok(state.lead(lead_id).map(|lead| state.lead_detail(lead)))
+    }
+
+    async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        let state = self.state();
+        Ok(state
+            .find_seq(event_id)
+            .map(|seq| state.events[&seq].detail.clone()))
+    }
+
+    async fn list_leads(
+        &self,
+        filter: LeadFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<LeadDetail>, StoreError> {
+        let state = self.state();
+        Ok(page_of(&state.leads, page, |lead| {
+            let detail = filter.admits_lead(lead).then(|| state.lead_detail(lead))?;
+            filter.admits_detail(&detail, now).then_some(detail)
+        }))
+    }
+
+    async fn list_events(
+        &self,
+        wanted: Option<EventState>,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<EventDetail>, StoreError> {
+        Ok(page_of(&self.state().events, page, |row| {
+            let admitted = wanted.is_none_or(|wanted| row.detail.state(now) == wanted);
+            admitted.then(|| row.detail.clone())
+        }))
+    }
+
+    async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
+        Ok(page_of(&self.state().quarantine, page, |piece| {
+            Some(piece.clone())
+        }))
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
+        Ok(self.state().api_keys.clone())
+    }
+
+    async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
+        self.state().api_keys.push(digest);
+        Ok(())
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Ok(self.state().stats())
+    }
+}

@@ -1,0 +1,251 @@
+//! The store contract: a dozen use cases, each one transaction in any implementation.
+//!
+//! A method that writes returns only when what it says is durable. The methods are use cases and
+//! not access to tables, so an event can't be stored without its place in a queue, or a delivery
+//! without its attempt. Time and configuration are arguments. All implementations pass
+//! [`conformance`]; the rules they follow are in [`crate::domain::intake`].
+//!
+//! A store does not send anything and does not wake anybody: what it put into queues it says in
+//! [`Enqueued`], and the caller passes that on.
+
+mod error;
+pub mod memory;
+pub mod query;
+pub mod redb;
+
+#[cfg(test)]
+mod conformance;
+
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+
+pub use crate::store::error::StoreError;
+
+use crate::domain::event::{
+    Attempt, DeadReason, Event, EventDetail, EventState, LeadDetail, StageUpdate,
+};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::intake::Refusal;
+use crate::domain::lead::Lead;
+use crate::domain::routing::Routing;
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::query::{LeadFilter, Page, PageRequest};
+
+/// What the rest of the program needs of a store.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Stores what one webhook delivery brought: new leads with their raw-lead events and queue
+    /// entries, and what could not be read. Events that awaited one of the leads are judged and
+    /// queued behind its raw-lead event. A lead that is known already stays as it is.
+    async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError>;
+
+    /// Judges and stores stage updates, each on its own, in the order given.
+    async fn record_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Recorded, StoreError>;
+
+    /// The next events to send to a dataset, at most `limit`, in the order of their queue.
+    ///
+    /// An event that is not due keeps back the later ones of its lead, and nobody else's.
+    async fn next_batch(
+        &self,
+        dataset_id: DatasetId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Batch, StoreError>;
+
+    /// Records how a batch ended: the attempt, what was delivered, what failed and stays queued,
+    /// and what is dead. An entry that is settled already stays as it is.
+    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError>;
+
+    /// Puts a dead letter back into its queue, with the same event id, if it can still arrive in
+    /// time.
+    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError>;
+
+    /// Gives leads that have no dataset the one that is configured for them by now, and moves
+    /// their held events into its queue. Answers how many events were moved.
+    async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
+
+    /// Makes dead letters of events whose lead did not arrive within seven days; how many.
+    async fn expire_awaiting(&self, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// A lead with its timeline.
+    async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError>;
+
+    /// An event with its attempts.
+    async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError>;
+
+    /// Leads that pass the filter, newest first.
+    async fn list_leads(
+        &self,
+        filter: LeadFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<LeadDetail>, StoreError>;
+
+    /// Events, of one state if it is given, newest first.
+    async fn list_events(
+        &self,
+        state: Option<EventState>,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<EventDetail>, StoreError>;
+
+    /// What webhooks brought and could not be read, newest first.
+    async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError>;
+
+    /// The digests of the API keys that were made and not configured.
+    async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError>;
+
+    /// Remembers the digest of an API key.
+    async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError>;
+
+    /// Figures about the whole store.
+    async fn stats(&self) -> Result<Stats, StoreError>;
+}
+
+/// The SHA-256 of an API key.
+pub type ApiKeyDigest = [u8; 32];
+
+/// What one webhook delivery brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Intake {
+    /// The leads.
+    pub leads: Vec<Lead>,
+    /// The pieces that could not be read.
+    pub quarantined: Vec<Quarantined>,
+}
+
+/// A signed piece of a webhook that could not be read, as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quarantined {
+    /// When it came.
+    pub received_at: Timestamp,
+    /// Why it could not be read.
+    pub reason: String,
+    /// The piece itself.
+    pub payload: Vec<u8>,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ingested {
+    /// For each lead of the intake, in order.
+    pub outcomes: Vec<LeadOutcome>,
+    /// Whose queues grew.
+    pub enqueued: Enqueued,
+}
+
+/// What became of one lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeadOutcome {
+    /// Stored.
+    New,
+    /// Known already, and reported alike.
+    Duplicate,
+    /// Known already, and reported differently; the first report stands.
+    DifferingDuplicate,
+}
+
+/// The datasets whose queues grew; to be handed to whoever wakes their workers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use = "the workers of these datasets are to be woken"]
+pub struct Enqueued(pub BTreeSet<DatasetId>);
+
+/// What became of stage updates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// For each update, in order.
+    pub outcomes: Vec<UpdateOutcome>,
+    /// Whose queues grew.
+    pub enqueued: Enqueued,
+}
+
+/// What became of one stage update.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpdateOutcome {
+    /// Stored as this event.
+    Accepted(EventDetail),
+    /// Reported before; this is the event of then.
+    Known(EventDetail),
+    /// Not stored.
+    Refused(Refusal),
+}
+
+/// The place of an event in a queue; what is in it is the store's own affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueEntry {
+    /// Where in the queue.
+    pub(in crate::store) position: u64,
+    /// Which event.
+    pub(in crate::store) seq: u64,
+}
+
+/// An event that is due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QueuedEvent {
+    /// Its place.
+    pub entry: QueueEntry,
+    /// The event.
+    pub event: Event,
+}
+
+/// The next events of a dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// In the order of the queue.
+    pub events: Vec<QueuedEvent>,
+    /// When the next event falls due that is not due yet.
+    pub next_due: Option<UnixSeconds>,
+}
+
+/// How a batch ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    /// Whose queue it was.
+    pub dataset_id: DatasetId,
+    /// The request, if one was made.
+    pub attempt: Option<Attempt>,
+    /// Accepted by Meta in this attempt.
+    pub delivered: Vec<QueueEntry>,
+    /// Failed in this attempt; they stay queued.
+    pub failed: Vec<QueueEntry>,
+    /// Not to be sent any more.
+    pub dead: Vec<(QueueEntry, DeadReason)>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// What became of a wish to send a dead letter after all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Requeued {
+    /// It is queued again, or awaits its lead again.
+    Done(EventDetail, Enqueued),
+    /// It was not dead, and nothing changed.
+    NotDead(EventDetail),
+    /// Its seven days are over, or its time was wrong from the start; it stays dead.
+    Hopeless(EventDetail),
+    /// There is no such event.
+    NotFound,
+}
+
+/// Figures about the whole store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Leads.
+    pub leads: u64,
+    /// Events in queues, due or held.
+    pub queued: u64,
+    /// Events awaiting their lead.
+    pub awaiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Pieces of webhooks that could not be read.
+    pub quarantined: u64,
+    /// For each dataset with a queue, and for none: the time of the event in front.
+    pub fronts: Vec<(Option<DatasetId>, UnixSeconds)>,
+}

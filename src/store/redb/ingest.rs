@@ -1,0 +1,223 @@
+//! Taking in leads and stage updates.
+
+use redb::ReadableTable;
+
+use crate::domain::event::{Event, StageUpdate};
+use crate::domain::ids::DatasetId;
+use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
+use crate::domain::lead::Lead;
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::store::redb::read::{detail_by_seq, lead_by_id, timeline};
+use crate::store::redb::records::{
+    decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
+};
+use crate::store::redb::writer::Unit;
+use crate::store::{Enqueued, Ingested, Intake, LeadOutcome, Recorded, StoreError, UpdateOutcome};
+
+/// Puts an event at the end of its dataset's queue, or of the queue of those without a dataset.
+pub(super) fn enqueue(
+    unit: &mut Unit<'_>,
+    seq: u64,
+    event: &Event,
+    dataset_id: Option<DatasetId>,
+    enqueued: &mut Enqueued,
+) -> Result<(), StoreError> {
+    let position = unit.seq();
+    let place = (dataset_id.map_or(0, DatasetId::get), position);
+    unit.tables
+        .outbox
+        .insert(place, (seq, event.lead_id.get(), event.event_time.get()))?;
+    enqueued.0.extend(dataset_id);
+    Ok(())
+}
+
+/// See [`crate::store::Store::ingest`].
+pub(super) fn ingest(
+    unit: &mut Unit<'_>,
+    intake: Intake,
+    now: Timestamp,
+) -> Result<Ingested, StoreError> {
+    let mut enqueued = Enqueued::default();
+    let mut outcomes = Vec::with_capacity(intake.leads.len());
+    for lead in intake.leads {
+        outcomes.push(add_lead(unit, &lead, now, &mut enqueued)?);
+    }
+    for piece in intake.quarantined {
+        let seq = unit.seq();
+        unit.tables
+            .quarantine
+            .insert(seq, encode_quarantined(&piece)?.as_slice())?;
+    }
+    Ok(Ingested { outcomes, enqueued })
+}
+
+fn add_lead(
+    unit: &mut Unit<'_>,
+    lead: &Lead,
+    now: Timestamp,
+    enqueued: &mut Enqueued,
+) -> Result<LeadOutcome, StoreError> {
+    let lead_id = lead.reported.lead_id;
+    if let Some((_, known)) = lead_by_id(&unit.tables, lead_id)? {
+        return Ok(if known.reported.agrees_with(&lead.reported) {
+            LeadOutcome::Duplicate
+        } else {
+            LeadOutcome::DifferingDuplicate
+        });
+    }
+    let seq = unit.seq();
+    unit.tables.lead_index.insert(lead_id.get(), seq)?;
+    unit.tables
+        .leads
+        .insert(seq, encode_lead(lead)?.as_slice())?;
+    let raw = lead.raw_event();
+    if let Some(raw) = &raw {
+        enqueue(unit, seq, raw, lead.dataset_id, enqueued)?;
+    }
+    join_awaiting(unit, (seq, lead), raw, now, enqueued)?;
+    Ok(LeadOutcome::New)
+}
+
+/// Judges the events that awaited this lead, and queues them behind its raw-lead event.
+fn join_awaiting(
+    unit: &mut Unit<'_>,
+    (lead_seq, lead): (u64, &Lead),
+    raw: Option<Event>,
+    now: Timestamp,
+    enqueued: &mut Enqueued,
+) -> Result<(), StoreError> {
+    let lead_id = lead.reported.lead_id.get();
+    let mut awaiting = Vec::new();
+    for row in unit
+        .tables
+        .awaiting
+        .range((lead_id, 0)..=(lead_id, u64::MAX))?
+    {
+        let (key, value) = row?;
+        awaiting.push((key.value().1, value.value().0));
+    }
+    let mut siblings: Vec<Event> = raw.into_iter().collect();
+    for (seq, tolerance_s) in awaiting {
+        unit.tables.awaiting.remove((lead_id, seq))?;
+        unit.tables.lead_events.insert((lead_seq, seq), ())?;
+        if unit.tables.dead.get(seq)?.is_some() {
+            continue;
+        }
+        let bytes = unit.tables.events.get(seq)?;
+        let missing = || StoreError::Corrupt(format!("awaited event {seq} is missing"));
+        let mut event = decode_event(bytes.ok_or_else(missing)?.value())?;
+        match decide_awaited(&event, lead, &siblings, tolerance_s, now) {
+            Ok(event_time) => {
+                event.event_time = event_time;
+                unit.tables
+                    .events
+                    .insert(seq, encode_event(&event)?.as_slice())?;
+                enqueue(unit, seq, &event, lead.dataset_id, enqueued)?;
+                siblings.push(event);
+            }
+            Err(reason) => {
+                unit.tables.dead.insert(seq, encode_dead(reason, now)?)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// See [`crate::store::Store::record_stage_updates`].
+pub(super) fn record_stage_updates(
+    unit: &mut Unit<'_>,
+    updates: Vec<StageUpdate>,
+    routing: &Routing,
+    now: Timestamp,
+) -> Result<Recorded, StoreError> {
+    let mut enqueued = Enqueued::default();
+    let mut outcomes = Vec::with_capacity(updates.len());
+    for update in updates {
+        outcomes.push(add_update(unit, update, routing, now, &mut enqueued)?);
+    }
+    Ok(Recorded { outcomes, enqueued })
+}
+
+fn add_update(
+    unit: &mut Unit<'_>,
+    update: StageUpdate,
+    routing: &Routing,
+    now: Timestamp,
+    enqueued: &mut Enqueued,
+) -> Result<UpdateOutcome, StoreError> {
+    let (key, fingerprint) = (update.key_digest(), update.fingerprint());
+    if let Some(key) = &key {
+        let before = unit.tables.idempotency.get(key)?;
+        if let Some((seq, before)) = before.map(|row| (row.value().0, *row.value().1)) {
+            if before != fingerprint {
+                return Ok(UpdateOutcome::Refused(Refusal::IdempotencyConflict));
+            }
+            return Ok(UpdateOutcome::Known(detail_by_seq(&unit.tables, seq)?));
+        }
+    }
+    let lead = lead_by_id(&unit.tables, update.lead_id)?;
+    let (seqs, siblings): (Vec<u64>, Vec<Event>) =
+        timeline(&unit.tables, update.lead_id, lead.as_ref())?
+            .into_iter()
+            .unzip();
+    let lead_only = lead.as_ref().map(|(_, lead)| lead);
+    let decision = match decide(&update, lead_only, &siblings, now) {
+        Ok(decision) => decision,
+        Err(refusal) => return Ok(UpdateOutcome::Refused(refusal)),
+    };
+    let (seq, known) = match decision {
+        Decision::Known { sibling } => (seqs[sibling], true),
+        Decision::New {
+            reported_time,
+            event_time,
+            tolerance_s,
+        } => {
+            let event = update.into_event(reported_time, event_time, now);
+            let seq = unit.seq();
+            unit.tables
+                .events
+                .insert(seq, encode_event(&event)?.as_slice())?;
+            if let Some(lead) = lead {
+                join_lead(unit, (seq, &event), lead, routing, enqueued)?;
+            } else {
+                let last_second = event.deliver_before().get();
+                let place = (event.lead_id.get(), seq);
+                unit.tables
+                    .awaiting
+                    .insert(place, (tolerance_s, last_second))?;
+            }
+            (seq, false)
+        }
+    };
+    if let Some(key) = &key {
+        unit.tables.idempotency.insert(key, (seq, &fingerprint))?;
+    }
+    let detail = detail_by_seq(&unit.tables, seq)?;
+    Ok(if known {
+        UpdateOutcome::Known(detail)
+    } else {
+        UpdateOutcome::Accepted(detail)
+    })
+}
+
+/// Adds a new event to its lead's timeline and queue; a lead without a dataset gets one if one is
+/// configured by now.
+fn join_lead(
+    unit: &mut Unit<'_>,
+    (seq, event): (u64, &Event),
+    (lead_seq, mut lead): (u64, Lead),
+    routing: &Routing,
+    enqueued: &mut Enqueued,
+) -> Result<(), StoreError> {
+    unit.tables.lead_events.insert((lead_seq, seq), ())?;
+    if lead.dataset_id.is_none() {
+        lead.dataset_id = routing.resolve(lead.reported.page_id);
+        if lead.dataset_id.is_some() {
+            unit.tables
+                .leads
+                .insert(lead_seq, encode_lead(&lead)?.as_slice())?;
+        }
+    }
+    enqueue(unit, seq, event, lead.dataset_id, enqueued)
+}

@@ -1,0 +1,264 @@
+//! The embedded store: one redb file, one writer thread, any number of readers.
+//!
+//! Writes go through [`writer`], which commits what gathered together; reads run on snapshots, on
+//! the runtime's blocking threads. The file belongs to one process at a time.
+//!
+//! Every redb commit here is an immediate, one-phase one: written and flushed when it returns.
+
+mod ingest;
+mod list;
+mod queue;
+mod read;
+mod records;
+mod tables;
+mod writer;
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use async_trait::async_trait;
+use redb::{Database, ReadableDatabase, ReadableTable};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::limits::STORE_CACHE_BYTES;
+use crate::store::query::{LeadFilter, Page, PageRequest};
+use crate::store::redb::tables::{ReadTables, WriteTables};
+use crate::store::redb::writer::{Shared, Writer};
+use crate::store::{
+    ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
+    Store, StoreError,
+};
+
+/// The version of the layout: which tables there are and what their keys mean.
+const LAYOUT_VERSION: u64 = 1;
+
+/// A store in one file.
+pub struct RedbStore {
+    writer: Writer,
+    shared: Shared,
+}
+
+impl RedbStore {
+    /// Opens the file, or makes it, readable and writable for its owner only.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] if the file is in use, newer than this program or not a store;
+    /// [`StoreError::Unavailable`] if it can't be read or written.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let path = path.to_owned();
+        Self::open_with(move || {
+            create_private(&path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            Ok(Database::builder()
+                .set_cache_size(STORE_CACHE_BYTES)
+                .create(&path)?)
+        })
+    }
+
+    /// Opens whatever the function gives, now and again after every failure; for tests that put
+    /// faults below the database.
+    pub fn open_with(
+        open: impl Fn() -> Result<Database, StoreError> + Send + 'static,
+    ) -> Result<Self, StoreError> {
+        let (writer, shared) = Writer::start(Box::new(open))?;
+        Ok(Self { writer, shared })
+    }
+
+    /// Cancelled when the store can't write any more and can't heal itself: its thread panicked.
+    /// The process should end then, since opening the file again repairs it.
+    pub fn died(&self) -> CancellationToken {
+        self.writer.died()
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        reading: impl FnOnce(&ReadTables) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = self.shared.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let transaction = shared.get()?.begin_read()?;
+            reading(&ReadTables::open(&transaction)?)
+        });
+        task.await
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
+}
+
+/// Makes the file if it is missing, so that nobody but its owner can ever read it.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop)
+}
+
+/// Marks a new store with the layout's version, and refuses one of another version.
+fn check_layout(tables: &mut WriteTables<'_>) -> Result<(), StoreError> {
+    let version = tables.meta.get("layout")?.map(|version| version.value());
+    match version {
+        Some(LAYOUT_VERSION) => Ok(()),
+        Some(version) => Err(StoreError::Unsupported(format!(
+            "it has layout {version}, this program knows layout {LAYOUT_VERSION}"
+        ))),
+        None => {
+            tables.meta.insert("layout", LAYOUT_VERSION)?;
+            Ok(())
+        }
+    }
+}
+
+#[async_trait]
+impl Store for RedbStore {
+    async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
+        self.writer
+            .submit(move |unit| ingest::ingest(unit, intake, now))
+            .await
+    }
+
+    async fn record_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Recorded, StoreError> {
+        let routing = routing.clone();
+        let work = move |unit: &mut writer::Unit<'_>| {
+            ingest::record_stage_updates(unit, updates, &routing, now)
+        };
+        self.writer.submit(work).await
+    }
+
+    async fn next_batch(
+        &self,
+        dataset_id: DatasetId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Batch, StoreError> {
+        self.read(move |tables| queue::next_batch(tables, dataset_id, now, limit))
+            .await
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+        self.writer
+            .submit(move |unit| queue::settle(unit, &settlement))
+            .await
+    }
+
+    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
+        self.writer
+            .submit(move |unit| queue::requeue(unit, event_id, now))
+            .await
+    }
+
+    async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
+        let routing = routing.clone();
+        self.writer
+            .submit(move |unit| queue::route_held(unit, &routing))
+            .await
+    }
+
+    async fn expire_awaiting(&self, now: Timestamp) -> Result<u64, StoreError> {
+        self.writer
+            .submit(move |unit| queue::expire_awaiting(unit, now))
+            .await
+    }
+
+    async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
+        self.read(move |tables| {
+            let lead = read::lead_by_id(tables, lead_id)?;
+            lead.map(|lead| read::lead_detail(tables, lead)).transpose()
+        })
+        .await
+    }
+
+    async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        self.read(move |tables| {
+            let Some((event, lead)) = read::find_event(tables, event_id)? else {
+                return Ok(None);
+            };
+            read::detail(tables, event, lead.as_ref().map(|(_, lead)| lead)).map(Some)
+        })
+        .await
+    }
+
+    async fn list_leads(
+        &self,
+        filter: LeadFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<LeadDetail>, StoreError> {
+        self.read(move |tables| list::list_leads(tables, &filter, page, now))
+            .await
+    }
+
+    async fn list_events(
+        &self,
+        state: Option<EventState>,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<EventDetail>, StoreError> {
+        self.read(move |tables| list::list_events(tables, state, page, now))
+            .await
+    }
+
+    async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
+        self.read(move |tables| list::list_quarantine(tables, page))
+            .await
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
+        self.read(|tables| {
+            let rows = tables.api_keys.iter()?;
+            rows.map(|row| Ok(*row?.0.value())).collect()
+        })
+        .await
+    }
+
+    async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
+        let work = move |unit: &mut writer::Unit<'_>| {
+            unit.tables.api_keys.insert(&digest, ())?;
+            Ok(())
+        };
+        self.writer.submit(work).await
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        self.read(list::stats).await
+    }
+}
+
+/// redb's errors are about the file; what they mean to a caller is told in three words.
+macro_rules! from_redb {
+    ($($error:ty),*) => {
+        $(impl From<$error> for StoreError {
+            fn from(error: $error) -> Self {
+                from_redb(error.into())
+            }
+        })*
+    };
+}
+
+from_redb!(
+    redb::DatabaseError,
+    redb::TransactionError,
+    redb::TableError,
+    redb::StorageError,
+    redb::CommitError
+);
+
+fn from_redb(error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::Corrupted(message) => StoreError::Corrupt(message),
+        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
+            StoreError::Unsupported("another process has it open".into())
+        }
+        error @ (redb::Error::UpgradeRequired(_) | redb::Error::TableTypeMismatch { .. }) => {
+            StoreError::Unsupported(error.to_string())
+        }
+        other => StoreError::Unavailable(other.to_string()),
+    }
+}

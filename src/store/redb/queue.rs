@@ -1,0 +1,173 @@
+//! The queues: what is next, how it ended, and what moves between queues.
+
+use std::collections::BTreeSet;
+
+use redb::ReadableTable;
+
+use crate::domain::event::{DeadReason, Standing};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::routing::Routing;
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::limits::SEND_MARGIN_S;
+use crate::store::redb::ingest::enqueue;
+use crate::store::redb::read::{detail, event_by_seq, find_event, lead_by_id};
+use crate::store::redb::records::{encode_attempt, encode_dead, encode_lead};
+use crate::store::redb::tables::View;
+use crate::store::redb::writer::Unit;
+use crate::store::{Batch, Enqueued, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError};
+
+/// See [`crate::store::Store::next_batch`].
+pub(super) fn next_batch(
+    view: &impl View,
+    dataset_id: DatasetId,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Batch, StoreError> {
+    let mut batch = Batch::default();
+    let mut kept_back = BTreeSet::new();
+    let dataset = dataset_id.get();
+    for row in view.outbox().range((dataset, 0)..=(dataset, u64::MAX))? {
+        let (key, value) = row?;
+        let (seq, lead_id, event_time) = value.value();
+        let due = UnixSeconds::new(event_time);
+        if due > now.seconds() {
+            kept_back.insert(lead_id);
+            batch.next_due = batch.next_due.min(Some(due)).or(Some(due));
+        } else if !kept_back.contains(&lead_id) {
+            let entry = QueueEntry {
+                position: key.value().1,
+                seq,
+            };
+            batch.events.push(QueuedEvent {
+                entry,
+                event: event_by_seq(view, seq)?,
+            });
+            if batch.events.len() == limit {
+                break;
+            }
+        }
+    }
+    Ok(batch)
+}
+
+/// See [`crate::store::Store::settle`].
+pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(), StoreError> {
+    let dataset = settlement.dataset_id.get();
+    if let Some(attempt) = &settlement.attempt {
+        let attempt_seq = unit.seq();
+        unit.tables
+            .attempts
+            .insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
+        for entry in &settlement.failed {
+            if is_queued(unit, dataset, *entry)? {
+                unit.tables.failures.insert((entry.seq, attempt_seq), ())?;
+            }
+        }
+        for entry in &settlement.delivered {
+            if leave_queue(unit, dataset, *entry)? {
+                unit.tables.delivered.insert(entry.seq, attempt_seq)?;
+            }
+        }
+    }
+    for (entry, reason) in &settlement.dead {
+        if leave_queue(unit, dataset, *entry)? {
+            unit.tables
+                .dead
+                .insert(entry.seq, encode_dead(*reason, settlement.at)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn is_queued(unit: &Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<bool, StoreError> {
+    let queued = unit.tables.outbox.get((dataset, entry.position))?;
+    Ok(queued.is_some_and(|row| row.value().0 == entry.seq))
+}
+
+fn leave_queue(unit: &mut Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<bool, StoreError> {
+    let queued = is_queued(unit, dataset, entry)?;
+    if queued {
+        unit.tables.outbox.remove((dataset, entry.position))?;
+    }
+    Ok(queued)
+}
+
+/// See [`crate::store::Store::requeue`].
+pub(super) fn requeue(
+    unit: &mut Unit<'_>,
+    event_id: EventId,
+    now: Timestamp,
+) -> Result<Requeued, StoreError> {
+    let Some(((seq, event), lead)) = find_event(&unit.tables, event_id)? else {
+        return Ok(Requeued::NotFound);
+    };
+    let lead = lead.map(|(_, lead)| lead);
+    let before = detail(&unit.tables, (seq, event.clone()), lead.as_ref())?;
+    let Standing::Dead { reason, .. } = before.standing else {
+        return Ok(Requeued::NotDead(before));
+    };
+    let Some(lead) = lead.filter(|_| !reason.is_final() && !event.is_past_sending(now)) else {
+        return Ok(Requeued::Hopeless(before));
+    };
+    let mut enqueued = Enqueued::default();
+    unit.tables.dead.remove(seq)?;
+    enqueue(unit, seq, &event, lead.dataset_id, &mut enqueued)?;
+    Ok(Requeued::Done(
+        detail(&unit.tables, (seq, event), Some(&lead))?,
+        enqueued,
+    ))
+}
+
+/// See [`crate::store::Store::route_held`].
+pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, StoreError> {
+    let mut held = Vec::new();
+    for row in unit.tables.outbox.range((0, 0)..=(0, u64::MAX))? {
+        let (key, value) = row?;
+        held.push((key.value().1, value.value()));
+    }
+    let mut moved = 0;
+    for (position, event) in held {
+        let lead_id = LeadId::from_u64(event.1)
+            .ok_or_else(|| StoreError::Corrupt("a queued event's lead id is impossible".into()))?;
+        let Some((lead_seq, mut lead)) = lead_by_id(&unit.tables, lead_id)? else {
+            continue;
+        };
+        if lead.dataset_id.is_none() {
+            lead.dataset_id = routing.resolve(lead.reported.page_id);
+            unit.tables
+                .leads
+                .insert(lead_seq, encode_lead(&lead)?.as_slice())?;
+        }
+        if let Some(dataset_id) = lead.dataset_id {
+            // The position stays, so the events of a lead stay in order.
+            unit.tables.outbox.remove((0, position))?;
+            unit.tables
+                .outbox
+                .insert((dataset_id.get(), position), event)?;
+            moved += 1;
+        }
+    }
+    Ok(moved)
+}
+
+/// See [`crate::store::Store::expire_awaiting`].
+pub(super) fn expire_awaiting(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
+    let mut expired = Vec::new();
+    for row in unit.tables.awaiting.iter()? {
+        let (key, value) = row?;
+        let (tolerance_s, last_second) = value.value();
+        if now.seconds() >= UnixSeconds::new(last_second) + -SEND_MARGIN_S {
+            expired.push((key.value(), tolerance_s));
+        }
+    }
+    for (place, tolerance_s) in &expired {
+        unit.tables
+            .dead
+            .insert(place.1, encode_dead(DeadReason::LeadNotFound, now)?)?;
+        // The row stays, so that the event is found by its lead; it can't expire again.
+        unit.tables
+            .awaiting
+            .insert(*place, (*tolerance_s, i64::MAX))?;
+    }
+    Ok(expired.len() as u64)
+}

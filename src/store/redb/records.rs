@@ -1,0 +1,378 @@
+//! How leads, events and attempts are written as bytes.
+//!
+//! A record is one byte that names its version, then the fields in postcard's format. A version
+//! is never changed once it was released; a new one is added and the old one stays readable. The
+//! tests hold the bytes of each version.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::customer::Customer;
+use crate::domain::event::{Attempt, DeadReason, Event};
+use crate::domain::ids::{AdId, DatasetId, FormId, LeadId, PageId};
+use crate::domain::lead::{Lead, RawLead, ReportedLead};
+use crate::domain::stage::{SourceName, StageName};
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::{Quarantined, StoreError};
+
+/// The version that is written.
+const VERSION: u8 = 1;
+
+fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+    postcard::to_extend(record, vec![VERSION])
+        .map_err(|error| StoreError::Corrupt(error.to_string()))
+}
+
+fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, StoreError> {
+    match bytes.split_first() {
+        Some((&VERSION, record)) => postcard::from_bytes(record)
+            .map_err(|error| StoreError::Corrupt(format!("{kind}: {error}"))),
+        Some((version, _)) => Err(StoreError::Corrupt(format!("{kind} of version {version}"))),
+        None => Err(StoreError::Corrupt(format!("{kind} without a byte"))),
+    }
+}
+
+fn corrupt(field: &'static str) -> StoreError {
+    StoreError::Corrupt(format!("a record's {field} is impossible"))
+}
+
+fn stage(name: &str) -> Result<StageName, StoreError> {
+    StageName::parse(name).map_err(|_| corrupt("stage"))
+}
+
+fn source(name: &str) -> Result<SourceName, StoreError> {
+    SourceName::parse(name).map_err(|_| corrupt("source"))
+}
+
+#[derive(Serialize, Deserialize)]
+struct LeadRecord<'a> {
+    lead_id: u64,
+    page_id: u64,
+    form_id: u64,
+    ad_id: u64,
+    created_time: i64,
+    test: bool,
+    received_at_ms: i64,
+    source: &'a str,
+    raw_lead: RawLeadRecord<'a>,
+    dataset_id: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum RawLeadRecord<'a> {
+    Emitted(&'a str),
+    SkippedTest,
+    SkippedTooOld,
+}
+
+/// Writes a lead.
+pub(super) fn encode_lead(lead: &Lead) -> Result<Vec<u8>, StoreError> {
+    let reported = &lead.reported;
+    encode(&LeadRecord {
+        lead_id: reported.lead_id.get(),
+        page_id: reported.page_id.map_or(0, PageId::get),
+        form_id: reported.form_id.map_or(0, FormId::get),
+        ad_id: reported.ad_id.map_or(0, AdId::get),
+        created_time: reported.created_time.get(),
+        test: reported.test,
+        received_at_ms: lead.received_at.as_millis(),
+        source: lead.source.as_str(),
+        raw_lead: match &lead.raw_lead {
+            RawLead::Emitted(stage) => RawLeadRecord::Emitted(stage.as_str()),
+            RawLead::SkippedTest => RawLeadRecord::SkippedTest,
+            RawLead::SkippedTooOld => RawLeadRecord::SkippedTooOld,
+        },
+        dataset_id: lead.dataset_id.map_or(0, DatasetId::get),
+    })
+}
+
+/// Reads a lead.
+pub(super) fn decode_lead(bytes: &[u8]) -> Result<Lead, StoreError> {
+    let record: LeadRecord<'_> = decode(bytes, "lead")?;
+    Ok(Lead {
+        reported: ReportedLead {
+            lead_id: LeadId::from_u64(record.lead_id).ok_or(corrupt("lead id"))?,
+            page_id: PageId::from_u64(record.page_id),
+            form_id: FormId::from_u64(record.form_id),
+            ad_id: AdId::from_u64(record.ad_id),
+            created_time: UnixSeconds::new(record.created_time),
+            test: record.test,
+        },
+        source: source(record.source)?,
+        received_at: Timestamp::from_millis(record.received_at_ms),
+        raw_lead: match record.raw_lead {
+            RawLeadRecord::Emitted(name) => RawLead::Emitted(stage(name)?),
+            RawLeadRecord::SkippedTest => RawLead::SkippedTest,
+            RawLeadRecord::SkippedTooOld => RawLead::SkippedTooOld,
+        },
+        dataset_id: DatasetId::from_u64(record.dataset_id),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct EventRecord<'a> {
+    lead_id: u64,
+    stage: &'a str,
+    reported_time: i64,
+    event_time: i64,
+    source: &'a str,
+    received_at_ms: i64,
+    #[serde(borrow)]
+    customer: Vec<(Cow<'a, str>, Vec<Cow<'a, str>>)>,
+    custom_data: Option<&'a str>,
+}
+
+/// Writes an event.
+pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
+    let customer = event.customer.iter().map(|(name, values)| {
+        (
+            name.into(),
+            values.iter().map(|value| value.as_str().into()).collect(),
+        )
+    });
+    encode(&EventRecord {
+        lead_id: event.lead_id.get(),
+        stage: event.stage.as_str(),
+        reported_time: event.reported_time.get(),
+        event_time: event.event_time.get(),
+        source: event.source.as_str(),
+        received_at_ms: event.received_at.as_millis(),
+        customer: customer.collect(),
+        custom_data: event.custom_data.as_deref(),
+    })
+}
+
+/// Reads an event.
+pub(super) fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> {
+    let record: EventRecord<'_> = decode(bytes, "event")?;
+    let customer = record.customer.into_iter().map(|(name, values)| {
+        (
+            name.into_owned(),
+            values.into_iter().map(Cow::into_owned).collect(),
+        )
+    });
+    Ok(Event {
+        lead_id: LeadId::from_u64(record.lead_id).ok_or(corrupt("lead id"))?,
+        stage: stage(record.stage)?,
+        reported_time: UnixSeconds::new(record.reported_time),
+        event_time: UnixSeconds::new(record.event_time),
+        source: source(record.source)?,
+        received_at: Timestamp::from_millis(record.received_at_ms),
+        customer: Customer::from_stored(customer),
+        custom_data: record.custom_data.map(Into::into),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct AttemptRecord<'a> {
+    dataset_id: u64,
+    at_ms: i64,
+    duration_ms: u64,
+    events: u32,
+    delivered: bool,
+    http_status: Option<u16>,
+    code: Option<i64>,
+    subcode: Option<i64>,
+    fbtrace_id: Option<&'a str>,
+    message: Option<&'a str>,
+}
+
+/// Writes an attempt.
+pub(super) fn encode_attempt(attempt: &Attempt) -> Result<Vec<u8>, StoreError> {
+    encode(&AttemptRecord {
+        dataset_id: attempt.dataset_id.get(),
+        at_ms: attempt.at.as_millis(),
+        duration_ms: attempt.duration_ms,
+        events: attempt.events,
+        delivered: attempt.delivered,
+        http_status: attempt.http_status,
+        code: attempt.code,
+        subcode: attempt.subcode,
+        fbtrace_id: attempt.fbtrace_id.as_deref(),
+        message: attempt.message.as_deref(),
+    })
+}
+
+/// Reads an attempt.
+pub(super) fn decode_attempt(bytes: &[u8]) -> Result<Attempt, StoreError> {
+    let record: AttemptRecord<'_> = decode(bytes, "attempt")?;
+    Ok(Attempt {
+        dataset_id: DatasetId::from_u64(record.dataset_id).ok_or(corrupt("dataset id"))?,
+        at: Timestamp::from_millis(record.at_ms),
+        duration_ms: record.duration_ms,
+        events: record.events,
+        delivered: record.delivered,
+        http_status: record.http_status,
+        code: record.code,
+        subcode: record.subcode,
+        fbtrace_id: record.fbtrace_id.map(Into::into),
+        message: record.message.map(Into::into),
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct QuarantineRecord<'a> {
+    received_at_ms: i64,
+    reason: &'a str,
+    payload: &'a [u8],
+}
+
+/// Writes a piece of a webhook.
+pub(super) fn encode_quarantined(piece: &Quarantined) -> Result<Vec<u8>, StoreError> {
+    encode(&QuarantineRecord {
+        received_at_ms: piece.received_at.as_millis(),
+        reason: &piece.reason,
+        payload: &piece.payload,
+    })
+}
+
+/// Reads a piece of a webhook.
+pub(super) fn decode_quarantined(bytes: &[u8]) -> Result<Quarantined, StoreError> {
+    let record: QuarantineRecord<'_> = decode(bytes, "quarantined piece")?;
+    Ok(Quarantined {
+        received_at: Timestamp::from_millis(record.received_at_ms),
+        reason: record.reason.to_owned(),
+        payload: record.payload.to_vec(),
+    })
+}
+
+/// The stored number of each reason; numbers are never used again for another.
+const REASONS: [(u8, DeadReason); 6] = [
+    (1, DeadReason::Expired),
+    (2, DeadReason::LeadNotFound),
+    (3, DeadReason::EventTimeNotAfterLead),
+    (4, DeadReason::LeadIsTest),
+    (5, DeadReason::Duplicate),
+    (6, DeadReason::RefusedByMeta),
+];
+
+/// Writes why an event is dead, and since when.
+pub(super) fn encode_dead(reason: DeadReason, at: Timestamp) -> Result<(u8, i64), StoreError> {
+    let known = REASONS.into_iter().find(|(_, known)| *known == reason);
+    let (number, _) = known.ok_or(corrupt("reason"))?;
+    Ok((number, at.as_millis()))
+}
+
+/// Reads why an event is dead, and since when.
+pub(super) fn decode_dead(
+    (number, at_ms): (u8, i64),
+) -> Result<(DeadReason, Timestamp), StoreError> {
+    let known = REASONS.into_iter().find(|(known, _)| *known == number);
+    let (_, reason) = known.ok_or(corrupt("reason"))?;
+    Ok((reason, Timestamp::from_millis(at_ms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::customer::Parameter;
+    use proptest::prelude::*;
+
+    fn lead() -> Lead {
+        Lead {
+            reported: ReportedLead {
+                lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+                page_id: PageId::from_u64(300),
+                form_id: FormId::from_u64(2),
+                ad_id: None,
+                created_time: UnixSeconds::new(1_762_000_000),
+                test: false,
+            },
+            source: SourceName::webhook(),
+            received_at: Timestamp::from_millis(1_762_000_000_500),
+            raw_lead: RawLead::Emitted(StageName::parse("initial_lead").unwrap()),
+            dataset_id: DatasetId::from_u64(7),
+        }
+    }
+
+    #[test]
+    fn version_1_of_a_lead_has_these_bytes_for_ever() {
+        let golden = "01c095e2e7d8d8d802ac02020080f8aebd8d... ";
+        let bytes = encode_lead(&lead()).unwrap();
+        assert_eq!(hex::encode(&bytes), golden.trim_end_matches("... "));
+        assert_eq!(decode_lead(&bytes).unwrap(), lead());
+    }
+
+    #[test]
+    fn an_unknown_version_and_a_cut_record_are_corrupt_and_no_panic() {
+        let bytes = encode_lead(&lead()).unwrap();
+        for end in 0..bytes.len() {
+            assert!(
+                matches!(decode_lead(&bytes[..end]), Err(StoreError::Corrupt(_))),
+                "{end}"
+            );
+        }
+        let mut newer = bytes;
+        newer[0] = VERSION + 1;
+        assert!(matches!(decode_lead(&newer), Err(StoreError::Corrupt(_))));
+    }
+
+    #[test]
+    fn the_number_of_a_reason_never_changes() {
+        let numbers: Vec<_> = REASONS
+            .map(|(number, reason)| (number, reason.name()))
+            .to_vec();
+        let golden = [
+            (1, "expired"),
+            (2, "lead_not_found"),
+            (3, "event_time_not_after_lead"),
+            (4, "lead_is_test"),
+            (5, "duplicate"),
+            (6, "refused_by_meta"),
+        ];
+        assert_eq!(numbers, golden);
+    }
+
+    proptest! {
+        #[test]
+        fn events_survive_being_written_and_read(
+            lead_id in 100_000_000_000_000..u64::MAX, time: i32, late in 0..100i64, value in ".{1,20}",
+            custom_data in proptest::option::of("[ -~]{0,40}")
+        ) {
+            let mut customer = Customer::default();
+            if !value.trim().is_empty() {
+                customer.add(Parameter::Fbc, &value).unwrap();
+            }
+            let event = Event {
+                lead_id: LeadId::from_u64(lead_id).unwrap(),
+                stage: StageName::parse("won").unwrap(),
+                reported_time: UnixSeconds::new(time.into()),
+                event_time: UnixSeconds::new(i64::from(time) + late),
+                source: SourceName::unnamed_crm(),
+                received_at: Timestamp::from_millis(i64::from(time) * 1_000),
+                customer,
+                custom_data: custom_data.map(Into::into),
+            };
+            prop_assert_eq!(decode_event(&encode_event(&event).unwrap()).unwrap(), event);
+        }
+
+        #[test]
+        fn attempts_survive_being_written_and_read(
+            at: i64, duration_ms: u64, delivered: bool, http_status: Option<u16>, code: Option<i64>,
+            message: Option<String>
+        ) {
+            let attempt = Attempt {
+                dataset_id: DatasetId::from_u64(1).unwrap(),
+                at: Timestamp::from_millis(at),
+                duration_ms,
+                events: 3,
+                delivered,
+                http_status,
+                code,
+                subcode: code,
+                fbtrace_id: message.clone(),
+                message,
+            };
+            prop_assert_eq!(decode_attempt(&encode_attempt(&attempt).unwrap()).unwrap(), attempt);
+        }
+
+        #[test]
+        fn arbitrary_bytes_are_never_a_panic(bytes: Vec<u8>) {
+            let _ = decode_lead(&bytes);
+            let _ = decode_event(&bytes);
+            let _ = decode_attempt(&bytes);
+            let _ = decode_quarantined(&bytes);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! The tables of the embedded store, opened for writing or for reading.
+//!
+//! `docs/STORAGE.md` tells for each table who writes it and how long a row lives. Everything but
+//! the index of leads grows at its end, because the cost of a commit is the number of pages it
+//! touches; the index is as narrow as it can be.
+
+use redb::{
+    ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
+};
+
+use crate::domain::event::KeyDigest;
+use crate::store::{ApiKeyDigest, StoreError};
+
+/// Declares each table once, and from that: its definition, the two ways to open all tables, and
+/// the view that reading code works on in both.
+macro_rules! tables {
+    ($($(#[$doc:meta])* $field:ident: $name:literal, $key:ty => $value:ty;)*) => {
+        /// All tables of a write transaction.
+        pub(super) struct WriteTables<'t> {
+            $($(#[$doc])* pub(super) $field: Table<'t, $key, $value>,)*
+        }
+
+        /// All tables of a read transaction.
+        pub(super) struct ReadTables {
+            $($(#[$doc])* pub(super) $field: ReadOnlyTable<$key, $value>,)*
+        }
+
+        /// What reading needs of the tables, inside a write transaction or outside.
+        pub(super) trait View {
+            $($(#[$doc])* fn $field(&self) -> &impl ReadableTable<$key, $value>;)*
+        }
+
+        impl<'t> WriteTables<'t> {
+            /// Opens all tables, and makes those that are missing.
+            pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: transaction.open_table(TableDefinition::new($name))?,)* })
+            }
+        }
+
+        impl ReadTables {
+            /// Opens all tables as of now.
+            pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
+                Ok(Self { $($field: transaction.open_table(TableDefinition::new($name))?,)* })
+            }
+        }
+
+        impl View for WriteTables<'_> {
+            $(fn $field(&self) -> &impl ReadableTable<$key, $value> { &self.$field })*
+        }
+
+        impl View for ReadTables {
+            $(fn $field(&self) -> &impl ReadableTable<$key, $value> { &self.$field })*
+        }
+    };
+}
+
+tables! {
+    /// Facts about the store itself: the version of its layout.
+    meta: "meta", &'static str => u64;
+    /// Lead id → the lead's sequence number. The only table with keys in random order.
+    lead_index: "lead_index", u64 => u64;
+    /// Sequence number → the lead with its raw-lead event, which has the same number.
+    leads: "leads", u64 => &'static [u8];
+    /// Sequence number → an event that the CRM reported.
+    events: "events", u64 => &'static [u8];
+    /// (Lead's number, event's number): the reported events of a lead.
+    lead_events: "lead_events", (u64, u64) => ();
+    /// (Dataset or 0, position) → (event's number, lead id, event time): what is to be sent.
+    outbox: "outbox", (u64, u64) => (u64, u64, i64);
+    /// Event's number → number of the attempt that delivered it.
+    delivered: "delivered", u64 => u64;
+    /// Event's number → (reason, milliseconds): dead letters.
+    dead: "dead", u64 => (u8, i64);
+    /// Sequence number → a request to Meta and its answer.
+    attempts: "attempts", u64 => &'static [u8];
+    /// (Event's number, attempt's number): attempts that did not deliver the event.
+    failures: "failures", (u64, u64) => ();
+    /// (Lead id, event's number) → (tolerance, last second): events awaiting an unknown lead.
+    awaiting: "awaiting", (u64, u64) => (u32, i64);
+    /// Digest of an idempotency key → (event's number, fingerprint of the report).
+    idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
+    /// Sequence number → a piece of a webhook that could not be read.
+    quarantine: "quarantine", u64 => &'static [u8];
+    /// Digests of API keys that were made here.
+    api_keys: "api_keys", &'static ApiKeyDigest => ();
+}
+
+/// Last key of a table that counts upwards, or 0.
+fn last_key<V: redb::Value + 'static>(
+    table: &impl ReadableTable<u64, V>,
+) -> Result<u64, StoreError> {
+    Ok(table.last()?.map_or(0, |(key, _)| key.value()))
+}
+
+/// The highest sequence number that was ever given out and is still in use.
+pub(super) fn last_seq(view: &impl View) -> Result<u64, StoreError> {
+    let mut last = [
+        last_key(view.leads())?,
+        last_key(view.events())?,
+        last_key(view.attempts())?,
+        last_key(view.quarantine())?,
+    ]
+    .into_iter()
+    .max()
+    .unwrap_or(0);
+    // Positions in the queues are numbers of the same run; the last of each dataset is looked at.
+    let mut below = (u64::MAX, u64::MAX);
+    while let Some(entry) = view.outbox().range(..below)?.next_back() {
+        let (dataset, position) = entry?.0.value();
+        last = last.max(position);
+        below = (dataset, 0);
+    }
+    Ok(last)
+}

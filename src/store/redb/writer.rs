@@ -1,0 +1,272 @@
+//! The one writer: a thread that owns all writes, and commits what gathered together.
+//!
+//! Callers hand over a piece of work and wait. The thread takes everything that is waiting, runs
+//! it in one transaction, commits, and only then answers all of them; so the price of a flush is
+//! shared, and nobody is told of something that is not on disk. If anything fails, nothing of the
+//! group has happened and each caller is told so.
+//!
+//! redb refuses every write after an I/O error until the file is opened anew, so the writer drops
+//! the database then and opens it again, as often as it takes. It does not decide what is written.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use redb::Database;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
+use crate::store::StoreError;
+use crate::store::redb::tables::{WriteTables, last_seq};
+
+/// Opens the database, at first and after a failure.
+pub(super) type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
+
+/// The database as readers see it; empty while it is being opened again.
+#[derive(Clone)]
+pub(super) struct Shared(Arc<RwLock<Option<Arc<Database>>>>);
+
+impl Shared {
+    /// The database, for one short read.
+    pub(super) fn get(&self) -> Result<Arc<Database>, StoreError> {
+        let database = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        database.ok_or_else(|| StoreError::Unavailable("the store is being opened again".into()))
+    }
+
+    fn set(&self, database: Option<Arc<Database>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = database;
+    }
+}
+
+/// A running transaction, shared by all work of one group.
+pub(super) struct Unit<'t> {
+    /// The tables.
+    pub(super) tables: WriteTables<'t>,
+    last_seq: u64,
+}
+
+impl Unit<'_> {
+    /// The next number of the one run that orders leads, events, attempts and queues.
+    pub(super) fn seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+}
+
+/// A piece of work with somebody waiting for its result.
+trait Job: Send {
+    /// Does the work inside the transaction.
+    fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError>;
+    /// Tells the result, after the commit.
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Waiting<F, T> {
+    work: Option<F>,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Job for Waiting<F, T>
+where
+    F: FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send,
+    T: Send,
+{
+    fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError> {
+        if let Some(work) = self.work.take() {
+            self.result = Some(work(unit)?);
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        let never_run = || StoreError::Unavailable("the work was not run".into());
+        let result = committed.and_then(|()| result.ok_or_else(never_run));
+        // Whoever asked may have gone away; what was committed stays committed.
+        let _ = reply.send(result);
+    }
+}
+
+/// The way to the writer; closing it ends the thread after the work that is waiting.
+pub(super) struct Writer {
+    jobs: Option<SyncSender<Box<dyn Job>>>,
+    thread: Option<JoinHandle<()>>,
+    died: CancellationToken,
+}
+
+impl Writer {
+    /// Opens the database and starts the thread.
+    pub(super) fn start(open: Opener) -> Result<(Self, Shared), StoreError> {
+        let database = Arc::new(open()?);
+        let last_seq = read_last_seq(&database)?;
+        let shared = Shared(Arc::new(RwLock::new(Some(database.clone()))));
+        let (jobs, queue) = sync_channel(WRITE_QUEUE_MAX);
+        let died = CancellationToken::new();
+        let guard = died.clone();
+        let mut thread = WriterThread {
+            queue,
+            open,
+            shared: shared.clone(),
+            database: Some(database),
+            last_seq,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || {
+                let _cancelled_when_this_thread_ends = guard.drop_guard();
+                thread.run();
+            })
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok((
+            Self {
+                jobs: Some(jobs),
+                thread: Some(thread),
+                died,
+            },
+            shared,
+        ))
+    }
+
+    /// Runs work in the next commit and answers once that is durable.
+    pub(super) async fn submit<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Box::new(Waiting {
+            work: Some(work),
+            result: None,
+            reply,
+        });
+        let stopped = || StoreError::Unavailable("the writer has stopped".into());
+        match self.jobs.as_ref().ok_or_else(stopped)?.try_send(job) {
+            Ok(()) => answer.await.map_err(|_| stopped())?,
+            Err(TrySendError::Full(_)) => Err(StoreError::Unavailable(
+                "too many writes are waiting".into(),
+            )),
+            Err(TrySendError::Disconnected(_)) => Err(stopped()),
+        }
+    }
+
+    /// Cancelled when the thread has ended, by a panic if nobody closed the store.
+    pub(super) fn died(&self) -> CancellationToken {
+        self.died.clone()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        drop(self.jobs.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct WriterThread {
+    queue: Receiver<Box<dyn Job>>,
+    open: Opener,
+    shared: Shared,
+    database: Option<Arc<Database>>,
+    last_seq: u64,
+}
+
+impl WriterThread {
+    fn run(&mut self) {
+        loop {
+            let first = self.queue.recv_timeout(STORE_REOPEN_EVERY);
+            self.reopen_if_closed();
+            match first {
+                Ok(first) => self.commit_group(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.close();
+    }
+
+    fn commit_group(&mut self, first: Box<dyn Job>) {
+        let mut group = vec![first];
+        while group.len() < COMMIT_GROUP_MAX
+            && let Ok(job) = self.queue.try_recv()
+        {
+            group.push(job);
+        }
+        let committed = self.transact(&mut group);
+        if let Err(error) = &committed {
+            tracing::error!(%error, operations = group.len(), "commit failed");
+            self.close();
+        }
+        for job in group {
+            job.finish(committed.clone());
+        }
+    }
+
+    fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let database = self
+            .database
+            .as_ref()
+            .ok_or_else(|| StoreError::Unavailable("the store could not be opened again".into()))?;
+        let transaction = database.begin_write()?;
+        let mut unit = Unit {
+            tables: WriteTables::open(&transaction)?,
+            last_seq: self.last_seq,
+        };
+        for job in group {
+            job.apply(&mut unit)?;
+        }
+        let last_seq = unit.last_seq;
+        drop(unit);
+        transaction.commit()?;
+        // From here on the whole group is durable. If we die now, nobody has been answered: Meta
+        // and the CRM report again, and find what they reported already stored; a batch that was
+        // settled is not sent again, because it left its queue in this very commit.
+        self.last_seq = last_seq;
+        Ok(())
+    }
+
+    /// Gives the database up; it closes when the last reader lets go.
+    fn close(&mut self) {
+        self.shared.set(None);
+        self.database = None;
+    }
+
+    fn reopen_if_closed(&mut self) {
+        if self.database.is_some() {
+            return;
+        }
+        let opened = (self.open)().and_then(|database| {
+            let last_seq = read_last_seq(&database)?;
+            Ok((Arc::new(database), last_seq))
+        });
+        match opened {
+            Ok((database, last_seq)) => {
+                // Numbers of a commit whose fate is unknown are not given out a second time.
+                self.last_seq = self.last_seq.max(last_seq);
+                self.shared.set(Some(database.clone()));
+                self.database = Some(database);
+                tracing::warn!("store opened again");
+            }
+            Err(error) => tracing::error!(%error, "store could not be opened again"),
+        }
+    }
+}
+
+/// Makes missing tables and finds where the run of numbers stands.
+fn read_last_seq(database: &Database) -> Result<u64, StoreError> {
+    let transaction = database.begin_write()?;
+    let last = {
+        let mut tables = WriteTables::open(&transaction)?;
+        super::check_layout(&mut tables)?;
+        last_seq(&tables)?
+    };
+    transaction.commit()?;
+    Ok(last)
+}
