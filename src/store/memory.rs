@@ -486,4 +486,8 @@ impl Store for MemoryStore {
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(self.state().stats())
     }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

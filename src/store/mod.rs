@@ -9,6 +9,8 @@
 //! [`Enqueued`], and the caller passes that on.
 
 mod error;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod memory;
 pub mod query;
 pub mod redb;
@@ -106,6 +108,9 @@ pub trait Store: Send + Sync {
 
     /// Figures about the whole store.
     async fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// Makes something empty durable, to see whether that works.
+    async fn probe(&self) -> Result<(), StoreError>;
 }
 
 /// The SHA-256 of an API key.

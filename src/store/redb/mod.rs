@@ -229,6 +229,10 @@ impl Store for RedbStore {
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.read(list::stats).await
     }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.writer.submit(|_| Ok(())).await
+    }
 }
 
 /// redb's errors are about the file; what they mean to a caller is told in three words.

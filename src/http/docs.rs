@@ -1,0 +1,98 @@
+//! The OpenAPI document and a page to read it, both from this binary alone.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_swagger_ui::Config;
+
+use crate::http::error::{ApiError, Code};
+use crate::http::state::AppState;
+
+/// The general part of the document; the routes add theirs.
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "leadloop",
+    description = "Meta Lead Ads in, Conversions API events out. Ids are strings of digits; times \
+        are Unix seconds or RFC 3339. Errors are `application/problem+json` with a stable `code`:",
+))]
+struct General;
+
+/// The document before the routes have added to it.
+pub(super) fn general() -> OpenApi {
+    let mut document = <General as utoipa::OpenApi>::openapi();
+    let codes = Code::ALL.iter().map(|code| {
+        format!(
+            "- `{}` ({}): {}",
+            code.name(),
+            code.status().as_u16(),
+            code.meaning()
+        )
+    });
+    let catalogue = codes.collect::<Vec<_>>().join("\n");
+    let text = document.info.description.unwrap_or_default();
+    document.info.description = Some(format!("{text}\n\n{catalogue}"));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    let components = document.components.get_or_insert_default();
+    components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    document
+}
+
+/// `/openapi.json` and `/docs`.
+pub(super) fn routes(document: &OpenApi) -> Router<AppState> {
+    let document = serde_json::to_string_pretty(document).unwrap_or_default();
+    let json = [(CONTENT_TYPE, "application/json")];
+    Router::new()
+        .route(
+            "/openapi.json",
+            get(move || async move { (json, document) }),
+        )
+        .route("/docs", get(index))
+        .route("/docs/", get(index))
+        .route(
+            "/docs/{file}",
+            get(|Path(file): Path<String>| async move { asset(&file) }),
+        )
+}
+
+/// The page itself, the same with and without a slash at the end.
+async fn index() -> Result<Response, ApiError> {
+    let page = read_asset("")?;
+    let page = String::from_utf8_lossy(&page.bytes).replace("\"./", "\"/docs/");
+    let mut response = Html(page).into_response();
+    let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    Ok(response)
+}
+
+fn asset(file: &str) -> Result<Response, ApiError> {
+    let asset = read_asset(file)?;
+    let mut response = asset.bytes.into_owned().into_response();
+    let headers = response.headers_mut();
+    let content_type = HeaderValue::try_from(asset.content_type);
+    headers.insert(
+        CONTENT_TYPE,
+        content_type.map_err(|_| ApiError::plain(Code::Internal))?,
+    );
+    if asset.gzpipped {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
+    Ok(response)
+}
+
+fn read_asset(file: &str) -> Result<utoipa_swagger_ui::SwaggerFile<'static>, ApiError> {
+    // The page would ask a service elsewhere to validate the document; it is not to.
+    let config = Config::from("/openapi.json")
+        .validator_url("none")
+        .use_base_layout();
+    utoipa_swagger_ui::serve(file, Arc::new(config))
+        .map_err(|_| ApiError::plain(Code::Internal))?
+        .ok_or_else(|| ApiError::plain(Code::NotFound))
+}

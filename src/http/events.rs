@@ -1,0 +1,157 @@
+//! Looking events up, and sending dead letters after all; and what could not be read.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::domain::ids::EventId;
+use crate::http::error::{ApiError, Code};
+use crate::http::extract::{Admin, ApiQuery, Reader};
+use crate::http::leads::read_state;
+use crate::http::page::{page_request, read_with, show_cursor};
+use crate::http::state::AppState;
+use crate::http::view::{EventPage, EventView, QuarantinePage, QuarantinedView};
+use crate::store::Requeued;
+
+/// Which events to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct EventQuery {
+    /// `awaiting_lead`, `held`, `pending`, `delivered` or `dead`.
+    state: Option<String>,
+    /// 1 to 200; default 50.
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Which page of a list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    /// 1 to 200; default 50.
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+fn read_event_id(text: &str) -> Result<EventId, ApiError> {
+    EventId::parse(text).map_err(|error| ApiError::new(Code::NotFound, error.to_string()))
+}
+
+/// An event with every attempt to deliver it.
+#[utoipa::path(
+    get,
+    path = "/v1/events/{event_id}",
+    tag = "events",
+    params(("event_id" = String, Path, description = "The event's id")),
+    responses(
+        (status = 200, description = "The event", body = EventView),
+        (status = 404, description = "not_found"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn get_event(
+    _: Reader,
+    State(state): State<AppState>,
+    Path(event_id): Path<String>,
+) -> Result<Json<EventView>, ApiError> {
+    let detail = state.store.find_event(read_event_id(&event_id)?).await?;
+    let detail = detail.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such event"))?;
+    Ok(Json(EventView::full(&detail, state.clock.now())))
+}
+
+/// Events, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/events",
+    tag = "events",
+    params(EventQuery),
+    responses(
+        (status = 200, description = "A page of events", body = EventPage),
+        (status = 400, description = "invalid_request"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn list_events(
+    _: Reader,
+    State(state): State<AppState>,
+    ApiQuery(query): ApiQuery<EventQuery>,
+) -> Result<Json<EventPage>, ApiError> {
+    let wanted = read_with("state", query.state.as_deref(), read_state)?;
+    let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
+    let now = state.clock.now();
+    let page = state.store.list_events(wanted, page, now).await?;
+    Ok(Json(EventPage {
+        events: page
+            .items
+            .iter()
+            .map(|detail| EventView::summary(detail, now))
+            .collect(),
+        next_cursor: show_cursor(page.next_cursor),
+    }))
+}
+
+/// Puts a dead letter back into its queue, with the same event id.
+#[utoipa::path(
+    post,
+    path = "/v1/events/{event_id}/retry",
+    tag = "events",
+    params(("event_id" = String, Path, description = "The event's id")),
+    responses(
+        (status = 202, description = "Queued again", body = EventView),
+        (status = 200, description = "It is not dead, and nothing changed", body = EventView),
+        (status = 404, description = "not_found"),
+        (status = 409, description = "not_retriable"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn retry_event(
+    _: Admin,
+    State(state): State<AppState>,
+    Path(event_id): Path<String>,
+) -> Result<(StatusCode, Json<EventView>), ApiError> {
+    let event_id = read_event_id(&event_id)?;
+    let now = state.clock.now();
+    match state.store.requeue(event_id, now).await? {
+        Requeued::Done(detail, enqueued) => {
+            // Committed: the event is in its queue, and no longer dead.
+            state.wakers.wake(&enqueued);
+            tracing::info!(%event_id, "dead letter queued again");
+            Ok((StatusCode::ACCEPTED, Json(EventView::full(&detail, now))))
+        }
+        Requeued::NotDead(detail) => Ok((StatusCode::OK, Json(EventView::full(&detail, now)))),
+        Requeued::Hopeless(detail) => {
+            let deliver_before = detail.event.deliver_before().get();
+            let problem = ApiError::plain(Code::NotRetriable);
+            Err(problem.with("deliver_before", deliver_before))
+        }
+        Requeued::NotFound => Err(ApiError::new(Code::NotFound, "there is no such event")),
+    }
+}
+
+/// Pieces of webhooks that were signed and could not be read, newest first.
+#[utoipa::path(
+    get,
+    path = "/v1/quarantine",
+    tag = "events",
+    params(PageQuery),
+    responses((status = 200, description = "A page of pieces", body = QuarantinePage)),
+    security(("api_key" = [])),
+)]
+pub async fn list_quarantine(
+    _: Reader,
+    State(state): State<AppState>,
+    ApiQuery(query): ApiQuery<PageQuery>,
+) -> Result<Json<QuarantinePage>, ApiError> {
+    let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = state.store.list_quarantine(page).await?;
+    Ok(Json(QuarantinePage {
+        quarantined: page.items.iter().map(QuarantinedView::of).collect(),
+        next_cursor: show_cursor(page.next_cursor),
+    }))
+}

@@ -1,0 +1,62 @@
+//! Health for supervisors and proxies, and metrics for Prometheus.
+
+use axum::extract::State;
+use axum::http::header;
+use axum::response::IntoResponse;
+
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+
+/// Whether the process runs.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "operation",
+    responses((status = 200, description = "It runs", body = String, content_type = "text/plain")),
+)]
+pub async fn healthz() -> &'static str {
+    "ok"
+}
+
+/// Whether the server can do its work: make something durable, and read.
+///
+/// Trouble at Meta's does not count: webhooks are taken in and kept all the same.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "operation",
+    responses(
+        (status = 200, description = "Ready", body = String, content_type = "text/plain"),
+        (status = 503, description = "store_unavailable"),
+    ),
+)]
+pub async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiError> {
+    state.store.probe().await?;
+    Ok("ready")
+}
+
+/// Metrics in the text format of Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "operation",
+    responses((status = 200, description = "Metrics", body = String, content_type = "text/plain")),
+)]
+pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
+    let stats = state.store.stats().await?;
+    for (kind, rows) in [
+        ("leads", stats.leads),
+        ("events_queued", stats.queued),
+        ("events_awaiting_lead", stats.awaiting),
+        ("events_dead", stats.dead),
+        ("quarantined", stats.quarantined),
+    ] {
+        state.metrics.stored(kind, rows);
+    }
+    state.metrics.queue_fronts(&stats.fronts);
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok((
+        [(header::CONTENT_TYPE, content_type)],
+        state.metrics.render(),
+    ))
+}

@@ -1,0 +1,118 @@
+//! Looking leads up.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::domain::event::EventState;
+use crate::domain::ids::{FormId, InvalidId, LeadId, PageId};
+use crate::domain::stage::StageName;
+use crate::http::error::{ApiError, Code};
+use crate::http::extract::{ApiQuery, Reader};
+use crate::http::page::{page_request, read_with, show_cursor};
+use crate::http::state::AppState;
+use crate::http::time::read_time_text;
+use crate::http::view::{LeadPage, LeadView};
+use crate::store::query::LeadFilter;
+
+/// Which leads to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct LeadQuery {
+    /// Of this Page.
+    page_id: Option<String>,
+    /// Of this form.
+    form_id: Option<String>,
+    /// In this stage now.
+    stage: Option<String>,
+    /// With an event in this state.
+    state: Option<String>,
+    /// Created at this time or later: Unix seconds, or RFC 3339.
+    created_from: Option<String>,
+    /// Created before this time: Unix seconds, or RFC 3339.
+    created_before: Option<String>,
+    /// 1 to 200; default 50.
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A lead with its whole timeline.
+#[utoipa::path(
+    get,
+    path = "/v1/leads/{lead_id}",
+    tag = "leads",
+    params(("lead_id" = String, Path, description = "Meta's id of the lead")),
+    responses(
+        (status = 200, description = "The lead", body = LeadView),
+        (status = 400, description = "invalid_lead_id"),
+        (status = 404, description = "lead_not_found"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn get_lead(
+    _: Reader,
+    State(state): State<AppState>,
+    Path(lead_id): Path<String>,
+) -> Result<Json<LeadView>, ApiError> {
+    let lead_id = LeadId::parse(&lead_id)
+        .map_err(|error| ApiError::new(Code::InvalidLeadId, error.to_string()))?;
+    let detail = state.store.find_lead(lead_id).await?;
+    let detail = detail.ok_or_else(|| ApiError::plain(Code::LeadNotFound))?;
+    Ok(Json(LeadView::full(&detail, state.clock.now())))
+}
+
+/// Leads, newest first, without their timelines.
+#[utoipa::path(
+    get,
+    path = "/v1/leads",
+    tag = "leads",
+    params(LeadQuery),
+    responses(
+        (status = 200, description = "A page of leads; with a filter it may be short although \
+            there is more, which `next_cursor` tells", body = LeadPage),
+        (status = 400, description = "invalid_request"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn list_leads(
+    _: Reader,
+    State(state): State<AppState>,
+    ApiQuery(query): ApiQuery<LeadQuery>,
+) -> Result<Json<LeadPage>, ApiError> {
+    let time = |text: &str| read_time_text(text, None);
+    let said = |error: InvalidId| error.to_string();
+    let filter = LeadFilter {
+        page_id: read_with("page_id", query.page_id.as_deref(), |text| {
+            PageId::parse(text).map_err(said)
+        })?,
+        form_id: read_with("form_id", query.form_id.as_deref(), |text| {
+            FormId::parse(text).map_err(said)
+        })?,
+        stage: read_with("stage", query.stage.as_deref(), |text| {
+            StageName::parse(text).map_err(|error| error.to_string())
+        })?,
+        state: read_with("state", query.state.as_deref(), read_state)?,
+        created_from: read_with("created_from", query.created_from.as_deref(), time)?,
+        created_before: read_with("created_before", query.created_before.as_deref(), time)?,
+    };
+    let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
+    let page = state
+        .store
+        .list_leads(filter, page, state.clock.now())
+        .await?;
+    Ok(Json(LeadPage {
+        leads: page.items.iter().map(LeadView::summary).collect(),
+        next_cursor: show_cursor(page.next_cursor),
+    }))
+}
+
+/// Reads the name of an event state.
+pub(super) fn read_state(name: &str) -> Result<EventState, String> {
+    EventState::from_name(name).ok_or_else(|| {
+        let names: Vec<_> = EventState::ALL.iter().map(|state| state.name()).collect();
+        format!("is one of {}", names.join(", "))
+    })
+}

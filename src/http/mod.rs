@@ -1,0 +1,85 @@
+//! The door: Meta's webhook, the REST API, health, metrics and documentation.
+//!
+//! Handlers convert, call one use case of the store, and convert back. They know no table and no
+//! wire format of the Conversions API. The routes below are the table of contents; each takes its
+//! method, path and documentation from its handler.
+
+mod docs;
+pub mod error;
+mod events;
+mod extract;
+mod health;
+mod leads;
+mod page;
+mod stage_body;
+mod stages;
+pub mod state;
+pub mod time;
+mod view;
+mod webhook;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use tower_http::catch_panic::CatchPanicLayer;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::http::error::{ApiError, Code};
+use crate::http::state::AppState;
+use crate::limits::REQUEST_TIMEOUT;
+
+fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(docs::general())
+        .routes(routes!(webhook::handshake, webhook::deliver))
+        .routes(routes!(stages::report_one))
+        .routes(routes!(stages::report_batch))
+        .routes(routes!(leads::list_leads))
+        .routes(routes!(leads::get_lead))
+        .routes(routes!(events::list_events))
+        .routes(routes!(events::get_event))
+        .routes(routes!(events::retry_event))
+        .routes(routes!(events::list_quarantine))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// The OpenAPI document.
+pub fn openapi() -> OpenApi {
+    routes().split_for_parts().1
+}
+
+/// The whole server as one service.
+pub fn router(state: AppState) -> Router {
+    let (routes, document) = routes().split_for_parts();
+    routes
+        .merge(docs::routes(&document))
+        .fallback(|| async { ApiError::plain(Code::NotFound) })
+        .method_not_allowed_fallback(|| async { ApiError::plain(Code::MethodNotAllowed) })
+        .layer(from_fn(within_time))
+        .layer(CatchPanicLayer::custom(|_| {
+            tracing::error!("a request panicked");
+            ApiError::plain(Code::Internal).into_response()
+        }))
+        .with_state(state)
+}
+
+async fn within_time(request: Request, next: Next) -> Response {
+    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => ApiError::plain(Code::TimedOut).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_openapi_document_is_what_was_agreed() {
+        insta::assert_snapshot!(openapi().to_pretty_json().unwrap());
+    }
+}

@@ -1,0 +1,348 @@
+//! Reading one stage update: from JSON as CRMs write it to a report that can be judged.
+//!
+//! Unknown fields are refused, because a misspelt `event_time` would silently mean *now*. Customer
+//! values are hashed here and go no further in the clear.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::config::Config;
+use crate::domain::customer::{Customer, Parameter};
+use crate::domain::event::StageUpdate;
+use crate::domain::ids::LeadId;
+use crate::domain::stage::{SourceName, StageName};
+use crate::http::error::{ApiError, Code};
+use crate::http::time::read_time;
+use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+
+/// A CRM's report that a lead reached a stage.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StageUpdateBody {
+    /// Meta's id of the lead: a string, or an integer of at most 64 bits.
+    #[schema(value_type = Option<String>, example = "1234567890123456")]
+    lead_id: Option<Value>,
+    /// The stage that was reached, as it is called in Events Manager.
+    #[schema(example = "qualified")]
+    stage: Option<String>,
+    /// When: Unix seconds, or RFC 3339 with an offset. Default: now.
+    #[schema(value_type = Option<String>, example = "2025-11-01T12:35:00Z")]
+    event_time: Option<Value>,
+    /// Which CRM reports; decides on clock tolerance, time zone and strictness.
+    source: Option<String>,
+    /// Makes repeating this report safe even if it has no `event_time`.
+    idempotency_key: Option<String>,
+    /// Customer parameters by Meta's names, plain or already hashed; each a text or a list.
+    #[schema(value_type = Option<Object>)]
+    customer: Option<Map<String, Value>>,
+    /// Further `custom_data`, such as `value` and `currency`.
+    #[schema(value_type = Option<Object>)]
+    custom_data: Option<Map<String, Value>>,
+}
+
+/// Reads a stage update.
+///
+/// # Errors
+/// `invalid_request`, `invalid_lead_id` or `invalid_customer`, naming the field.
+pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate, ApiError> {
+    let lead_id = read_lead_id(body.lead_id.as_ref())?;
+    let stage = body.stage.ok_or_else(|| invalid("stage", "is missing"))?;
+    let stage = StageName::parse(&stage).map_err(|error| invalid("stage", &error.to_string()))?;
+    let source = match &body.source {
+        Some(name) => SourceName::parse(name).map_err(|e| invalid("source", &e.to_string()))?,
+        None => SourceName::unnamed_crm(),
+    };
+    let settings = config.source(&source);
+    let event_time = body
+        .event_time
+        .filter(|time| !time.is_null())
+        .map(|time| read_time(&time, settings.time_zone.as_ref()))
+        .transpose()
+        .map_err(|problem| invalid("event_time", &problem))?;
+    Ok(StageUpdate {
+        lead_id,
+        stage,
+        event_time,
+        source,
+        idempotency_key: body.idempotency_key.map(read_idempotency_key).transpose()?,
+        customer: read_customer(body.customer.unwrap_or_default())?,
+        custom_data: body
+            .custom_data
+            .map(read_custom_data)
+            .transpose()?
+            .flatten(),
+        policy: settings.policy,
+    })
+}
+
+fn invalid(field: &str, problem: &str) -> ApiError {
+    ApiError::new(Code::InvalidRequest, format!("{field}: {problem}")).with("field", field)
+}
+
+fn read_lead_id(value: Option<&Value>) -> Result<LeadId, ApiError> {
+    let lead_id = match value {
+        None | Some(Value::Null) => return Err(invalid("lead_id", "is missing")),
+        Some(Value::String(text)) => LeadId::parse(text.trim()).ok(),
+        // A number that JSON can only hold as a float has lost digits already.
+        Some(Value::Number(number)) => number.as_u64().and_then(LeadId::from_u64),
+        Some(_) => None,
+    };
+    lead_id.ok_or_else(|| {
+        let detail = "lead_id must be Meta's leadgen_id of 15 to 17 digits, as a string or an \
+                      integer; a CRM's own record id is none";
+        ApiError::new(Code::InvalidLeadId, detail).with("field", "lead_id")
+    })
+}
+
+fn read_idempotency_key(key: String) -> Result<Box<str>, ApiError> {
+    if key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX {
+        let problem = format!("must have 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes");
+        return Err(invalid("idempotency_key", &problem));
+    }
+    Ok(key.into())
+}
+
+fn read_customer(parameters: Map<String, Value>) -> Result<Customer, ApiError> {
+    let mut customer = Customer::default();
+    for (name, value) in parameters {
+        let parameter = Parameter::from_name(&name)
+            .ok_or_else(|| invalid("customer", &format!("{name} is no parameter of Meta's")))?;
+        let values = match value {
+            Value::Null => continue,
+            Value::Array(values) => values,
+            value => vec![value],
+        };
+        for value in values {
+            let text = match value {
+                Value::String(text) => text,
+                Value::Number(number) if number.is_u64() => number.to_string(),
+                _ => return Err(invalid("customer", &format!("{name} must be text"))),
+            };
+            customer.add(parameter, &text).map_err(|error| {
+                let field = format!("customer.{}", parameter.name());
+                ApiError::new(Code::InvalidCustomer, error.to_string()).with("field", field)
+            })?;
+        }
+    }
+    Ok(customer)
+}
+
+/// Further `custom_data` as the text of a JSON object with sorted keys; none if it is empty.
+fn read_custom_data(mut data: Map<String, Value>) -> Result<Option<Box<str>>, ApiError> {
+    let wrong = |problem: &str| Err(invalid("custom_data", problem));
+    match data.remove("event_source") {
+        None => {}
+        Some(Value::String(text)) if text == "crm" => {}
+        Some(_) => return wrong("event_source is always \"crm\""),
+    }
+    if data.contains_key("lead_event_source") {
+        return wrong("lead_event_source is set by leadloop from CRM_NAME");
+    }
+    let is_amount = |value: &Value| match value {
+        Value::Number(_) => true,
+        Value::String(text) => text.parse::<f64>().is_ok_and(f64::is_finite),
+        _ => false,
+    };
+    let is_currency = |value: &Value| {
+        value.as_str().is_some_and(|code| {
+            code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic())
+        })
+    };
+    match (data.get("value"), data.get("currency")) {
+        (Some(value), _) if !is_amount(value) => return wrong("value must be a number"),
+        (_, Some(currency)) if !is_currency(currency) => {
+            return wrong("currency must be an ISO 4217 code of three letters");
+        }
+        // Meta refuses a value without a currency, and the whole batch with it (META 3.2).
+        (Some(_), None) => return wrong("value needs a currency"),
+        _ => {}
+    }
+    if data.is_empty() {
+        return Ok(None);
+    }
+    let text = Value::Object(data).to_string();
+    if text.len() > CUSTOM_DATA_BYTES_MAX {
+        return wrong(&format!("is over {CUSTOM_DATA_BYTES_MAX} bytes"));
+    }
+    Ok(Some(text.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Layers;
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn config() -> Config {
+        let file = r#"
+            meta_app_secret = "s"
+            meta_verify_token = "t"
+            meta_dataset_id = "1"
+            meta_access_token = "a"
+            [[sources]]
+            name = "berlin"
+            time_zone = "Europe/Berlin"
+            clock_tolerance_s = 60
+        "#;
+        let read_file = |_: &str| Ok(String::new());
+        Config::from_layers(&Layers::read(&BTreeMap::new(), Some(file), &read_file).unwrap())
+            .unwrap()
+    }
+
+    fn read(body: Value) -> Result<StageUpdate, Value> {
+        let body = serde_json::from_value(body).map_err(|error| json!(error.to_string()))?;
+        read_update(body, &config()).map_err(|error| error.to_json())
+    }
+
+    fn with(field: &str, value: Value) -> Result<StageUpdate, Value> {
+        let mut body = json!({"lead_id": "1234567890123456", "stage": "won"});
+        body[field] = value;
+        read(body)
+    }
+
+    #[test]
+    fn a_lead_id_is_a_string_or_an_integer_and_never_a_float() {
+        for good in [
+            json!("36795652870078329"),
+            json!(36_795_652_870_078_329_u64),
+        ] {
+            assert_eq!(
+                with("lead_id", good).unwrap().lead_id.get(),
+                36_795_652_870_078_329
+            );
+        }
+        for bad in [
+            json!(36_795_652_870_078_329.0),
+            json!(1.5),
+            json!(-1_234_567_890_123_456_i64),
+            json!(4711),
+            json!("4711"),
+            json!("abc"),
+            json!(""),
+            json!([1]),
+            json!("99999999999999999999999"),
+        ] {
+            assert_eq!(
+                with("lead_id", bad.clone()).unwrap_err()["code"],
+                "invalid_lead_id",
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_integer_too_large_for_64_bits_is_refused_and_not_rounded() {
+        let text = r#"{"lead_id": 123456789012345678901234567890, "stage": "won"}"#;
+        let body = serde_json::from_str(text).unwrap();
+        assert_eq!(
+            read_update(body, &config()).unwrap_err().code(),
+            Code::InvalidLeadId
+        );
+    }
+
+    #[test]
+    fn missing_and_misspelt_fields_are_named() {
+        for (body, word) in [
+            (json!({"stage": "won"}), "lead_id"),
+            (json!({"lead_id": "1234567890123456"}), "stage"),
+            (
+                json!({"lead_id": "1234567890123456", "stage": "won", "eventtime": 1}),
+                "eventtime",
+            ),
+        ] {
+            assert!(read(body).unwrap_err().to_string().contains(word), "{word}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_in_the_zone_of_their_source() {
+        let mut body = json!({"lead_id": "1234567890123456", "stage": "won",
+                              "event_time": "2025-11-01T13:26:40", "source": "berlin"});
+        let update = read(body.clone()).unwrap();
+        assert_eq!(update.event_time.unwrap().get(), 1_762_000_000);
+        assert_eq!(update.policy.clock_tolerance_s, 60);
+        body["source"] = json!("elsewhere");
+        assert_eq!(read(body).unwrap_err()["field"], "event_time");
+        assert_eq!(with("event_time", json!(null)).unwrap().event_time, None);
+    }
+
+    #[test]
+    fn milliseconds_are_refused_in_words() {
+        let problem = with("event_time", json!(1_762_000_000_000_i64)).unwrap_err();
+        assert_eq!(problem["code"], "invalid_request");
+        assert!(problem["detail"].as_str().unwrap().contains("milliseconds"));
+    }
+
+    #[test]
+    fn customer_values_come_as_text_number_or_list_and_leave_hashed() {
+        let customer = json!({"email": ["A@x.org", "b@x.org"], "phone": 4_915_112_345_678_u64,
+                              "fn": "", "ln": null});
+        let update = with("customer", customer).unwrap();
+        let counts: Vec<_> = update
+            .customer
+            .iter()
+            .map(|(name, v)| (name, v.len()))
+            .collect();
+        assert_eq!(counts, [("em", 2), ("ph", 1)]);
+        let all: Vec<&String> = update
+            .customer
+            .iter()
+            .flat_map(|(_, values)| values)
+            .collect();
+        assert!(all.iter().all(|value| value.len() == 64));
+    }
+
+    #[test]
+    fn customer_values_that_match_nobody_are_refused_by_name() {
+        let null = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
+        for (customer, code) in [
+            (json!({"ph": null}), "invalid_customer"),
+            (json!({"em": "nobody"}), "invalid_customer"),
+            (json!({"fax": "1"}), "invalid_request"),
+            (json!({"em": {"a": 1}}), "invalid_request"),
+        ] {
+            let customer = if code == "invalid_customer" && customer.get("ph").is_some() {
+                json!({"ph": null.to_string()})
+            } else {
+                customer
+            };
+            assert_eq!(with("customer", customer).unwrap_err()["code"], code);
+        }
+    }
+
+    #[test]
+    fn custom_data_keeps_to_what_meta_takes() {
+        for good in [
+            json!({"value": 12.5, "currency": "EUR"}),
+            json!({"value": "12.50", "currency": "eur", "deal": {"id": 7}}),
+            json!({"currency": "EUR", "event_source": "crm"}),
+        ] {
+            assert!(with("custom_data", good).unwrap().custom_data.is_some());
+        }
+        assert_eq!(with("custom_data", json!({})).unwrap().custom_data, None);
+        for bad in [
+            json!({"value": 12.5}),
+            json!({"value": "much", "currency": "EUR"}),
+            json!({"value": "inf", "currency": "EUR"}),
+            json!({"value": 1, "currency": "Euro"}),
+            json!({"event_source": "web"}),
+            json!({"lead_event_source": "mine"}),
+            json!({"note": "x".repeat(CUSTOM_DATA_BYTES_MAX)}),
+        ] {
+            assert_eq!(
+                with("custom_data", bad.clone()).unwrap_err()["field"],
+                "custom_data",
+                "{bad}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_idempotency_key_has_a_length() {
+        assert!(with("idempotency_key", json!("k")).is_ok());
+        assert!(with("idempotency_key", json!("")).is_err());
+        assert!(with("idempotency_key", json!("k".repeat(256))).is_err());
+    }
+}

@@ -1,0 +1,56 @@
+//! What every handler gets, and the keys that callers show.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::clock::Clock;
+use crate::config::{ApiKey, Config};
+use crate::delivery::Wakers;
+use crate::meta::signature::SignatureVerifier;
+use crate::store::Store;
+use crate::telemetry::Metrics;
+
+/// Shared by all requests; cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Wakes the delivery workers.
+    pub wakers: Wakers,
+    /// Checks webhook signatures.
+    pub verifier: SignatureVerifier,
+    /// The keys of the API, configured or made.
+    pub api_keys: Arc<Vec<ApiKey>>,
+}
+
+impl AppState {
+    /// The key that a caller shows, if it is one of ours.
+    ///
+    /// Every key is compared, each in constant time over digests of equal length, so the time it
+    /// takes tells nothing about how near a guess came.
+    pub fn api_key(&self, shown: &str) -> Option<&ApiKey> {
+        let digest: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
+        self.api_keys.iter().fold(None, |found, key| {
+            if bool::from(key.digest.ct_eq(&digest)) {
+                Some(key)
+            } else {
+                found
+            }
+        })
+    }
+}
+
+/// Whether two secrets are equal, in constant time whatever their lengths.
+pub fn secrets_match(a: &str, b: &str) -> bool {
+    Sha256::digest(a.as_bytes())
+        .ct_eq(&Sha256::digest(b.as_bytes()))
+        .into()
+}

@@ -1,0 +1,288 @@
+//! Leads and events as the API shows them.
+//!
+//! Ids are strings, because 17 digits do not survive a JavaScript number. Times are Unix seconds
+//! where they are Meta's, and RFC 3339 beside them.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::domain::event::{Attempt, EventDetail, LeadDetail, Standing};
+use crate::domain::lead::RawLead;
+use crate::domain::time::Timestamp;
+use crate::http::time::rfc3339;
+use crate::store::Quarantined;
+
+/// A lead.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LeadView {
+    /// Meta's id of the lead.
+    #[schema(example = "1234567890123456")]
+    lead_id: String,
+    /// The Page; null on the dashboard's Test button.
+    page_id: Option<String>,
+    /// The form.
+    form_id: Option<String>,
+    /// The ad; null for organic leads.
+    ad_id: Option<String>,
+    /// When the form was submitted, in Unix seconds.
+    created_time: i64,
+    /// The same as RFC 3339.
+    created_at: String,
+    /// When leadloop heard of the lead.
+    received_at: String,
+    /// Who reported the lead.
+    source: String,
+    /// Whether Meta's Test button made it.
+    test: bool,
+    /// `emitted`, `skipped_test`, or `skipped_too_old` for a lead that was older than 7 days when
+    /// it was first heard of.
+    raw_lead: &'static str,
+    /// The dataset of its events; null until one is configured for the Page.
+    dataset_id: Option<String>,
+    /// The stage that the lead is in.
+    stage: Option<String>,
+    /// Its timeline; left out of lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<EventView>>,
+}
+
+impl LeadView {
+    /// The lead without its timeline, for lists.
+    pub fn summary(detail: &LeadDetail) -> Self {
+        let lead = &detail.lead;
+        let reported = &lead.reported;
+        Self {
+            lead_id: reported.lead_id.to_string(),
+            page_id: reported.page_id.map(|id| id.to_string()),
+            form_id: reported.form_id.map(|id| id.to_string()),
+            ad_id: reported.ad_id.map(|id| id.to_string()),
+            created_time: reported.created_time.get(),
+            created_at: rfc3339(reported.created_time.timestamp()),
+            received_at: rfc3339(lead.received_at),
+            source: lead.source.to_string(),
+            test: reported.test,
+            raw_lead: match lead.raw_lead {
+                RawLead::Emitted(_) => "emitted",
+                RawLead::SkippedTest => "skipped_test",
+                RawLead::SkippedTooOld => "skipped_too_old",
+            },
+            dataset_id: lead.dataset_id.map(|id| id.to_string()),
+            stage: detail.stage().map(ToString::to_string),
+            events: None,
+        }
+    }
+
+    /// The lead with its timeline.
+    pub fn full(detail: &LeadDetail, now: Timestamp) -> Self {
+        let events = detail
+            .events
+            .iter()
+            .map(|event| EventView::summary(event, now))
+            .collect();
+        Self {
+            events: Some(events),
+            ..Self::summary(detail)
+        }
+    }
+}
+
+/// An event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventView {
+    /// Its id, the same for ever.
+    event_id: String,
+    /// The lead it is about.
+    lead_id: String,
+    /// The stage.
+    stage: String,
+    /// When the stage was reached, as Meta is told, in Unix seconds.
+    event_time: i64,
+    /// The same as RFC 3339.
+    event_at: String,
+    /// `awaiting_lead`, `held`, `pending`, `delivered` or `dead`.
+    state: &'static str,
+    /// Why it is dead.
+    reason: Option<&'static str>,
+    /// Whether the time was lifted to one second after the lead's creation.
+    adjusted: bool,
+    /// Who reported it.
+    source: String,
+    /// When it was reported.
+    received_at: String,
+    /// The last second at which Meta takes it.
+    deliver_before: i64,
+    /// How many requests to Meta carried it.
+    attempts: usize,
+    /// Meta's trace id of the last attempt.
+    fbtrace_id: Option<String>,
+    /// When Meta accepted it.
+    delivered_at: Option<String>,
+    /// What Meta said in the last attempt, if it failed.
+    error: Option<MetaErrorView>,
+    /// Every attempt, oldest first; only where one event is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempt_log: Option<Vec<AttemptView>>,
+}
+
+impl EventView {
+    /// The event with a summary of its attempts.
+    pub fn summary(detail: &EventDetail, now: Timestamp) -> Self {
+        let event = &detail.event;
+        let last = detail.attempts.last();
+        let (delivered_at, reason) = match &detail.standing {
+            Standing::Delivered(attempt) => (Some(rfc3339(answered_at(attempt))), None),
+            Standing::Dead { reason, .. } => (None, Some(reason.name())),
+            Standing::AwaitingLead | Standing::Queued(_) => (None, None),
+        };
+        Self {
+            event_id: event.id().to_string(),
+            lead_id: event.lead_id.to_string(),
+            stage: event.stage.to_string(),
+            event_time: event.event_time.get(),
+            event_at: rfc3339(event.event_time.timestamp()),
+            state: detail.state(now).name(),
+            reason,
+            adjusted: event.is_adjusted(),
+            source: event.source.to_string(),
+            received_at: rfc3339(event.received_at),
+            deliver_before: event.deliver_before().get(),
+            attempts: detail.attempts.len(),
+            fbtrace_id: last.and_then(|attempt| attempt.fbtrace_id.clone()),
+            delivered_at,
+            error: last
+                .filter(|attempt| !attempt.delivered)
+                .map(MetaErrorView::of),
+            attempt_log: None,
+        }
+    }
+
+    /// The event with every attempt.
+    pub fn full(detail: &EventDetail, now: Timestamp) -> Self {
+        let log = detail.attempts.iter().map(AttemptView::of).collect();
+        Self {
+            attempt_log: Some(log),
+            ..Self::summary(detail, now)
+        }
+    }
+}
+
+fn answered_at(attempt: &Attempt) -> Timestamp {
+    attempt
+        .at
+        .plus_millis(i64::try_from(attempt.duration_ms).unwrap_or(0))
+}
+
+/// What Meta said of a failed attempt.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct MetaErrorView {
+    /// Meta's error code.
+    code: Option<i64>,
+    /// Meta's error subcode.
+    subcode: Option<i64>,
+    /// What went wrong, in words.
+    message: Option<String>,
+    /// The HTTP status; null if there was no answer.
+    http_status: Option<u16>,
+}
+
+impl MetaErrorView {
+    fn of(attempt: &Attempt) -> Self {
+        Self {
+            code: attempt.code,
+            subcode: attempt.subcode,
+            message: attempt.message.clone(),
+            http_status: attempt.http_status,
+        }
+    }
+}
+
+/// A request to Meta.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AttemptView {
+    /// When it was sent.
+    at: String,
+    /// How long the answer took, in milliseconds.
+    duration_ms: u64,
+    /// How many events it carried.
+    events: u32,
+    /// Where it went.
+    dataset_id: String,
+    /// Whether Meta accepted it.
+    delivered: bool,
+    /// The HTTP status; null if there was no answer.
+    http_status: Option<u16>,
+    /// Meta's error code.
+    code: Option<i64>,
+    /// Meta's error subcode.
+    subcode: Option<i64>,
+    /// Meta's trace id.
+    fbtrace_id: Option<String>,
+    /// What went wrong, in words.
+    message: Option<String>,
+}
+
+impl AttemptView {
+    fn of(attempt: &Attempt) -> Self {
+        Self {
+            at: rfc3339(attempt.at),
+            duration_ms: attempt.duration_ms,
+            events: attempt.events,
+            dataset_id: attempt.dataset_id.to_string(),
+            delivered: attempt.delivered,
+            http_status: attempt.http_status,
+            code: attempt.code,
+            subcode: attempt.subcode,
+            fbtrace_id: attempt.fbtrace_id.clone(),
+            message: attempt.message.clone(),
+        }
+    }
+}
+
+/// A piece of a webhook that could not be read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantinedView {
+    /// When it came.
+    received_at: String,
+    /// Why it could not be read.
+    reason: String,
+    /// The piece as it was received.
+    payload: String,
+}
+
+impl QuarantinedView {
+    /// The piece as text; bytes that are none are replaced.
+    pub fn of(piece: &Quarantined) -> Self {
+        Self {
+            received_at: rfc3339(piece.received_at),
+            reason: piece.reason.clone(),
+            payload: String::from_utf8_lossy(&piece.payload).into_owned(),
+        }
+    }
+}
+
+/// A page of leads.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LeadPage {
+    /// Newest first, without their timelines.
+    pub leads: Vec<LeadView>,
+    /// To be passed as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of events.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventPage {
+    /// Newest first.
+    pub events: Vec<EventView>,
+    /// To be passed as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// A page of what could not be read.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct QuarantinePage {
+    /// Newest first.
+    pub quarantined: Vec<QuarantinedView>,
+    /// To be passed as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}

@@ -1,0 +1,207 @@
+//! Logs and metrics: how they are set up, and every metric by name.
+//!
+//! Logs go to stderr and carry no personal data and no secrets: ids, counts, codes and times only.
+//! The metrics live in a registry that is passed around, so each test has its own.
+
+use std::borrow::Cow;
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+
+use crate::domain::ids::DatasetId;
+use crate::domain::time::UnixSeconds;
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging to stderr. `filter` is in the form of `RUST_LOG`.
+pub fn init_logs(format: LogFormat, filter: &str) {
+    let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    // A second start, in tests, keeps the first one's settings.
+    let _ = match format {
+        LogFormat::Human => logs.with_target(false).try_init(),
+        LogFormat::Json => logs.json().flatten_event(true).try_init(),
+    };
+}
+
+type Label = (&'static str, Cow<'static, str>);
+type CounterBy<const N: usize> = Family<[Label; N], Counter>;
+
+/// Every metric.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    webhooks: CounterBy<1>,
+    leads: CounterBy<1>,
+    updates: CounterBy<1>,
+    requests: CounterBy<2>,
+    delivered: CounterBy<1>,
+    dead: CounterBy<1>,
+    delay: Histogram,
+    stored: Family<[Label; 1], Gauge>,
+    queue_front: Family<[Label; 1], Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("leadloop");
+        let mut metrics = Self {
+            registry: Registry::default(),
+            webhooks: Family::default(),
+            leads: Family::default(),
+            updates: Family::default(),
+            requests: Family::default(),
+            delivered: Family::default(),
+            dead: Family::default(),
+            delay: Histogram::new(exponential_buckets(0.001, 4.0, 12)),
+            stored: Family::default(),
+            queue_front: Family::default(),
+        };
+        let of = &metrics;
+        registry.register(
+            "webhook_deliveries",
+            "Webhook calls by result",
+            of.webhooks.clone(),
+        );
+        registry.register("leads", "Leads in webhooks by outcome", of.leads.clone());
+        registry.register(
+            "stage_updates",
+            "Stage updates by outcome",
+            of.updates.clone(),
+        );
+        registry.register(
+            "send_requests",
+            "Requests to Meta by outcome",
+            of.requests.clone(),
+        );
+        registry.register(
+            "events_delivered",
+            "Events that Meta accepted",
+            of.delivered.clone(),
+        );
+        registry.register("events_dead", "Events given up, by reason", of.dead.clone());
+        let help = "Seconds from hearing of an event to Meta's acceptance";
+        registry.register("delivery_delay_seconds", help, of.delay.clone());
+        registry.register("stored", "Rows in the store by kind", of.stored.clone());
+        let help = "Event time of the event in front of a queue, in Unix seconds";
+        registry.register(
+            "queue_front_event_time_seconds",
+            help,
+            of.queue_front.clone(),
+        );
+        metrics.registry = registry;
+        metrics
+    }
+}
+
+impl Metrics {
+    /// Counts a webhook call.
+    pub fn webhook(&self, result: &'static str) {
+        self.webhooks
+            .get_or_create(&[("result", result.into())])
+            .inc();
+    }
+
+    /// Counts a lead, or a piece that could not be read.
+    pub fn lead(&self, outcome: &'static str) {
+        self.leads
+            .get_or_create(&[("outcome", outcome.into())])
+            .inc();
+    }
+
+    /// Counts a stage update.
+    pub fn stage_update(&self, outcome: &'static str) {
+        self.updates
+            .get_or_create(&[("outcome", outcome.into())])
+            .inc();
+    }
+
+    /// Counts a request to Meta.
+    pub fn send_request(&self, dataset_id: DatasetId, outcome: &'static str) {
+        let dataset = ("dataset", Cow::from(dataset_id.to_string()));
+        self.requests
+            .get_or_create(&[dataset, ("outcome", outcome.into())])
+            .inc();
+    }
+
+    /// Counts an event that Meta accepted so many milliseconds after we heard of it.
+    pub fn event_delivered(&self, dataset_id: DatasetId, delay_ms: i64) {
+        let dataset = ("dataset", Cow::from(dataset_id.to_string()));
+        self.delivered.get_or_create(&[dataset]).inc();
+        let delay_ms = u32::try_from(delay_ms.max(0)).unwrap_or(u32::MAX);
+        self.delay.observe(f64::from(delay_ms) / 1_000.0);
+    }
+
+    /// Counts an event that was given up.
+    pub fn event_dead(&self, reason: &'static str) {
+        self.dead.get_or_create(&[("reason", reason.into())]).inc();
+    }
+
+    /// Sets how many rows of a kind the store holds.
+    pub fn stored(&self, kind: &'static str, rows: u64) {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.stored
+            .get_or_create(&[("kind", kind.into())])
+            .set(rows);
+    }
+
+    /// Sets the times of the events in front of the queues; queues not named are empty.
+    pub fn queue_fronts(&self, fronts: &[(Option<DatasetId>, UnixSeconds)]) {
+        self.queue_front.clear();
+        for (dataset_id, event_time) in fronts {
+            let dataset = dataset_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
+            self.queue_front
+                .get_or_create(&[("dataset", dataset.into())])
+                .set(event_time.get());
+        }
+    }
+
+    /// All metrics in the text format of Prometheus.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string fails only if a metric can't write itself.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_rendered_with_their_labels() {
+        let metrics = Metrics::default();
+        metrics.webhook("accepted");
+        metrics.send_request(DatasetId::from_u64(7).unwrap(), "delivered");
+        metrics.queue_fronts(&[(None, UnixSeconds::new(5))]);
+        let text = metrics.render();
+        for line in [
+            "leadloop_webhook_deliveries_total{result=\"accepted\"} 1",
+            "leadloop_send_requests_total{dataset=\"7\",outcome=\"delivered\"} 1",
+            "leadloop_queue_front_event_time_seconds{dataset=\"none\"} 5",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        metrics.queue_fronts(&[]);
+        assert!(
+            !metrics.render().contains("dataset=\"none\""),
+            "an empty queue has no front"
+        );
+    }
+}
