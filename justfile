@@ -1,0 +1,35 @@
+# Shows the recipes.
+default:
+    @just --list
+
+# Runs exactly what CI runs.
+check:
+    .ci/run
+
+# Runs the tests.
+test *arguments:
+    cargo test --locked {{ arguments }}
+
+# Checks layers, sizes, words and links.
+tidy:
+    cargo test --locked --test tidy
+
+# Formats the code.
+fmt:
+    cargo fmt
+
+# Checks the code as strictly as CI does.
+lint:
+    cargo clippy --all-targets --locked -- -D warnings
+
+# Builds the documentation of the code, private items included.
+doc:
+    RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --document-private-items --locked
+
+# Checks the licences and the origin of dependencies.
+deny:
+    cargo deny check bans licenses sources
+
+# Checks dependencies for known vulnerabilities; downloads the list of them.
+advisories:
+    cargo deny check advisories
