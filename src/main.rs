@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: everything is in the library.
+
+use leadloop::cli::exit::Exit;
+
+fn main() -> Exit {
+    leadloop::cli::run()
+}

@@ -84,6 +84,7 @@ impl Setting {
 /// All settings as they were written, and nothing about what they mean.
 #[derive(Clone, Debug, Default)]
 pub struct Layers {
+    defaults: BTreeMap<&'static str, String>,
     values: BTreeMap<&'static str, String>,
     /// The tables of the file.
     pub tables: Tables,
@@ -196,6 +197,7 @@ impl Layers {
     ) -> Result<Self, ConfigError> {
         let mut layers = Self::default();
         layers.add_file(DEFAULT_FILE, read_file)?;
+        layers.defaults = std::mem::take(&mut layers.values);
         if let Some(file) = file {
             layers.add_file(file, read_file)?;
         }
@@ -216,12 +218,15 @@ impl Layers {
 
     /// The value of a setting.
     pub fn get(&self, env: &str) -> Option<&str> {
-        self.values.get(env).map(String::as_str)
+        self.values
+            .get(env)
+            .or_else(|| self.defaults.get(env))
+            .map(String::as_str)
     }
 
-    /// Gives a setting a value unless it has one.
+    /// Gives a setting another default.
     pub fn default_to(&mut self, env: &'static str, value: impl Into<String>) {
-        self.values.entry(env).or_insert_with(|| value.into());
+        self.defaults.insert(env, value.into());
     }
 
     /// Gives a setting a value whatever it had.

@@ -4,9 +4,10 @@ use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::ExposeSecret;
 
+use crate::client::http_client;
 use crate::config::Dataset;
 use crate::delivery::verdict::NoAnswer;
-use crate::limits::{SEND_ANSWER_BYTES_MAX, SEND_CONNECT_TIMEOUT, SEND_TIMEOUT};
+use crate::limits::SEND_ANSWER_BYTES_MAX;
 use crate::meta::conversions::{Answer, read_answer};
 
 /// Sends the body of a request for a dataset.
@@ -32,26 +33,6 @@ impl GraphSink {
             client: http_client(graph_base)?,
             graph_base: graph_base.to_owned(),
         })
-    }
-}
-
-/// A client that waits for nothing without end, follows no redirect, and goes to this machine
-/// without a proxy.
-///
-/// # Errors
-/// If the platform's certificates can't be used.
-pub fn http_client(address: &str) -> Result<reqwest::Client, reqwest::Error> {
-    // Fails only when somebody was first, and then there is one.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let builder = reqwest::Client::builder()
-        .connect_timeout(SEND_CONNECT_TIMEOUT)
-        .timeout(SEND_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(concat!("leadloop/", env!("CARGO_PKG_VERSION")));
-    if address.starts_with("http://") {
-        builder.no_proxy().build()
-    } else {
-        builder.build()
     }
 }
 

@@ -1,0 +1,189 @@
+//! The composition root: settings, a store, a clock and a listener become a running server.
+//!
+//! It is handed everything that touches the world, so a test starts exactly what the command line
+//! starts, on its own port, store and time.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, Random};
+use crate::config::{ApiKey, Config, Scope};
+use crate::delivery::sink::GraphSink;
+use crate::delivery::{self, Tools};
+use crate::http;
+use crate::http::state::AppState;
+use crate::limits::{HOUSEKEEPING_EVERY_MS, SHUTDOWN_GRACE};
+use crate::meta::signature::SignatureVerifier;
+use crate::store::{Store, StoreError};
+use crate::telemetry::Metrics;
+
+/// What a server needs of the world.
+#[derive(Clone)]
+pub struct World {
+    /// Where everything is kept.
+    pub store: Arc<dyn Store>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random numbers, for keys and for the jitter of waits.
+    pub random: Arc<dyn Random>,
+}
+
+/// A server that is ready to run.
+pub struct App {
+    config: Arc<Config>,
+    tools: Tools,
+    api_keys: Vec<ApiKey>,
+    made_api_key: Option<String>,
+}
+
+impl App {
+    /// Checks the store, makes a first API key if there is none, and gives held events the
+    /// dataset that is configured for them by now.
+    ///
+    /// # Errors
+    /// If the store or the platform's certificates can't be used.
+    pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
+        let sink = Arc::new(GraphSink::new(&config.graph_base)?);
+        let (api_keys, made_api_key) = api_keys(&config, &world).await?;
+        let routed = world.store.route_held(&config.routing).await?;
+        if routed > 0 {
+            tracing::info!(events = routed, "held events have a dataset now");
+        }
+        warn_of_what_is_dangerous(&config, &*world.store).await?;
+        let tools = Tools {
+            store: world.store,
+            clock: world.clock,
+            random: world.random,
+            sink,
+            metrics: Arc::new(Metrics::default()),
+        };
+        Ok(Self {
+            config: Arc::new(config),
+            tools,
+            api_keys,
+            made_api_key,
+        })
+    }
+
+    /// The key that was made because there was none: to be shown now, and never again.
+    pub fn made_api_key(&self) -> Option<&str> {
+        self.made_api_key.as_deref()
+    }
+
+    /// Serves until `stop` is cancelled; then finishes what is under way, within bounds.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+        let datasets = self.config.datasets.values().cloned();
+        let (wakers, mut tasks) = delivery::start(datasets, &self.tools, &stop);
+        tasks.spawn(keep_house(self.tools.clone(), stop.clone()));
+        let state = AppState {
+            verifier: SignatureVerifier::new(&self.config.app_secrets),
+            config: self.config,
+            store: self.tools.store,
+            clock: self.tools.clock,
+            metrics: self.tools.metrics,
+            wakers,
+            api_keys: Arc::new(self.api_keys),
+        };
+        let stopping = stop.clone();
+        let server = axum::serve(listener, http::router(state))
+            .with_graceful_shutdown(async move { stopping.cancelled().await });
+        let finish = async {
+            stop.cancelled().await;
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
+        };
+        let served = tokio::select! {
+            served = server => served,
+            () = finish => {
+                tracing::warn!("some requests did not end in time");
+                Ok(())
+            }
+        };
+        stop.cancel();
+        let all_ended = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(SHUTDOWN_GRACE, all_ended)
+            .await
+            .is_err()
+        {
+            // Their events are queued still, and go out after the next start.
+            tracing::warn!("some deliveries did not end in time");
+        }
+        Ok(served?)
+    }
+}
+
+/// The configured keys and those that were made here; makes one if there is none at all.
+async fn api_keys(
+    config: &Config,
+    world: &World,
+) -> Result<(Vec<ApiKey>, Option<String>), StoreError> {
+    let made_key = |digest| ApiKey {
+        name: "made".into(),
+        digest,
+        scopes: vec![Scope::Admin],
+    };
+    let mut keys = config.api_keys.clone();
+    if !keys.is_empty() {
+        return Ok((keys, None));
+    }
+    keys.extend(world.store.api_keys().await?.into_iter().map(made_key));
+    if !keys.is_empty() {
+        return Ok((keys, None));
+    }
+    let mut secret = [0; 32];
+    world.random.fill(&mut secret);
+    let key = format!("ll_{}", hex::encode(secret));
+    let digest = Sha256::digest(key.as_bytes()).into();
+    world.store.add_api_key(digest).await?;
+    // Durable as a digest only: if we die before the key is shown it is lost, and nobody has it.
+    // Whoever needs one then configures LEADLOOP_API_KEY.
+    Ok((vec![made_key(digest)], Some(key)))
+}
+
+async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
+    for dataset in config
+        .datasets
+        .values()
+        .filter(|dataset| dataset.test_event_code.is_some())
+    {
+        tracing::warn!(
+            dataset = %dataset.id,
+            "test_event_code is set: Meta shows these events as tests and counts them all the same"
+        );
+    }
+    for (dataset_id, _) in store.stats().await?.fronts {
+        match dataset_id {
+            None => tracing::warn!("events are held: no dataset is configured for their Page"),
+            Some(id) if !config.datasets.contains_key(&id) => tracing::error!(
+                dataset = %id,
+                "events are queued for a dataset that is not configured; they are not delivered"
+            ),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Gives up awaited events whose time is over, every minute.
+async fn keep_house(tools: Tools, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let now = tools.clock.now();
+        match tools.store.expire_awaiting(now).await {
+            Ok(0) => {}
+            Ok(events) => {
+                tracing::error!(events, "events are dead letters: their leads never arrived");
+                (0..events).for_each(|_| tools.metrics.event_dead("lead_not_found"));
+            }
+            Err(error) => tracing::error!(%error, "awaited events could not be looked through"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tools.clock.sleep_until(now.plus_millis(HOUSEKEEPING_EVERY_MS)) => {}
+        }
+    }
+}

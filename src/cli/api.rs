@@ -1,0 +1,72 @@
+//! The client of the server's API, for commands about live data.
+
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::cli::Global;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::settings::layers;
+use crate::client::http_client;
+
+/// Which server to ask, and with which key.
+///
+/// The key is `LEADLOOP_API_KEY` of the settings: an argument would be seen by everybody on the
+/// machine.
+#[derive(Debug, clap::Args)]
+pub(super) struct Server {
+    /// The server
+    #[arg(
+        long,
+        env = "LEADLOOP_SERVER",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
+    server: String,
+}
+
+impl Server {
+    /// Asks for JSON, and prints it.
+    pub(super) async fn print(
+        &self,
+        global: &Global,
+        method: Method,
+        path: &str,
+        query: &[(&str, Option<String>)],
+    ) -> Result<(), Failure> {
+        let layers = layers(global)?;
+        let key = layers.get("LEADLOOP_API_KEY").ok_or_else(|| {
+            Failure::new(
+                Exit::Config,
+                "LEADLOOP_API_KEY: is missing: a key of the server's API",
+            )
+        })?;
+        let server = self.server.trim_end_matches('/');
+        let query: Vec<_> = query
+            .iter()
+            .filter_map(|(name, value)| Some((name, value.as_ref()?)))
+            .collect();
+        let request = http_client(server)?
+            .request(method, format!("{server}{path}"))
+            .query(&query)
+            .bearer_auth(key);
+        let response = request.send().await?;
+        let status = response.status();
+        let body: Value = response.json().await?;
+        if status.is_success() {
+            println!("{body:#}");
+            return Ok(());
+        }
+        let detail = body["detail"]
+            .as_str()
+            .unwrap_or("the server's answer makes no sense");
+        let exit = match status {
+            StatusCode::NOT_FOUND => Exit::NotFound,
+            StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
+            _ => Exit::Failure,
+        };
+        Err(Failure::new(
+            exit,
+            format!("{}: {detail}", body["code"].as_str().unwrap_or("error")),
+        ))
+    }
+}

@@ -1,0 +1,54 @@
+//! `leadloop config`: check the settings, and show what they come to.
+
+use crate::cli::Global;
+use crate::cli::exit::Failure;
+use crate::cli::settings::layers;
+use crate::config::layers::SETTINGS;
+use crate::config::{Config, DEFAULT_FILE};
+
+/// Options of `config`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print a `leadloop.toml` with every setting, its default and what it means
+    #[arg(long)]
+    default: bool,
+}
+
+/// Prints the settings in force, secrets left out; fails if a server could not start with them.
+pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
+    if args.default {
+        print!("{DEFAULT_FILE}");
+        return Ok(());
+    }
+    let layers = layers(global)?;
+    let config = Config::from_layers(&layers)?;
+    for setting in SETTINGS {
+        let shown = match layers.get(setting.env) {
+            None => "(not set)",
+            Some(_) if setting.secret => "(set)",
+            Some(value) => value,
+        };
+        println!("{:<22} {shown}", setting.env);
+    }
+    for dataset in config.datasets.values() {
+        println!(
+            "dataset {}: {}, raw stage {}",
+            dataset.id, dataset.crm_name, dataset.raw_stage
+        );
+    }
+    for page in &layers.tables.pages {
+        println!("page {}: dataset {}", page.id, page.dataset);
+    }
+    for (name, source) in &config.sources {
+        let tolerance_s = source.policy.clock_tolerance_s;
+        println!(
+            "source {name}: clock tolerance {tolerance_s} s, strict {}",
+            source.policy.strict
+        );
+    }
+    for key in &config.api_keys {
+        let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
+        println!("API key {}: {}", key.name, scopes.join(", "));
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+//! `leadloop events`: look events up, and send dead letters after all.
+
+use reqwest::Method;
+
+use crate::cli::Global;
+use crate::cli::api::Server;
+use crate::cli::exit::{Exit, Failure};
+use crate::domain::ids::EventId;
+
+/// Options of `events`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Show this event with its attempts
+    event_id: Option<String>,
+    /// Put this event, a dead letter, back into its queue
+    #[arg(long, requires = "event_id")]
+    retry: bool,
+    /// List those in this state: awaiting_lead, held, pending, delivered, dead
+    #[arg(long)]
+    state: Option<String>,
+    /// How many to list
+    #[arg(long)]
+    limit: Option<u8>,
+    /// Go on after the page that answered this `next_cursor`
+    #[arg(long)]
+    cursor: Option<String>,
+    #[command(flatten)]
+    server: Server,
+}
+
+/// Prints the server's answer as JSON.
+pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let Some(text) = args.event_id else {
+        let query = [
+            ("state", args.state),
+            ("limit", args.limit.map(|limit| limit.to_string())),
+            ("cursor", args.cursor),
+        ];
+        return args
+            .server
+            .print(global, Method::GET, "/v1/events", &query)
+            .await;
+    };
+    let event_id =
+        EventId::parse(&text).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
+    let (method, path) = if args.retry {
+        (Method::POST, format!("/v1/events/{event_id}/retry"))
+    } else {
+        (Method::GET, format!("/v1/events/{event_id}"))
+    };
+    args.server.print(global, method, &path, &[]).await
+}

@@ -1,0 +1,213 @@
+//! `leadloop serve`: the server, alone or against the built-in stand-in for Meta.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::{App, World};
+use crate::cli::Global;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
+use crate::clock::{SystemClock, SystemRandom};
+use crate::config::{Config, Layers};
+use crate::sandbox::{Sandbox, Settings};
+use crate::store::redb::{Purpose, RedbStore};
+
+const SANDBOX_DATASET: &str = "1000000000000009";
+const SANDBOX_API_KEY: &str = "sandbox-api-key";
+
+/// Options of `serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Run against the built-in stand-in for Meta; needs no settings, and sends nothing to Meta
+    #[arg(long)]
+    sandbox: bool,
+    /// Where the stand-in listens
+    #[arg(
+        long,
+        default_value = "127.0.0.1:8081",
+        requires = "sandbox",
+        value_name = "ADDRESS"
+    )]
+    sandbox_listen: String,
+}
+
+/// Runs until SIGINT or SIGTERM.
+pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let mut layers = layers(global)?;
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    if args.sandbox {
+        let listener = bind(&args.sandbox_listen).await?;
+        let config = sandbox_config(&mut layers, &listener)?;
+        let sandbox = start_sandbox(&config, &layers, listener, &stop)?;
+        let served = serve(config, Purpose::Sandbox, Some(&sandbox), stop.clone()).await;
+        stop.cancel();
+        served
+    } else {
+        serve(Config::from_layers(&layers)?, Purpose::Live, None, stop).await
+    }
+}
+
+async fn serve(
+    config: Config,
+    purpose: Purpose,
+    sandbox: Option<&SandboxAddress>,
+    stop: CancellationToken,
+) -> Result<(), Failure> {
+    let path = config.store.clone();
+    let store = Arc::new(RedbStore::open(&path, purpose).map_err(|error| {
+        Failure::new(
+            Exit::Failure,
+            format!("LEADLOOP_STORE: {}: {error}", path.display()),
+        )
+    })?);
+    let died = store.died();
+    let listener = bind(&config.listen.to_string()).await?;
+    let address = listener.local_addr()?;
+    let clock = Arc::new(SystemClock);
+    let world = World {
+        store,
+        clock,
+        random: Arc::new(SystemRandom),
+    };
+    let app = App::build(config, world).await?;
+    tracing::info!(%address, store = %path.display(), "listening");
+    match (sandbox, app.made_api_key()) {
+        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &path),
+        (None, Some(key)) => print_api_key(key),
+        (None, None) => {}
+    }
+    tokio::select! {
+        served = app.run(listener, stop.clone()) => Ok(served?),
+        () = died.cancelled() => {
+            Err(Failure::new(Exit::Software, "the store's thread died; start again to repair it"))
+        }
+    }
+}
+
+async fn bind(address: &str) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    Ok(listener.with_context(|| format!("cannot listen on {address}"))?)
+}
+
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    Ok(())
+}
+
+struct SandboxAddress {
+    url: String,
+    api_key: String,
+}
+
+/// Settings for a run against the stand-in: whatever is set stays, but for where events go.
+fn sandbox_config(layers: &mut Layers, listener: &TcpListener) -> Result<Config, Failure> {
+    for (setting, value) in [
+        ("META_APP_SECRET", SANDBOX_APP_SECRET),
+        ("META_VERIFY_TOKEN", "sandbox-verify-token"),
+        ("META_DATASET_ID", SANDBOX_DATASET),
+        ("META_ACCESS_TOKEN", "sandbox-access-token"),
+        ("CRM_NAME", "Sandbox CRM"),
+        ("LEADLOOP_API_KEY", SANDBOX_API_KEY),
+        ("LEADLOOP_STORE", "leadloop-sandbox.redb"),
+    ] {
+        layers.default_to(setting, value);
+    }
+    layers.set(
+        "META_GRAPH_URL",
+        format!("http://{}", listener.local_addr()?),
+    );
+    Ok(Config::from_layers(layers)?)
+}
+
+fn start_sandbox(
+    config: &Config,
+    layers: &Layers,
+    listener: TcpListener,
+    stop: &CancellationToken,
+) -> Result<SandboxAddress, Failure> {
+    let address = SandboxAddress {
+        url: format!("http://{}", listener.local_addr()?),
+        api_key: layers
+            .get("LEADLOOP_API_KEY")
+            .unwrap_or_default()
+            .to_owned(),
+    };
+    let datasets = config.datasets.values();
+    let settings = Settings {
+        datasets: datasets
+            .map(|dataset| (dataset.id, dataset.access_token.clone()))
+            .collect(),
+        app_secret: config.app_secrets[0].clone(),
+        target: format!("http://{}/webhooks/meta", config.listen),
+    };
+    let sandbox = Sandbox::new(settings, Arc::new(SystemClock), Arc::new(SystemRandom))?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        if let Err(error) = sandbox.run(listener, stop).await {
+            tracing::error!(%error, "the stand-in for Meta stopped");
+        }
+    });
+    Ok(address)
+}
+
+fn print_api_key(key: &str) {
+    println!("An API key was made, because none is configured. It is shown this once:");
+    println!();
+    println!("  {key}");
+    println!();
+}
+
+fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) {
+    let program = std::env::args()
+        .next()
+        .unwrap_or_else(|| "leadloop".to_owned());
+    let (
+        store,
+        SandboxAddress {
+            url: sandbox,
+            api_key,
+        },
+    ) = (store.display(), sandbox);
+    print!(
+        "
+leadloop is running, with a stand-in for Meta. Nothing leaves this machine.
+
+  API and webhook    {url}      documentation: {url}/docs
+  Stand-in for Meta  {sandbox}      what would have reached Meta
+  API key            {api_key}
+  Store              {store}
+
+Try this in another terminal:
+
+  1. Send a lead, as Meta would
+
+     LEAD=$({program} trigger --url {url}/webhooks/meta)
+
+  2. Report that it reached a stage, as a CRM would
+
+     curl -s {url}/v1/stage-updates -H 'Authorization: Bearer {api_key}' \\
+       -d '{{\"lead_id\":\"'$LEAD'\",\"stage\":\"qualified\"}}'
+
+  3. See what became of it
+
+     curl -s {url}/v1/leads/$LEAD -H 'Authorization: Bearer {api_key}'
+
+Ctrl-C stops it.
+"
+    );
+}

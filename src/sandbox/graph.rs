@@ -1,0 +1,148 @@
+//! The edge that events are sent to: `POST /{version}/{dataset_id}/events`.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::domain::ids::DatasetId;
+use crate::sandbox::Sandbox;
+use crate::sandbox::checks::{Refused, check_request};
+use crate::sandbox::faults::{Fault, graph_error};
+
+/// Takes events, or refuses all of them.
+pub(super) async fn take_events(
+    State(sandbox): State<Sandbox>,
+    Path((version, dataset_id)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let (request, fault) = {
+        let mut memory = sandbox.memory();
+        memory.requests += 1;
+        (memory.requests, memory.faults.pop_front())
+    };
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let take = || take(&sandbox, request, &version, &dataset_id, &headers, &body);
+    match fault {
+        None => take(),
+        Some(Fault::TakeAndCut) => {
+            let _lost = take();
+            cut()
+        }
+        Some(Fault::Cut) => cut(),
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Garbage) => "<html>It works!</html>".into_response(),
+        Some(Fault::Short) => {
+            let count = body["data"].as_array().map_or(0, Vec::len);
+            success(count.saturating_sub(1), request)
+        }
+        Some(Fault::ErrorInside) => {
+            let mut answer = graph_error(2, None, true, "Service temporarily unavailable");
+            answer["events_received"] = json!(body["data"].as_array().map_or(0, Vec::len));
+            Json(answer).into_response()
+        }
+        Some(Fault::Error {
+            http_status,
+            code,
+            subcode,
+            is_transient,
+        }) => {
+            let status = StatusCode::from_u16(http_status).unwrap_or(StatusCode::BAD_REQUEST);
+            let answer = graph_error(code, subcode, is_transient, "Told to misbehave");
+            (status, Json(answer)).into_response()
+        }
+    }
+}
+
+fn take(
+    sandbox: &Sandbox,
+    request: u64,
+    version: &str,
+    dataset_id: &str,
+    headers: &HeaderMap,
+    body: &Value,
+) -> Response {
+    let refused =
+        |status,
+         Refused {
+             code,
+             subcode,
+             message,
+         }| { (status, Json(graph_error(code, subcode, false, message))).into_response() };
+    let unknown = Refused {
+        code: 100,
+        subcode: Some(33),
+        message: "Unsupported post request. Object does not exist or permission is missing",
+    };
+    if !version.starts_with('v') || !version.contains('.') {
+        let message = "Unknown version of the Graph API";
+        return refused(
+            StatusCode::BAD_REQUEST,
+            Refused {
+                code: 2500,
+                subcode: None,
+                message,
+            },
+        );
+    }
+    let tokens = &sandbox.0.settings.datasets;
+    let known = |token: &str| tokens.values().any(|known| known.expose_secret() == token);
+    let Some(token) = bearer(headers).filter(|token| known(token)) else {
+        let message = "Invalid OAuth access token - Cannot parse access token";
+        return refused(
+            StatusCode::UNAUTHORIZED,
+            Refused {
+                code: 190,
+                subcode: None,
+                message,
+            },
+        );
+    };
+    let dataset_id = DatasetId::parse(dataset_id).ok();
+    let own = |id: &DatasetId| {
+        tokens
+            .get(id)
+            .is_some_and(|own| own.expose_secret() == token)
+    };
+    let Some(dataset_id) = dataset_id.filter(own) else {
+        return refused(StatusCode::BAD_REQUEST, unknown);
+    };
+    let deleted = sandbox.memory().deleted_leads.clone();
+    match check_request(body, sandbox.0.clock.now(), |lead_id| {
+        deleted.contains(&lead_id)
+    }) {
+        Ok(events) => {
+            let count = events.len();
+            sandbox.take(dataset_id, request, events);
+            success(count, request)
+        }
+        Err(why) => refused(StatusCode::BAD_REQUEST, why),
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers
+        .get(header::AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .strip_prefix("Bearer ")
+}
+
+fn success(events_received: usize, request: u64) -> Response {
+    let fbtrace_id = format!("Sandbox{request}");
+    let answer =
+        json!({"events_received": events_received, "messages": [], "fbtrace_id": fbtrace_id});
+    Json(answer).into_response()
+}
+
+/// An answer that breaks off: whoever waits for it sees the connection fail.
+fn cut() -> Response {
+    let broken = futures_util::stream::once(async {
+        Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
+    });
+    Body::from_stream(broken).into_response()
+}

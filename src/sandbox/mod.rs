@@ -1,0 +1,199 @@
+//! The stand-in for Meta: a strict opponent on this machine.
+//!
+//! It takes events as the Conversions API would, with the same checks and error codes ([`checks`]),
+//! shows what it took and whether it would count, sends signed webhooks ([`trigger`]), and
+//! misbehaves when told to ([`faults`]). The tests and `serve --sandbox` use the same code. It
+//! keeps everything in memory, and promises nothing about how Meta matches people.
+
+pub mod checks;
+mod control;
+pub mod faults;
+mod graph;
+pub mod trigger;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::routing::{get, post};
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::http_client;
+use crate::clock::{Clock, Random};
+use crate::domain::ids::{DatasetId, LeadId};
+use crate::domain::time::UnixSeconds;
+use crate::limits::{SANDBOX_EVENTS_MAX, WEBHOOK_BODY_BYTES_MAX};
+use crate::sandbox::faults::Fault;
+
+/// What a stand-in is made of.
+#[derive(Clone)]
+pub struct Settings {
+    /// The datasets it has, each with the token that may send to it.
+    pub datasets: BTreeMap<DatasetId, SecretString>,
+    /// The secret that it signs webhooks with.
+    pub app_secret: SecretString,
+    /// Where it sends webhooks to.
+    pub target: String,
+}
+
+/// The stand-in; clones are the same one.
+#[derive(Clone)]
+pub struct Sandbox(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    client: reqwest::Client,
+    memory: Mutex<Memory>,
+    taken: watch::Sender<usize>,
+}
+
+#[derive(Default)]
+struct Memory {
+    events: VecDeque<TakenEvent>,
+    requests: u64,
+    faults: VecDeque<Fault>,
+    deleted_leads: BTreeSet<LeadId>,
+    leads: BTreeMap<LeadId, UnixSeconds>,
+}
+
+/// An event that was taken, and what Meta would make of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct TakenEvent {
+    /// The dataset.
+    pub dataset_id: String,
+    /// When, in Unix milliseconds.
+    pub taken_at_ms: i64,
+    /// Number of the request that carried it.
+    pub request: u64,
+    /// The event as it was sent.
+    pub event: Value,
+    /// Why Meta would silently leave it out of Conversion Leads; empty if it counts.
+    pub not_counted: Vec<String>,
+}
+
+impl Sandbox {
+    /// A stand-in that has taken nothing yet.
+    ///
+    /// # Errors
+    /// If no HTTP client can be made.
+    pub fn new(
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Result<Self, reqwest::Error> {
+        let client = http_client(&settings.target)?;
+        let (memory, taken) = (Mutex::default(), watch::Sender::new(0));
+        Ok(Self(Arc::new(Inner {
+            settings,
+            clock,
+            random,
+            client,
+            memory,
+            taken,
+        })))
+    }
+
+    /// Serves until `stop` is cancelled.
+    ///
+    /// # Errors
+    /// If the listener fails.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let server = axum::serve(listener, self.router());
+        tokio::select! {
+            served = server => served,
+            () = stop.cancelled() => Ok(()),
+        }
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/{version}/{dataset_id}/events", post(graph::take_events))
+            .route("/", get(control::page))
+            .route("/sandbox/events", get(control::list_events))
+            .route(
+                "/sandbox/faults",
+                post(control::add_faults).delete(control::clear_faults),
+            )
+            .route("/sandbox/trigger", post(control::trigger))
+            .layer(axum::extract::DefaultBodyLimit::max(
+                4 * WEBHOOK_BODY_BYTES_MAX,
+            ))
+            .with_state(self)
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.0.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything that was taken, oldest first.
+    pub fn events(&self) -> Vec<TakenEvent> {
+        self.memory().events.iter().cloned().collect()
+    }
+
+    /// How many requests came, whatever became of them.
+    pub fn requests(&self) -> u64 {
+        self.memory().requests
+    }
+
+    /// Waits until so many events have been taken since the start.
+    pub async fn wait_for_events(&self, count: usize) {
+        // The sender lives as long as this borrow of it, so waiting can't fail.
+        let _ = self
+            .0
+            .taken
+            .subscribe()
+            .wait_for(|taken| *taken >= count)
+            .await;
+    }
+
+    /// Makes coming requests go wrong, one fault each, in order.
+    pub fn misbehave(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.memory().faults.extend(faults);
+    }
+
+    /// Makes a lead one that Meta no longer has: events about it are refused (2804036).
+    pub fn delete_lead(&self, lead_id: LeadId) {
+        self.memory().deleted_leads.insert(lead_id);
+    }
+
+    /// Tells when a lead was created, so that events not after it are seen as not counted.
+    pub fn know_lead(&self, lead_id: LeadId, created_time: UnixSeconds) {
+        self.memory().leads.insert(lead_id, created_time);
+    }
+
+    fn take(&self, dataset_id: DatasetId, request: u64, events: Vec<Value>) {
+        let taken_at_ms = self.0.clock.now().as_millis();
+        let count = events.len();
+        let mut memory = self.memory();
+        for event in events {
+            let mut not_counted = checks::not_counted(&event, &memory.leads);
+            if memory
+                .events
+                .iter()
+                .any(|taken| taken.event["event_id"] == event["event_id"])
+            {
+                not_counted.push("the same event_id was taken before".to_owned());
+            }
+            let dataset_id = dataset_id.to_string();
+            memory.events.push_back(TakenEvent {
+                dataset_id,
+                taken_at_ms,
+                request,
+                event,
+                not_counted,
+            });
+            if memory.events.len() > SANDBOX_EVENTS_MAX {
+                memory.events.pop_front();
+            }
+        }
+        drop(memory);
+        self.0.taken.send_modify(|taken| *taken += count);
+    }
+}
