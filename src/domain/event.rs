@@ -23,6 +23,7 @@ use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 
 /// One event, raw lead or CRM stage, as it was accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "`event_time` is Meta's word")]
 pub struct Event {
     /// The lead it is about.
     pub lead_id: LeadId,

@@ -233,7 +233,7 @@ mod tests {
         let id = EventId::derive(lead_id, &stage, UnixSeconds::new(1_762_000_500));
         assert_eq!(
             id.to_string(),
-            "evt_000462d53c8abac019b91ceed0c9aa10fa22fa58"
+            "evt_000462d53c8abac0e5d971555d0854d9b1059bd6"
         );
     }
 

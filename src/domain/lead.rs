@@ -47,6 +47,7 @@ pub enum RawLead {
 
 /// A lead as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_field_names, reason = "`raw_lead` is Meta's word")]
 pub struct Lead {
     /// What was reported first; later reports change nothing.
     pub reported: ReportedLead,

@@ -35,7 +35,7 @@ struct State {
     queues: BTreeMap<(Option<DatasetId>, u64), u64>,
     keys: HashMap<KeyDigest, (u64, KeyDigest)>,
     quarantine: BTreeMap<u64, Quarantined>,
-    api_keys: Vec<ApiKeyDigest>,
+    api_keys: BTreeSet<ApiKeyDigest>,
 }
 
 #[derive(Debug)]
@@ -184,12 +184,10 @@ impl State {
             } => {
                 let event = update.into_event(reported_time, event_time, now);
                 let seq = self.add_event(event, Standing::AwaitingLead, tolerance_s);
-                if let Some(mut lead) = lead {
-                    lead.dataset_id = lead
-                        .dataset_id
-                        .or_else(|| routing.resolve(lead.reported.page_id));
-                    self.enqueue(seq, lead.dataset_id, enqueued);
-                    self.replace_lead(lead);
+                if let Some(lead) = lead {
+                    self.route_lead(lead.reported.lead_id, routing);
+                    let lead = self.lead(lead.reported.lead_id);
+                    self.enqueue(seq, lead.and_then(|lead| lead.dataset_id), enqueued);
                 }
                 (seq, false)
             }
@@ -205,11 +203,31 @@ impl State {
         }
     }
 
-    fn replace_lead(&mut self, lead: Lead) {
-        let same = |known: &&mut Lead| known.reported.lead_id == lead.reported.lead_id;
-        if let Some(known) = self.leads.values_mut().find(same) {
-            *known = lead;
+    /// Gives a lead without a dataset the one that is configured by now, and moves what it held
+    /// there, in order; how many events that were.
+    fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
+        let same = |lead: &&mut Lead| lead.reported.lead_id == lead_id;
+        if let Some(lead) = self.leads.values_mut().find(same) {
+            let configured = || routing.resolve(lead.reported.page_id);
+            lead.dataset_id = lead.dataset_id.or_else(configured);
         }
+        let dataset_id = self.lead(lead_id).and_then(|lead| lead.dataset_id);
+        let mut moved = 0;
+        for (position, seq) in self.held() {
+            if dataset_id.is_some() && self.events[&seq].detail.event.lead_id == lead_id {
+                self.queues.remove(&(None, position));
+                self.queues.insert((dataset_id, position), seq);
+                self.set_standing(seq, Standing::Queued(dataset_id));
+                moved += 1;
+            }
+        }
+        moved
+    }
+
+    /// Position and event of what has no dataset.
+    fn held(&self) -> Vec<(u64, u64)> {
+        let rows = self.queues.range((None, 0)..=(None, u64::MAX));
+        rows.map(|((_, position), seq)| (*position, *seq)).collect()
     }
 
     fn settle(&mut self, settlement: Settlement) {
@@ -221,24 +239,19 @@ impl State {
                 row.detail.attempts.extend(settlement.attempt.clone());
             }
         }
-        let mut end = |entry: QueueEntry, standing: Option<Standing>| {
-            if self.queues.remove(&(dataset_id, entry.position)).is_some()
-                && let Some(standing) = standing
-            {
+        let mut end = |entry: QueueEntry, standing: Standing| {
+            if self.queues.remove(&(dataset_id, entry.position)).is_some() {
                 self.set_standing(entry.seq, standing);
             }
         };
-        for entry in settlement.delivered {
-            end(entry, settlement.attempt.clone().map(Standing::Delivered));
+        if let Some(attempt) = settlement.attempt {
+            for entry in settlement.delivered {
+                end(entry, Standing::Delivered(attempt.clone()));
+            }
         }
+        let at = settlement.at;
         for (entry, reason) in settlement.dead {
-            end(
-                entry,
-                Some(Standing::Dead {
-                    reason,
-                    at: settlement.at,
-                }),
-            );
+            end(entry, Standing::Dead { reason, at });
         }
     }
 
@@ -266,29 +279,14 @@ impl State {
     }
 
     fn route_held(&mut self, routing: &Routing) -> u64 {
-        for lead in self.leads.values_mut() {
-            lead.dataset_id = lead
-                .dataset_id
-                .or_else(|| routing.resolve(lead.reported.page_id));
-        }
-        let held: Vec<_> = self
-            .queues
-            .range((None, 0)..=(None, u64::MAX))
-            .map(|(key, seq)| (*key, *seq))
+        let held = self.held().into_iter();
+        let leads: BTreeSet<LeadId> = held
+            .map(|(_, seq)| self.events[&seq].detail.event.lead_id)
             .collect();
-        let mut moved = 0;
-        for (key, seq) in held {
-            let dataset_id = self
-                .lead(self.events[&seq].detail.event.lead_id)
-                .and_then(|lead| lead.dataset_id);
-            if dataset_id.is_some() {
-                self.queues.remove(&key);
-                self.queues.insert((dataset_id, key.1), seq);
-                self.set_standing(seq, Standing::Queued(dataset_id));
-                moved += 1;
-            }
-        }
-        moved
+        leads
+            .into_iter()
+            .map(|lead_id| self.route_lead(lead_id, routing))
+            .sum()
     }
 
     fn next_batch(&self, dataset_id: DatasetId, now: Timestamp, limit: usize) -> Batch {
@@ -296,12 +294,15 @@ impl State {
         let mut kept_back = BTreeSet::new();
         let queue = (Some(dataset_id), 0)..=(Some(dataset_id), u64::MAX);
         for ((_, position), seq) in self.queues.range(queue) {
+            if batch.events.len() >= limit {
+                break;
+            }
             let event = &self.events[seq].detail.event;
             if event.event_time > now.seconds() {
                 kept_back.insert(event.lead_id);
                 let due = Some(event.event_time);
                 batch.next_due = batch.next_due.min(due).or(due);
-            } else if !kept_back.contains(&event.lead_id) && batch.events.len() < limit {
+            } else if !kept_back.contains(&event.lead_id) {
                 let entry = QueueEntry {
                     position: *position,
                     seq: *seq,
@@ -475,11 +476,11 @@ impl Store for MemoryStore {
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
-        Ok(self.state().api_keys.clone())
+        Ok(self.state().api_keys.iter().copied().collect())
     }
 
     async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
-        self.state().api_keys.push(digest);
+        self.state().api_keys.insert(digest);
         Ok(())
     }
 

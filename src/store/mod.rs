@@ -42,7 +42,8 @@ pub trait Store: Send + Sync {
     /// queued behind its raw-lead event. A lead that is known already stays as it is.
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError>;
 
-    /// Judges and stores stage updates, each on its own, in the order given.
+    /// Judges and stores stage updates, each on its own, in the order given. A lead that has no
+    /// dataset gets the one that is configured for it by now, for its held events too.
     async fn record_stage_updates(
         &self,
         updates: Vec<StageUpdate>,
@@ -68,8 +69,8 @@ pub trait Store: Send + Sync {
     /// time.
     async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError>;
 
-    /// Gives leads that have no dataset the one that is configured for them by now, and moves
-    /// their held events into its queue. Answers how many events were moved.
+    /// Gives leads that hold events for want of a dataset the one that is configured for them by
+    /// now, and moves these events into its queue. Answers how many events were moved.
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
 
     /// Makes dead letters of events whose lead did not arrive within seven days; how many.
@@ -204,7 +205,8 @@ pub struct QueuedEvent {
 pub struct Batch {
     /// In the order of the queue.
     pub events: Vec<QueuedEvent>,
-    /// When the next event falls due that is not due yet.
+    /// When the next event falls due that is not due yet, as far as the batch has looked: a full
+    /// one looks no further.
     pub next_due: Option<UnixSeconds>,
 }
 
@@ -215,7 +217,7 @@ pub struct Settlement {
     pub dataset_id: DatasetId,
     /// The request, if one was made.
     pub attempt: Option<Attempt>,
-    /// Accepted by Meta in this attempt.
+    /// Accepted by Meta in this attempt; without an attempt they stay queued.
     pub delivered: Vec<QueueEntry>,
     /// Failed in this attempt; they stay queued.
     pub failed: Vec<QueueEntry>,
@@ -228,7 +230,7 @@ pub struct Settlement {
 /// What became of a wish to send a dead letter after all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requeued {
-    /// It is queued again, or awaits its lead again.
+    /// It is queued again.
     Done(EventDetail, Enqueued),
     /// It was not dead, and nothing changed.
     NotDead(EventDetail),

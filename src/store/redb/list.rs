@@ -11,7 +11,7 @@ use crate::limits::PAGE_SCAN_MAX;
 use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::redb::read::{detail_by_seq, lead_detail};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
-use crate::store::redb::tables::{ReadTables, View};
+use crate::store::redb::tables::View;
 use crate::store::{Quarantined, Stats, StoreError};
 
 /// See [`crate::store::Store::list_leads`].
@@ -146,10 +146,10 @@ pub(super) fn list_quarantine(
 }
 
 /// See [`crate::store::Store::stats`].
-pub(super) fn stats(tables: &ReadTables) -> Result<Stats, StoreError> {
+pub(super) fn stats(view: &impl View) -> Result<Stats, StoreError> {
     let mut fronts = Vec::new();
     let mut from = (0, 0);
-    while let Some(row) = tables.outbox.range(from..)?.next() {
+    while let Some(row) = view.outbox().range(from..)?.next() {
         let (key, value) = row?;
         let (dataset, _) = key.value();
         fronts.push((
@@ -162,16 +162,16 @@ pub(super) fn stats(tables: &ReadTables) -> Result<Stats, StoreError> {
         from = (next, 0);
     }
     let mut awaiting = 0;
-    for row in tables.awaiting.iter()? {
+    for row in view.awaiting().iter()? {
         // A row past its time stays as the way to its dead letter.
         awaiting += u64::from(row?.1.value().1 != i64::MAX);
     }
     Ok(Stats {
-        leads: tables.leads.len()?,
-        queued: tables.outbox.len()?,
+        leads: view.leads().len()?,
+        queued: view.outbox().len()?,
         awaiting,
-        dead: tables.dead.len()?,
-        quarantined: tables.quarantine.len()?,
+        dead: view.dead().len()?,
+        quarantined: view.quarantine().len()?,
         fronts,
     })
 }

@@ -11,6 +11,8 @@ mod queue;
 mod read;
 mod records;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::fs::OpenOptions;
@@ -26,7 +28,7 @@ use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::limits::STORE_CACHE_BYTES;
 use crate::store::query::{LeadFilter, Page, PageRequest};
-use crate::store::redb::tables::{ReadTables, WriteTables};
+use crate::store::redb::tables::{ReadTables, View, WriteTables};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
@@ -212,7 +214,7 @@ impl Store for RedbStore {
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
         self.read(|tables| {
-            let rows = tables.api_keys.iter()?;
+            let rows = tables.api_keys().iter()?;
             rows.map(|row| Ok(*row?.0.value())).collect()
         })
         .await
@@ -246,8 +248,17 @@ macro_rules! from_redb {
     };
 }
 
+impl From<redb::DatabaseError> for StoreError {
+    /// Opening failed. A file whose very head can't be read is no store of ours.
+    fn from(error: redb::DatabaseError) -> Self {
+        match from_redb(error.into()) {
+            Self::Corrupt(message) => Self::Unsupported(format!("it is no store: {message}")),
+            other => other,
+        }
+    }
+}
+
 from_redb!(
-    redb::DatabaseError,
     redb::TransactionError,
     redb::TableError,
     redb::StorageError,

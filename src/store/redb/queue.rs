@@ -27,6 +27,9 @@ pub(super) fn next_batch(
     let mut kept_back = BTreeSet::new();
     let dataset = dataset_id.get();
     for row in view.outbox().range((dataset, 0)..=(dataset, u64::MAX))? {
+        if batch.events.len() >= limit {
+            break;
+        }
         let (key, value) = row?;
         let (seq, lead_id, event_time) = value.value();
         let due = UnixSeconds::new(event_time);
@@ -42,9 +45,6 @@ pub(super) fn next_batch(
                 entry,
                 event: event_by_seq(view, seq)?,
             });
-            if batch.events.len() == limit {
-                break;
-            }
         }
     }
     Ok(batch)
@@ -120,13 +120,8 @@ pub(super) fn requeue(
 
 /// See [`crate::store::Store::route_held`].
 pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, StoreError> {
-    let mut held = Vec::new();
-    for row in unit.tables.outbox.range((0, 0)..=(0, u64::MAX))? {
-        let (key, value) = row?;
-        held.push((key.value().1, value.value()));
-    }
     let mut moved = 0;
-    for (position, event) in held {
+    for (position, event) in held(unit)? {
         let lead_id = LeadId::from_u64(event.1)
             .ok_or_else(|| StoreError::Corrupt("a queued event's lead id is impossible".into()))?;
         let Some((lead_seq, mut lead)) = lead_by_id(&unit.tables, lead_id)? else {
@@ -139,15 +134,50 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
                 .insert(lead_seq, encode_lead(&lead)?.as_slice())?;
         }
         if let Some(dataset_id) = lead.dataset_id {
-            // The position stays, so the events of a lead stay in order.
-            unit.tables.outbox.remove((0, position))?;
-            unit.tables
-                .outbox
-                .insert((dataset_id.get(), position), event)?;
+            move_held(unit, dataset_id, (position, event))?;
             moved += 1;
         }
     }
     Ok(moved)
+}
+
+/// Moves the held events of a lead that has a dataset from now on.
+pub(super) fn move_held_of(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    dataset_id: DatasetId,
+) -> Result<(), StoreError> {
+    for (position, event) in held(unit)? {
+        if event.1 == lead_id.get() {
+            move_held(unit, dataset_id, (position, event))?;
+        }
+    }
+    Ok(())
+}
+
+/// A position in the queue of events without a dataset, and what is there.
+type Held = (u64, (u64, u64, i64));
+
+fn held(unit: &Unit<'_>) -> Result<Vec<Held>, StoreError> {
+    let rows = unit.tables.outbox.range((0, 0)..=(0, u64::MAX))?;
+    rows.map(|row| {
+        let (key, value) = row?;
+        Ok((key.value().1, value.value()))
+    })
+    .collect()
+}
+
+/// The position stays, so the events of a lead stay in order.
+fn move_held(
+    unit: &mut Unit<'_>,
+    dataset_id: DatasetId,
+    (position, event): Held,
+) -> Result<(), StoreError> {
+    unit.tables.outbox.remove((0, position))?;
+    unit.tables
+        .outbox
+        .insert((dataset_id.get(), position), event)?;
+    Ok(())
 }
 
 /// See [`crate::store::Store::expire_awaiting`].

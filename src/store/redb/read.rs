@@ -15,11 +15,14 @@ use crate::store::redb::tables::View;
 /// An event and its number.
 pub(super) type Numbered = (u64, Event);
 
+/// A lead and its number.
+pub(super) type NumberedLead = (u64, Lead);
+
 /// A lead and its number, by its id.
 pub(super) fn lead_by_id(
     view: &impl View,
     lead_id: LeadId,
-) -> Result<Option<(u64, Lead)>, StoreError> {
+) -> Result<Option<NumberedLead>, StoreError> {
     let Some(seq) = view.lead_index().get(lead_id.get())?.map(|seq| seq.value()) else {
         return Ok(None);
     };
@@ -48,7 +51,7 @@ pub(super) fn event_by_seq(view: &impl View, seq: u64) -> Result<Event, StoreErr
 pub(super) fn timeline(
     view: &impl View,
     lead_id: LeadId,
-    lead: Option<&(u64, Lead)>,
+    lead: Option<&NumberedLead>,
 ) -> Result<Vec<Numbered>, StoreError> {
     let mut events = Vec::new();
     if let Some((lead_seq, lead)) = lead {
@@ -108,7 +111,7 @@ pub(super) fn detail(
 }
 
 /// A lead with its timeline.
-pub(super) fn lead_detail(view: &impl View, lead: (u64, Lead)) -> Result<LeadDetail, StoreError> {
+pub(super) fn lead_detail(view: &impl View, lead: NumberedLead) -> Result<LeadDetail, StoreError> {
     let events = timeline(view, lead.1.reported.lead_id, Some(&lead))?;
     let events = events
         .into_iter()
@@ -123,7 +126,7 @@ pub(super) fn lead_detail(view: &impl View, lead: (u64, Lead)) -> Result<LeadDet
 pub(super) fn find_event(
     view: &impl View,
     event_id: EventId,
-) -> Result<Option<(Numbered, Option<(u64, Lead)>)>, StoreError> {
+) -> Result<Option<(Numbered, Option<NumberedLead>)>, StoreError> {
     let lead = lead_by_id(view, event_id.lead_id())?;
     let events = timeline(view, event_id.lead_id(), lead.as_ref())?;
     let event = events.into_iter().find(|(_, event)| event.id() == event_id);

@@ -288,10 +288,51 @@ mod tests {
 
     #[test]
     fn version_1_of_a_lead_has_these_bytes_for_ever() {
-        let golden = "01c095e2e7d8d8d802ac02020080f8aebd8d... ";
-        let bytes = encode_lead(&lead()).unwrap();
-        assert_eq!(hex::encode(&bytes), golden.trim_end_matches("... "));
-        assert_eq!(decode_lead(&bytes).unwrap(), lead());
+        let golden = "01c0f5aae4d3da9802ac02020080f2af900d00e8d792f6c766\
+                      07776562686f6f6b000c696e697469616c5f6c65616407";
+        assert_eq!(hex::encode(encode_lead(&lead()).unwrap()), golden);
+        assert_eq!(decode_lead(&hex::decode(golden).unwrap()).unwrap(), lead());
+    }
+
+    #[test]
+    fn version_1_of_an_event_has_these_bytes_for_ever() {
+        let mut customer = Customer::default();
+        customer.add(Parameter::Fbc, "fb.1.2.abc").unwrap();
+        let event = Event {
+            lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+            stage: StageName::parse("won").unwrap(),
+            reported_time: UnixSeconds::new(1_762_000_000),
+            event_time: UnixSeconds::new(1_762_000_001),
+            source: SourceName::unnamed_crm(),
+            received_at: Timestamp::from_millis(1_762_000_000_500),
+            customer,
+            custom_data: Some(r#"{"value":5}"#.into()),
+        };
+        let golden = "01c0f5aae4d3da980203776f6e80f2af900d82f2af900d0363\
+                      726de8d792f6c7660103666263010a66622e312e322e616263\
+                      010b7b2276616c7565223a357d";
+        assert_eq!(hex::encode(encode_event(&event).unwrap()), golden);
+        assert_eq!(decode_event(&hex::decode(golden).unwrap()).unwrap(), event);
+    }
+
+    #[test]
+    fn version_1_of_an_attempt_has_these_bytes_for_ever() {
+        let attempt = Attempt {
+            dataset_id: DatasetId::from_u64(7).unwrap(),
+            at: Timestamp::from_millis(1_762_000_000_500),
+            duration_ms: 300,
+            events: 2,
+            delivered: false,
+            http_status: Some(400),
+            code: Some(100),
+            subcode: Some(-1),
+            fbtrace_id: Some("Ab1".into()),
+            message: None,
+        };
+        let golden = "0107e8d792f6c766ac02020001900301c8010101010341623100";
+        assert_eq!(hex::encode(encode_attempt(&attempt).unwrap()), golden);
+        let read = decode_attempt(&hex::decode(golden).unwrap()).unwrap();
+        assert_eq!(read, attempt);
     }
 
     #[test]

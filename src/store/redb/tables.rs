@@ -12,17 +12,21 @@ use crate::domain::event::KeyDigest;
 use crate::store::{ApiKeyDigest, StoreError};
 
 /// Declares each table once, and from that: its definition, the two ways to open all tables, and
-/// the view that reading code works on in both.
+/// the view that reading code works on in both. What only the writer looks at stands apart.
 macro_rules! tables {
-    ($($(#[$doc:meta])* $field:ident: $name:literal, $key:ty => $value:ty;)*) => {
+    (
+        read { $($(#[$doc:meta])* $field:ident: $name:literal, $key:ty => $value:ty;)* }
+        writer_only { $($(#[$own_doc:meta])* $own:ident: $own_name:literal, $own_key:ty => $own_value:ty;)* }
+    ) => {
         /// All tables of a write transaction.
         pub(super) struct WriteTables<'t> {
             $($(#[$doc])* pub(super) $field: Table<'t, $key, $value>,)*
+            $($(#[$own_doc])* pub(super) $own: Table<'t, $own_key, $own_value>,)*
         }
 
-        /// All tables of a read transaction.
+        /// The tables that are read in a read transaction.
         pub(super) struct ReadTables {
-            $($(#[$doc])* pub(super) $field: ReadOnlyTable<$key, $value>,)*
+            $($field: ReadOnlyTable<$key, $value>,)*
         }
 
         /// What reading needs of the tables, inside a write transaction or outside.
@@ -33,12 +37,15 @@ macro_rules! tables {
         impl<'t> WriteTables<'t> {
             /// Opens all tables, and makes those that are missing.
             pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: transaction.open_table(TableDefinition::new($name))?,)* })
+                Ok(Self {
+                    $($field: transaction.open_table(TableDefinition::new($name))?,)*
+                    $($own: transaction.open_table(TableDefinition::new($own_name))?,)*
+                })
             }
         }
 
         impl ReadTables {
-            /// Opens all tables as of now.
+            /// Opens the tables as of now.
             pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
                 Ok(Self { $($field: transaction.open_table(TableDefinition::new($name))?,)* })
             }
@@ -55,34 +62,38 @@ macro_rules! tables {
 }
 
 tables! {
-    /// Facts about the store itself: the version of its layout.
-    meta: "meta", &'static str => u64;
-    /// Lead id → the lead's sequence number. The only table with keys in random order.
-    lead_index: "lead_index", u64 => u64;
-    /// Sequence number → the lead with its raw-lead event, which has the same number.
-    leads: "leads", u64 => &'static [u8];
-    /// Sequence number → an event that the CRM reported.
-    events: "events", u64 => &'static [u8];
-    /// (Lead's number, event's number): the reported events of a lead.
-    lead_events: "lead_events", (u64, u64) => ();
-    /// (Dataset or 0, position) → (event's number, lead id, event time): what is to be sent.
-    outbox: "outbox", (u64, u64) => (u64, u64, i64);
-    /// Event's number → number of the attempt that delivered it.
-    delivered: "delivered", u64 => u64;
-    /// Event's number → (reason, milliseconds): dead letters.
-    dead: "dead", u64 => (u8, i64);
-    /// Sequence number → a request to Meta and its answer.
-    attempts: "attempts", u64 => &'static [u8];
-    /// (Event's number, attempt's number): attempts that did not deliver the event.
-    failures: "failures", (u64, u64) => ();
-    /// (Lead id, event's number) → (tolerance, last second): events awaiting an unknown lead.
-    awaiting: "awaiting", (u64, u64) => (u32, i64);
-    /// Digest of an idempotency key → (event's number, fingerprint of the report).
-    idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
-    /// Sequence number → a piece of a webhook that could not be read.
-    quarantine: "quarantine", u64 => &'static [u8];
-    /// Digests of API keys that were made here.
-    api_keys: "api_keys", &'static ApiKeyDigest => ();
+    read {
+        /// Lead id → the lead's sequence number. The only table with keys in random order.
+        lead_index: "lead_index", u64 => u64;
+        /// Sequence number → the lead with its raw-lead event, which has the same number.
+        leads: "leads", u64 => &'static [u8];
+        /// Sequence number → an event that the CRM reported.
+        events: "events", u64 => &'static [u8];
+        /// (Lead's number, event's number): the reported events of a lead.
+        lead_events: "lead_events", (u64, u64) => ();
+        /// (Dataset or 0, position) → (event's number, lead id, event time): what is to be sent.
+        outbox: "outbox", (u64, u64) => (u64, u64, i64);
+        /// Event's number → number of the attempt that delivered it.
+        delivered: "delivered", u64 => u64;
+        /// Event's number → (reason, milliseconds): dead letters.
+        dead: "dead", u64 => (u8, i64);
+        /// Sequence number → a request to Meta and its answer.
+        attempts: "attempts", u64 => &'static [u8];
+        /// (Event's number, attempt's number): attempts that did not deliver the event.
+        failures: "failures", (u64, u64) => ();
+        /// (Lead id, event's number) → (tolerance, last second): events awaiting an unknown lead.
+        awaiting: "awaiting", (u64, u64) => (u32, i64);
+        /// Sequence number → a piece of a webhook that could not be read.
+        quarantine: "quarantine", u64 => &'static [u8];
+        /// Digests of API keys that were made here.
+        api_keys: "api_keys", &'static ApiKeyDigest => ();
+    }
+    writer_only {
+        /// Facts about the store itself: the version of its layout.
+        meta: "meta", &'static str => u64;
+        /// Digest of an idempotency key → (event's number, fingerprint of the report).
+        idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
+    }
 }
 
 /// Last key of a table that counts upwards, or 0.

@@ -1,0 +1,40 @@
+//! One suite for every store: what the contract promises, in sentences.
+//!
+//! Each test takes any [`Store`](crate::store::Store) and runs on the model, on a redb file and on
+//! redb in memory. What only a durable store can promise is tested beside that store.
+
+/// Runs each test of a module on every kind of store.
+macro_rules! on_every_store {
+    ($($test:ident),+ $(,)?) => {
+        mod memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&crate::store::memory::MemoryStore::default()).await;
+            })+
+        }
+
+        mod redb_file {
+            $(#[tokio::test]
+            async fn $test() {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("store.redb");
+                super::$test(&crate::store::redb::RedbStore::open(&path).unwrap()).await;
+            })+
+        }
+
+        mod redb_memory {
+            $(#[tokio::test]
+            async fn $test() {
+                super::$test(&crate::store::conformance::support::redb_in_memory()).await;
+            })+
+        }
+    };
+}
+
+mod awaiting;
+mod ingest;
+mod look_up;
+mod queue;
+mod requeue;
+mod stage_update;
+pub(in crate::store) mod support;

@@ -1,0 +1,293 @@
+//! What only a durable store can promise: reopening, shared commits, faults, foreign files.
+
+mod fault;
+mod model;
+
+use std::path::Path;
+
+use futures_util::future::join_all;
+use redb::{Database, TableDefinition};
+
+use self::fault::Disk;
+use crate::domain::event::DeadReason;
+use crate::store::conformance::support::{
+    accept, all, at, deliver_due, due, found, ingest, keyed, kill_due, know, lead, lead_of, leads,
+    piece, timeline, update,
+};
+use crate::store::query::LeadFilter;
+use crate::store::redb::RedbStore;
+use crate::store::{Intake, Store, StoreError};
+
+fn intake(number: u64) -> Intake {
+    Intake {
+        leads: vec![lead(number)],
+        quarantined: Vec::new(),
+    }
+}
+
+/// Why a store that must not open did not.
+fn refusal(path: &Path) -> StoreError {
+    match RedbStore::open(path) {
+        Ok(_) => panic!("{} was opened", path.display()),
+        Err(error) => error,
+    }
+}
+
+// ---- Opening again ----------------------------------------------------------------------------
+
+#[tokio::test]
+async fn everything_is_there_when_the_file_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let store = RedbStore::open(&path).unwrap();
+    ingest(&store, &[lead(1)]).await;
+    deliver_due(&store, 9).await;
+    ingest(&store, &[lead(2), lead_of(3, 3)]).await;
+    accept(&store, keyed("k", update(2, "won", 6)), at(9)).await;
+    accept(&store, update(4, "won", 6), at(9)).await;
+    store.add_api_key([7; 32]).await.unwrap();
+    let pieces = Intake {
+        quarantined: vec![piece("unreadable")],
+        ..Intake::default()
+    };
+    store.ingest(pieces, at(9)).await.unwrap();
+    let before = model::everything(&store, at(20)).await;
+    drop(store);
+    let store = RedbStore::open(&path).unwrap();
+    assert_eq!(model::everything(&store, at(20)).await, before);
+    know(&store, keyed("k", update(2, "won", 6)), at(20)).await;
+    assert_eq!(store.api_keys().await.unwrap(), [[7; 32]]);
+}
+
+#[tokio::test]
+async fn numbers_go_on_after_opening_again_whatever_was_last() {
+    let disk = Disk::new();
+    let mut expected = Vec::new();
+    for number in 1..=8 {
+        let store = disk.store();
+        // A lead, an attempt, an awaiting event, a dead letter and a quarantined piece are the
+        // last to get a number in turn.
+        match number % 4 {
+            0 => deliver_due(&store, 9).await,
+            1 => drop(accept(&store, update(100 + number, "won", 6), at(9)).await),
+            2 => kill_due(&store, DeadReason::Expired, 9).await,
+            _ => {
+                let quarantined = vec![piece("unreadable")];
+                let leads = Vec::new();
+                store
+                    .ingest(Intake { leads, quarantined }, at(9))
+                    .await
+                    .unwrap();
+            }
+        }
+        drop(store);
+        let store = disk.store();
+        ingest(&store, &[lead(number)]).await;
+        expected.insert(0, number);
+        assert_eq!(leads(&store, LeadFilter::default(), at(9)).await, expected);
+        let events = store.list_events(None, all(), at(9)).await.unwrap().items;
+        assert_eq!(events[0].event.lead_id, lead(number).reported.lead_id);
+        assert_eq!(
+            events.len() as u64,
+            number + number.div_ceil(4),
+            "none was overwritten"
+        );
+    }
+    let quarantine = disk.store().list_quarantine(all()).await.unwrap();
+    assert_eq!(quarantine.items.len(), 2);
+}
+
+#[tokio::test]
+async fn positions_go_on_after_opening_again() {
+    let disk = Disk::new();
+    ingest(&disk.store(), &[lead(1), lead_of(2, 2), lead_of(3, 3)]).await;
+    ingest(&disk.store(), &[lead(4)]).await;
+    assert_eq!(
+        due(&disk.store(), 1, at(9)).await,
+        ["1 initial_lead", "4 initial_lead"]
+    );
+    assert_eq!(disk.store().stats().await.unwrap().queued, 4);
+}
+
+// ---- Shared commits ---------------------------------------------------------------------------
+
+#[tokio::test]
+async fn writes_that_wait_together_share_a_commit() {
+    let disk = Disk::new();
+    let store = disk.store();
+    let before = disk.syncs();
+    ingest(&store, &[lead(1)]).await;
+    let of_one = disk.syncs() - before;
+    assert!(of_one > 0, "an answer means that the disk was flushed");
+    let numbers = 2..=501;
+    let ingests = numbers.map(|number| store.ingest(intake(number), at(5)));
+    for ingested in join_all(ingests).await {
+        ingested.unwrap();
+    }
+    let of_many = disk.syncs() - before - of_one;
+    assert!(
+        of_many < 100 * of_one,
+        "{of_many} flushes for 500 writes, {of_one} for one"
+    );
+    assert_eq!(store.stats().await.unwrap().leads, 501);
+}
+
+// ---- Faults -----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_failed_write_is_told_and_leaves_nothing_and_the_store_heals() {
+    let disk = Disk::new();
+    let store = disk.store();
+    ingest(&store, &[lead(1)]).await;
+    accept(&store, update(1, "won", 6), at(9)).await;
+    disk.set_broken(true);
+    for number in [2, 3] {
+        let failed = store.ingest(intake(number), at(9)).await;
+        assert!(
+            matches!(failed, Err(StoreError::Unavailable(_))),
+            "{failed:?}"
+        );
+    }
+    assert!(!store.died().is_cancelled(), "it may heal");
+    disk.set_broken(false);
+    ingest(&store, &[lead(4)]).await;
+    assert_eq!(leads(&store, LeadFilter::default(), at(9)).await, [4, 1]);
+    let expected = ["1 initial_lead", "1 won", "4 initial_lead"];
+    assert_eq!(due(&store, 1, at(9)).await, expected);
+    drop(store);
+    assert_eq!(due(&disk.store(), 1, at(9)).await, expected, "on disk too");
+}
+
+#[tokio::test]
+async fn all_writes_of_a_failed_commit_are_told() {
+    let disk = Disk::new();
+    let store = disk.store();
+    disk.set_broken(true);
+    let ingests = (1..=50).map(|number| store.ingest(intake(number), at(5)));
+    for ingested in join_all(ingests).await {
+        assert!(
+            matches!(ingested, Err(StoreError::Unavailable(_))),
+            "{ingested:?}"
+        );
+    }
+    disk.set_broken(false);
+    ingest(&store, &[lead(1)]).await;
+    assert_eq!(store.stats().await.unwrap().leads, 1);
+    assert_eq!(timeline(&store, 1, at(9)).await, ["1 initial_lead pending"]);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_writer_is_told_and_what_was_committed_is_kept() {
+    let disk = Disk::new();
+    let store = disk.store();
+    ingest(&store, &[lead(1)]).await;
+    let before = found(&store, 1).await;
+    let work = |_: &mut super::writer::Unit<'_>| -> Result<(), StoreError> { panic!("on purpose") };
+    let failed = store.writer.submit(work).await;
+    assert!(
+        matches!(failed, Err(StoreError::Unavailable(_))),
+        "{failed:?}"
+    );
+    store.died().cancelled().await;
+    let after = store.ingest(intake(2), at(9)).await;
+    assert!(
+        matches!(after, Err(StoreError::Unavailable(_))),
+        "{after:?}"
+    );
+    drop(store);
+    let store = disk.store();
+    assert_eq!(found(&store, 1).await, before);
+    ingest(&store, &[lead(2)]).await;
+}
+
+#[tokio::test]
+async fn closing_a_store_does_the_work_that_is_waiting() {
+    let disk = Disk::new();
+    let store = disk.store();
+    let died = store.died();
+    {
+        let waiting = store.ingest(intake(1), at(5));
+        let mut waiting = Box::pin(waiting);
+        let first_poll = futures_util::poll!(&mut waiting);
+        assert!(first_poll.is_pending() || matches!(first_poll, std::task::Poll::Ready(Ok(_))));
+    }
+    drop(store);
+    assert!(died.is_cancelled());
+    assert_eq!(
+        disk.store().stats().await.unwrap().leads,
+        1,
+        "though nobody waited for it"
+    );
+}
+
+// ---- Files that are not for us ----------------------------------------------------------------
+
+#[test]
+fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    drop(RedbStore::open(&path).unwrap());
+    let meta = TableDefinition::<&str, u64>::new("meta");
+    let write = |version| {
+        let database = Database::create(&path).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(meta)
+            .unwrap()
+            .insert("layout", version)
+            .unwrap();
+        transaction.commit().unwrap();
+    };
+    write(super::LAYOUT_VERSION + 1);
+    let StoreError::Unsupported(message) = refusal(&path) else {
+        panic!("another error");
+    };
+    assert!(message.contains("layout 2"), "{message}");
+    write(super::LAYOUT_VERSION);
+    assert!(RedbStore::open(&path).is_ok());
+}
+
+#[test]
+fn a_file_that_is_no_store_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let long = "not a store\n".repeat(10_000);
+    for content in ["x", "redb", "not a store", &long] {
+        std::fs::write(&path, content).unwrap();
+        let error = refusal(&path);
+        let told = matches!(
+            error,
+            StoreError::Unsupported(_) | StoreError::Unavailable(_)
+        );
+        assert!(told, "{error:?}");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_unavailable() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = refusal(&folder.path().join("missing").join("store.redb"));
+    assert!(matches!(error, StoreError::Unavailable(_)), "{error:?}");
+}
+
+#[test]
+fn a_file_that_is_open_already_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let first = RedbStore::open(&path).unwrap();
+    assert!(matches!(refusal(&path), StoreError::Unsupported(_)));
+    drop(first);
+    assert!(RedbStore::open(&path).is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn only_its_owner_can_read_the_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let _store = RedbStore::open(&path).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}

@@ -1,0 +1,339 @@
+//! Random use of the embedded store and of the model side by side: they must look the same.
+
+use std::fmt::Debug;
+
+use proptest::prelude::*;
+
+use crate::domain::event::{Attempt, DeadReason, EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::store::conformance::support::{
+    DAY, at, attempt, dataset, heard_of, keyed, lead_id, page, piece, redb_in_memory, reported,
+    routing, second, strict, tolerant, update,
+};
+use crate::store::memory::MemoryStore;
+use crate::store::query::{LeadFilter, Page, PageRequest};
+use crate::store::{Batch, Intake, Quarantined, Settlement, Stats, Store};
+
+const LEADS: u64 = 4;
+const STAGES: [&str; 3] = ["initial_lead", "qualified", "won"];
+
+/// One thing that happens to a store.
+#[derive(Clone, Debug)]
+enum Step {
+    Ingest(Vec<SomeLead>, bool),
+    Report(Vec<SomeUpdate>, SomeRouting),
+    /// Takes a batch of a dataset and ends its events, each in its own way.
+    Settle(u64, usize, [Fate; 4], bool),
+    Requeue(u64, usize),
+    Route(SomeRouting),
+    Expire,
+    Wait(i64),
+}
+
+#[derive(Clone, Debug)]
+struct SomeLead {
+    number: u64,
+    page: u64,
+    age_s: i64,
+    test: bool,
+    routed: bool,
+}
+
+#[derive(Clone, Debug)]
+struct SomeUpdate {
+    number: u64,
+    stage: &'static str,
+    /// Seconds ago, if the time is given.
+    ago_s: Option<i64>,
+    key: Option<&'static str>,
+    tolerance_s: u32,
+    strict: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum SomeRouting {
+    Nowhere,
+    KnownPages,
+    Everywhere,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Delivered,
+    Failed,
+    Refused,
+    Expired,
+    Untouched,
+}
+
+fn some_routing() -> impl Strategy<Value = SomeRouting> {
+    prop_oneof![
+        Just(SomeRouting::Nowhere),
+        Just(SomeRouting::KnownPages),
+        Just(SomeRouting::Everywhere)
+    ]
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        Just(Fate::Delivered),
+        Just(Fate::Failed),
+        Just(Fate::Refused),
+        Just(Fate::Expired),
+        Just(Fate::Untouched)
+    ]
+}
+
+fn some_lead() -> impl Strategy<Value = SomeLead> {
+    let age_s = prop_oneof![Just(-3), 0..60i64, Just(8 * DAY)];
+    (
+        1..=LEADS,
+        1..=3u64,
+        age_s,
+        prop::bool::weighted(0.1),
+        any::<bool>(),
+    )
+        .prop_map(|(number, page, age_s, test, routed)| SomeLead {
+            number,
+            page,
+            age_s,
+            test,
+            routed,
+        })
+}
+
+fn some_update() -> impl Strategy<Value = SomeUpdate> {
+    (
+        1..=LEADS,
+        prop::sample::select(&STAGES[..]),
+        prop::option::of(-40..100i64),
+        prop::option::of(prop::sample::select(&["a", "b"][..])),
+        prop::sample::select(&[0, 60][..]),
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(
+            |(number, stage, ago_s, key, tolerance_s, strict)| SomeUpdate {
+                number,
+                stage,
+                ago_s,
+                key,
+                tolerance_s,
+                strict,
+            },
+        )
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let leads = prop::collection::vec(some_lead(), 0..3);
+    let updates = prop::collection::vec(some_update(), 1..4);
+    let wait_s = prop_oneof![0..60i64, Just(3 * DAY)];
+    prop_oneof![
+        3 => (leads, any::<bool>()).prop_map(|(leads, piece)| Step::Ingest(leads, piece)),
+        4 => (updates, some_routing()).prop_map(|(updates, to)| Step::Report(updates, to)),
+        3 => (1..=3u64, 0..5usize, prop::array::uniform4(fate()), any::<bool>())
+            .prop_map(|(dataset, limit, fates, sent)| Step::Settle(dataset, limit, fates, sent)),
+        1 => (1..=LEADS, 0..4usize).prop_map(|(number, index)| Step::Requeue(number, index)),
+        1 => some_routing().prop_map(Step::Route),
+        1 => Just(Step::Expire),
+        2 => wait_s.prop_map(Step::Wait),
+    ]
+}
+
+impl SomeRouting {
+    fn table(self) -> Routing {
+        match self {
+            Self::Nowhere => Routing::default(),
+            Self::KnownPages => routing(),
+            Self::Everywhere => Routing::new([].into(), Some(dataset(3))),
+        }
+    }
+}
+
+impl SomeLead {
+    fn lead(&self, now_s: i64) -> crate::domain::lead::Lead {
+        let mut reported = reported(self.number, self.page);
+        reported.created_time = second(now_s - self.age_s);
+        reported.test = self.test;
+        let mut lead = heard_of(reported, at(now_s));
+        lead.dataset_id = lead.dataset_id.filter(|_| self.routed);
+        lead
+    }
+}
+
+impl SomeUpdate {
+    fn update(&self, now_s: i64) -> StageUpdate {
+        let time_s = now_s - self.ago_s.unwrap_or(0);
+        let mut update = tolerant(self.tolerance_s, update(self.number, self.stage, time_s));
+        if self.strict {
+            update = strict(update);
+        }
+        if let Some(key) = self.key {
+            update = keyed(key, update);
+        }
+        let given = self.ago_s.is_some();
+        update.event_time = update.event_time.filter(|_| given);
+        update
+    }
+}
+
+/// Takes a step and tells what came of it.
+async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
+    let now = at(now_s);
+    match step {
+        Step::Ingest(leads, with_piece) => {
+            let intake = Intake {
+                leads: leads.iter().map(|lead| lead.lead(now_s)).collect(),
+                quarantined: with_piece
+                    .then(|| piece("unreadable"))
+                    .into_iter()
+                    .collect(),
+            };
+            told(store.ingest(intake, now).await)
+        }
+        Step::Report(updates, routing) => {
+            let updates = updates.iter().map(|update| update.update(now_s)).collect();
+            told(
+                store
+                    .record_stage_updates(updates, &routing.table(), now)
+                    .await,
+            )
+        }
+        Step::Settle(number, limit, fates, sent) => {
+            let batch = store
+                .next_batch(dataset(*number), now, *limit)
+                .await
+                .unwrap();
+            let attempt = sent.then(|| attempt(now_s, true));
+            told(
+                store
+                    .settle(settlement(*number, &batch, *fates, attempt, now))
+                    .await,
+            )
+        }
+        Step::Requeue(number, index) => {
+            let lead = store.find_lead(lead_id(*number)).await.unwrap();
+            let event = lead.and_then(|lead| lead.events.into_iter().nth(*index));
+            match event {
+                Some(event) => told(store.requeue(event.event.id(), now).await),
+                None => "no event".into(),
+            }
+        }
+        Step::Route(routing) => told(store.route_held(&routing.table()).await),
+        Step::Expire => told(store.expire_awaiting(now).await),
+        Step::Wait(_) => String::new(),
+    }
+}
+
+fn told(result: Result<impl Debug, crate::store::StoreError>) -> String {
+    format!("{:?}", result.unwrap())
+}
+
+fn settlement(
+    number: u64,
+    batch: &Batch,
+    fates: [Fate; 4],
+    attempt: Option<Attempt>,
+    at: Timestamp,
+) -> Settlement {
+    let mut settlement = Settlement {
+        dataset_id: dataset(number),
+        attempt,
+        delivered: Vec::new(),
+        failed: Vec::new(),
+        dead: Vec::new(),
+        at,
+    };
+    for (queued, fate) in batch.events.iter().zip(fates) {
+        match fate {
+            Fate::Delivered => settlement.delivered.push(queued.entry),
+            Fate::Failed => settlement.failed.push(queued.entry),
+            Fate::Refused => {
+                settlement.failed.push(queued.entry);
+                settlement
+                    .dead
+                    .push((queued.entry, DeadReason::RefusedByMeta));
+            }
+            Fate::Expired => settlement.dead.push((queued.entry, DeadReason::Expired)),
+            Fate::Untouched => {}
+        }
+    }
+    settlement
+}
+
+/// All that a store shows, without its own numbers.
+#[derive(Debug, PartialEq)]
+pub(super) struct Everything {
+    leads: Vec<Option<LeadDetail>>,
+    listed: Vec<LeadDetail>,
+    events: Vec<Vec<EventDetail>>,
+    batches: Vec<String>,
+    quarantine: Vec<Quarantined>,
+    stats: Stats,
+}
+
+/// Looks at all of a store, its lists in pages of two.
+pub(super) async fn everything(store: &dyn Store, now: Timestamp) -> Everything {
+    let mut leads = Vec::new();
+    for number in 1..=LEADS {
+        leads.push(store.find_lead(lead_id(number)).await.unwrap());
+    }
+    let mut events = Vec::new();
+    for state in EventState::ALL.map(Some).into_iter().chain([None]) {
+        events.push(whole(async |page| store.list_events(state, page, now).await.unwrap()).await);
+    }
+    let mut batches = Vec::new();
+    for number in 1..=3 {
+        for limit in [2, 100] {
+            let batch = store.next_batch(dataset(number), now, limit).await.unwrap();
+            let queued: Vec<_> = batch.events.iter().map(|queued| &queued.event).collect();
+            batches.push(format!("{queued:?} {:?}", batch.next_due));
+        }
+    }
+    let filter = LeadFilter::default();
+    Everything {
+        leads,
+        listed: whole(async |page| store.list_leads(filter.clone(), page, now).await.unwrap())
+            .await,
+        events,
+        batches,
+        quarantine: whole(async |page| store.list_quarantine(page).await.unwrap()).await,
+        stats: store.stats().await.unwrap(),
+    }
+}
+
+/// The whole of a list, gathered from its pages.
+async fn whole<T>(list: impl AsyncFn(PageRequest) -> Page<T>) -> Vec<T> {
+    let (mut items, mut cursor) = (Vec::new(), None);
+    loop {
+        let next = list(page(cursor, 2)).await;
+        items.extend(next.items);
+        cursor = next.next_cursor;
+        if cursor.is_none() {
+            return items;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_embedded_store_does_what_the_model_does(steps in prop::collection::vec(step(), 1..40)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (model, store) = (MemoryStore::default(), redb_in_memory());
+            let mut now_s = 5;
+            for step in &steps {
+                if let Step::Wait(seconds) = step {
+                    now_s += seconds;
+                }
+                let expected = take(&model, step, now_s).await;
+                prop_assert_eq!(take(&store, step, now_s).await, expected, "{:?}", step);
+                let expected = everything(&model, at(now_s)).await;
+                prop_assert_eq!(everything(&store, at(now_s)).await, expected, "{:?}", step);
+            }
+            Ok(())
+        })?;
+    }
+}
