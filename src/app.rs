@@ -17,7 +17,7 @@ use crate::http;
 use crate::http::state::AppState;
 use crate::limits::{HOUSEKEEPING_EVERY_MS, SHUTDOWN_GRACE};
 use crate::meta::signature::SignatureVerifier;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Stranded};
 use crate::telemetry::Metrics;
 
 /// What a server needs of the world.
@@ -60,12 +60,7 @@ impl App {
             sink,
             metrics: Arc::new(Metrics::default()),
         };
-        Ok(Self {
-            config: Arc::new(config),
-            tools,
-            api_keys,
-            made_api_key,
-        })
+        Ok(Self { config: Arc::new(config), tools, api_keys, made_api_key })
     }
 
     /// The key that was made because there was none: to be shown now, and never again.
@@ -97,8 +92,8 @@ impl App {
             stop.cancelled().await;
             tokio::time::sleep(SHUTDOWN_GRACE).await;
         };
-        let served = tokio::select! {
-            served = server => served,
+        let result = tokio::select! {
+            result = server => result,
             () = finish => {
                 tracing::warn!("some requests did not end in time");
                 Ok(())
@@ -106,14 +101,11 @@ impl App {
         };
         stop.cancel();
         let all_ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(SHUTDOWN_GRACE, all_ended)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
             // Their events are queued still, and go out after the next start.
             tracing::warn!("some deliveries did not end in time");
         }
-        Ok(served?)
+        Ok(result?)
     }
 }
 
@@ -122,11 +114,7 @@ async fn api_keys(
     config: &Config,
     world: &World,
 ) -> Result<(Vec<ApiKey>, Option<String>), StoreError> {
-    let made_key = |digest| ApiKey {
-        name: "made".into(),
-        digest,
-        scopes: vec![Scope::Admin],
-    };
+    let made_key = |digest| ApiKey { name: "made".into(), digest, scopes: vec![Scope::Admin] };
     let mut keys = config.api_keys.clone();
     if !keys.is_empty() {
         return Ok((keys, None));
@@ -146,11 +134,7 @@ async fn api_keys(
 }
 
 async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
-    for dataset in config
-        .datasets
-        .values()
-        .filter(|dataset| dataset.test_event_code.is_some())
-    {
+    for dataset in config.datasets.values().filter(|dataset| dataset.test_event_code.is_some()) {
         tracing::warn!(
             dataset = %dataset.id,
             "test_event_code is set: Meta shows these events as tests and counts them all the same"
@@ -169,17 +153,22 @@ async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result
     Ok(())
 }
 
-/// Gives up awaited events whose time is over, every minute.
+/// Gives up events that no worker looks after and whose time is over, every minute.
 async fn keep_house(tools: Tools, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let now = tools.clock.now();
-        match tools.store.expire_awaiting(now).await {
-            Ok(0) => {}
-            Ok(events) => {
-                tracing::error!(events, "events are dead letters: their leads never arrived");
-                (0..events).for_each(|_| tools.metrics.event_dead("lead_not_found"));
+        match tools.store.expire_stranded(now).await {
+            Ok(Stranded { awaiting: 0, held: 0 }) => {}
+            Ok(Stranded { awaiting, held }) => {
+                tracing::error!(
+                    awaiting,
+                    held,
+                    "events are dead letters: their leads never came, or no dataset did"
+                );
+                (0..awaiting).for_each(|_| tools.metrics.event_dead("lead_not_found"));
+                (0..held).for_each(|_| tools.metrics.event_dead("expired"));
             }
-            Err(error) => tracing::error!(%error, "awaited events could not be looked through"),
+            Err(error) => tracing::error!(%error, "stranded events could not be looked through"),
         }
         tokio::select! {
             () = stop.cancelled() => {}

@@ -15,9 +15,5 @@ pub fn http_client(address: &str) -> Result<reqwest::Client, reqwest::Error> {
         .timeout(SEND_TIMEOUT)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("leadloop/", env!("CARGO_PKG_VERSION")));
-    if address.starts_with("http://") {
-        builder.no_proxy().build()
-    } else {
-        builder.build()
-    }
+    if address.starts_with("http://") { builder.no_proxy().build() } else { builder.build() }
 }

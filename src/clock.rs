@@ -28,10 +28,7 @@ pub struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one reading of the machine's clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one reading of the machine's clock")]
     fn now(&self) -> Timestamp {
         Timestamp::from_millis(jiff::Timestamp::now().as_millisecond())
     }
@@ -90,9 +87,7 @@ pub struct SystemRandom;
 
 impl Random for SystemRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        SysRng
-            .try_fill_bytes(buffer)
-            .expect("the operating system gives random bytes");
+        SysRng.try_fill_bytes(buffer).expect("the operating system gives random bytes");
     }
 }
 
@@ -109,10 +104,7 @@ impl SeededRandom {
 
 impl Random for SeededRandom {
     fn fill(&self, buffer: &mut [u8]) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .fill_bytes(buffer);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(buffer);
     }
 }
 

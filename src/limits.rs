@@ -67,8 +67,6 @@ pub const COMMIT_GROUP_MAX: usize = 1_024;
 pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
-/// Longest piece of a webhook that is kept in quarantine, in bytes.
-pub const QUARANTINE_BYTES_MAX: usize = WEBHOOK_BODY_BYTES_MAX;
 
 // ---- Delivery ---------------------------------------------------------------------------------
 
@@ -83,9 +81,8 @@ pub const SEND_ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Longest text of Meta's that is kept with an attempt, in bytes.
 pub const ATTEMPT_TEXT_BYTES_MAX: usize = 500;
 /// Waits between tries of a dataset, in milliseconds; the last one repeats.
-pub const RETRY_SCHEDULE_MS: [u64; 10] = [
-    1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000,
-];
+pub const RETRY_SCHEDULE_MS: [u64; 10] =
+    [1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000];
 /// Longest that a worker sleeps with nothing due, so that a missed wake-up costs seconds only.
 pub const WORKER_IDLE_MS: i64 = 5_000;
 /// How often parked updates are looked through for those past their time, in milliseconds.

@@ -4,6 +4,7 @@
 //! The metrics live in a registry that is passed around, so each test has its own.
 
 use std::borrow::Cow;
+use std::io::IsTerminal;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -29,9 +30,8 @@ pub enum LogFormat {
 /// Starts logging to stderr. `filter` is in the form of `RUST_LOG`.
 pub fn init_logs(format: LogFormat, filter: &str) {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = logs.with_ansi(std::io::stderr().is_terminal());
     // A second start, in tests, keeps the first one's settings.
     let _ = match format {
         LogFormat::Human => logs.with_target(false).try_init(),
@@ -73,37 +73,17 @@ impl Default for Metrics {
             queue_front: Family::default(),
         };
         let of = &metrics;
-        registry.register(
-            "webhook_deliveries",
-            "Webhook calls by result",
-            of.webhooks.clone(),
-        );
+        registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
         registry.register("leads", "Leads in webhooks by outcome", of.leads.clone());
-        registry.register(
-            "stage_updates",
-            "Stage updates by outcome",
-            of.updates.clone(),
-        );
-        registry.register(
-            "send_requests",
-            "Requests to Meta by outcome",
-            of.requests.clone(),
-        );
-        registry.register(
-            "events_delivered",
-            "Events that Meta accepted",
-            of.delivered.clone(),
-        );
+        registry.register("stage_updates", "Stage updates by outcome", of.updates.clone());
+        registry.register("send_requests", "Requests to Meta by outcome", of.requests.clone());
+        registry.register("events_delivered", "Events that Meta accepted", of.delivered.clone());
         registry.register("events_dead", "Events given up, by reason", of.dead.clone());
         let help = "Seconds from hearing of an event to Meta's acceptance";
         registry.register("delivery_delay_seconds", help, of.delay.clone());
         registry.register("stored", "Rows in the store by kind", of.stored.clone());
         let help = "Event time of the event in front of a queue, in Unix seconds";
-        registry.register(
-            "queue_front_event_time_seconds",
-            help,
-            of.queue_front.clone(),
-        );
+        registry.register("queue_front_event_time_seconds", help, of.queue_front.clone());
         metrics.registry = registry;
         metrics
     }
@@ -112,31 +92,23 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a webhook call.
     pub fn webhook(&self, result: &'static str) {
-        self.webhooks
-            .get_or_create(&[("result", result.into())])
-            .inc();
+        self.webhooks.get_or_create(&[("result", result.into())]).inc();
     }
 
     /// Counts a lead, or a piece that could not be read.
     pub fn lead(&self, outcome: &'static str) {
-        self.leads
-            .get_or_create(&[("outcome", outcome.into())])
-            .inc();
+        self.leads.get_or_create(&[("outcome", outcome.into())]).inc();
     }
 
     /// Counts a stage update.
     pub fn stage_update(&self, outcome: &'static str) {
-        self.updates
-            .get_or_create(&[("outcome", outcome.into())])
-            .inc();
+        self.updates.get_or_create(&[("outcome", outcome.into())]).inc();
     }
 
     /// Counts a request to Meta.
     pub fn send_request(&self, dataset_id: DatasetId, outcome: &'static str) {
         let dataset = ("dataset", Cow::from(dataset_id.to_string()));
-        self.requests
-            .get_or_create(&[dataset, ("outcome", outcome.into())])
-            .inc();
+        self.requests.get_or_create(&[dataset, ("outcome", outcome.into())]).inc();
     }
 
     /// Counts an event that Meta accepted so many milliseconds after we heard of it.
@@ -155,9 +127,7 @@ impl Metrics {
     /// Sets how many rows of a kind the store holds.
     pub fn stored(&self, kind: &'static str, rows: u64) {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
-        self.stored
-            .get_or_create(&[("kind", kind.into())])
-            .set(rows);
+        self.stored.get_or_create(&[("kind", kind.into())]).set(rows);
     }
 
     /// Sets the times of the events in front of the queues; queues not named are empty.
@@ -165,9 +135,7 @@ impl Metrics {
         self.queue_front.clear();
         for (dataset_id, event_time) in fronts {
             let dataset = dataset_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-            self.queue_front
-                .get_or_create(&[("dataset", dataset.into())])
-                .set(event_time.get());
+            self.queue_front.get_or_create(&[("dataset", dataset.into())]).set(event_time.get());
         }
     }
 
@@ -199,9 +167,6 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         metrics.queue_fronts(&[]);
-        assert!(
-            !metrics.render().contains("dataset=\"none\""),
-            "an empty queue has no front"
-        );
+        assert!(!metrics.render().contains("dataset=\"none\""), "an empty queue has no front");
     }
 }

@@ -33,22 +33,10 @@ const LAYERS: [(&str, &str); 14] = [
     ("telemetry", "domain limits"),
     ("store", "domain limits clock"),
     ("sandbox", "domain limits clock client meta"),
-    (
-        "delivery",
-        "domain limits clock client meta config telemetry store",
-    ),
-    (
-        "http",
-        "domain limits clock meta config telemetry store delivery",
-    ),
-    (
-        "app",
-        "domain limits clock meta config telemetry store delivery http sandbox",
-    ),
-    (
-        "cli",
-        "domain limits clock client meta config telemetry store delivery http sandbox app",
-    ),
+    ("delivery", "domain limits clock client meta config telemetry store"),
+    ("http", "domain limits clock meta config telemetry store delivery"),
+    ("app", "domain limits clock meta config telemetry store delivery http sandbox"),
+    ("cli", "domain limits clock client meta config telemetry store delivery http sandbox app"),
     ("main", "cli"),
 ];
 
@@ -116,12 +104,11 @@ fn serde_is_derived_at_the_borders_and_in_stored_records_only() {
 fn every_file_begins_by_telling_what_it_is_for() {
     let silent = sources("src").into_iter();
     let silent = silent.filter(|source| !source.raw.starts_with("//!"));
-    pass(silent.map(|source| {
-        source.at(
-            1,
-            "begin with `//!`: what this is for, and what it does not do",
-        )
-    }));
+    pass(
+        silent.map(|source| {
+            source.at(1, "begin with `//!`: what this is for, and what it does not do")
+        }),
+    );
 }
 
 #[test]
@@ -154,10 +141,7 @@ fn no_module_is_named_after_nothing_in_particular() {
     pass(sources("src").into_iter().filter_map(|source| {
         let mut parts = source.path.trim_end_matches(".rs").split('/');
         let name = parts.find(|part| vague.contains(part))?.to_owned();
-        Some(source.at(
-            1,
-            &format!("`{name}` names nothing; call it after what is in it"),
-        ))
+        Some(source.at(1, &format!("`{name}` names nothing; call it after what is in it")))
     }));
 }
 
@@ -210,9 +194,7 @@ fn nothing_is_left_for_later_in_the_code() {
 fn no_test_is_ignored_and_none_sleeps() {
     pass(all_sources().iter().flat_map(|source| {
         let lines = source.code.lines().zip(source.production.lines());
-        let lines = lines
-            .enumerate()
-            .filter(|(_, (code, production))| code != production);
+        let lines = lines.enumerate().filter(|(_, (code, production))| code != production);
         lines.filter_map(|(index, (code, _))| {
             let sleeps = words(code, "sleep").into_iter();
             let mut sleeps = sleeps.filter(|at| code[at + "sleep".len()..].starts_with('('));
@@ -231,10 +213,7 @@ fn no_test_is_ignored_and_none_sleeps() {
 fn relative_links_in_documents_lead_to_files() {
     pass(documents().into_iter().flat_map(|(path, text)| {
         let folder = root().join(&path);
-        let folder = folder
-            .parent()
-            .expect("a document is in a folder")
-            .to_owned();
+        let folder = folder.parent().expect("a document is in a folder").to_owned();
         let dead = links(&text).into_iter().filter(move |(_, target)| {
             let inside = normal(&folder.join(target)).is_some_and(|at| at.starts_with(root()));
             !inside || !folder.join(target).exists()
@@ -281,10 +260,7 @@ fn no_line_is_wider_than_a_hundred_columns() {
         let wide = source.widths.iter().enumerate();
         let wide = wide.filter(|(_, columns)| **columns > COLUMNS_MAX);
         wide.map(|(index, columns)| {
-            source.at(
-                index + 1,
-                &format!("{columns} columns, {COLUMNS_MAX} at most"),
-            )
+            source.at(index + 1, &format!("{columns} columns, {COLUMNS_MAX} at most"))
         })
     }));
 }
@@ -292,9 +268,8 @@ fn no_line_is_wider_than_a_hundred_columns() {
 #[test]
 fn every_limit_is_used_by_the_code_it_limits() {
     let sources = sources("src");
-    let (limits, others): (Vec<_>, Vec<_>) = sources
-        .iter()
-        .partition(|source| module_of(&source.path) == "limits");
+    let (limits, others): (Vec<_>, Vec<_>) =
+        sources.iter().partition(|source| module_of(&source.path) == "limits");
     let used = |name: &str| {
         let mut others = others.iter();
         others.any(|source| !words(&source.production, name).is_empty())
@@ -322,60 +297,21 @@ fn the_layer_check_finds_an_upward_path_in_every_form() {
     let none: [usize; 0] = [];
     let domain = "src/domain/lead.rs";
     assert_eq!(found(domain, "use crate::store::Store;\n"), [1]);
-    assert_eq!(
-        found(domain, "\nuse crate::{limits, http::{a, b}};\n"),
-        [2, 2]
-    );
-    assert_eq!(
-        found(domain, "fn f() {\n    crate::clock::now();\n}\n"),
-        [2]
-    );
+    assert_eq!(found(domain, "\nuse crate::{limits, http::{a, b}};\n"), [2, 2]);
+    assert_eq!(found(domain, "fn f() {\n    crate::clock::now();\n}\n"), [2]);
     assert_eq!(found(domain, "use super::super::store::Store;\n"), [1]);
     assert_eq!(found(domain, "use super::ids::LeadId;\n"), none);
+    assert_eq!(found(domain, "use crate::domain::ids;\nuse crate::limits::A;\n"), none);
     assert_eq!(
-        found(domain, "use crate::domain::ids;\nuse crate::limits::A;\n"),
+        found(domain, "/// As [`crate::store`] says.\nconst A: &str = \"crate::http\";\n"),
         none
     );
-    assert_eq!(
-        found(
-            domain,
-            "/// As [`crate::store`] says.\nconst A: &str = \"crate::http\";\n"
-        ),
-        none
-    );
-    assert_eq!(
-        found(
-            domain,
-            "#[cfg(test)]\nmod tests {\n    use crate::store::A;\n}\n"
-        ),
-        none
-    );
-    assert_eq!(
-        found(domain, "#[cfg(test)]\nmod tests {}\nuse crate::store::A;\n"),
-        [3]
-    );
-    assert_eq!(
-        found(
-            "src/http/leads.rs",
-            "use crate::store::{Store, redb::RedbStore};\n"
-        ),
-        [1]
-    );
-    assert_eq!(
-        found(
-            "src/http/leads.rs",
-            "use crate::store;\nuse store::memory::A;\n"
-        ),
-        [2]
-    );
-    assert_eq!(
-        found("src/http/leads.rs", "use crate::store::query::Page;\n"),
-        none
-    );
-    assert_eq!(
-        found("src/main.rs", "fn main() {\n    leadloop::app::run();\n}\n"),
-        [2]
-    );
+    assert_eq!(found(domain, "#[cfg(test)]\nmod tests {\n    use crate::store::A;\n}\n"), none);
+    assert_eq!(found(domain, "#[cfg(test)]\nmod tests {}\nuse crate::store::A;\n"), [3]);
+    assert_eq!(found("src/http/leads.rs", "use crate::store::{Store, redb::RedbStore};\n"), [1]);
+    assert_eq!(found("src/http/leads.rs", "use crate::store;\nuse store::memory::A;\n"), [2]);
+    assert_eq!(found("src/http/leads.rs", "use crate::store::query::Page;\n"), none);
+    assert_eq!(found("src/main.rs", "fn main() {\n    leadloop::app::run();\n}\n"), [2]);
     assert_eq!(found("src/shiny/mod.rs", "//! New.\n"), [1]);
 }
 
@@ -460,11 +396,7 @@ fn layer_violations(path: &str, production: &str) -> Vec<(usize, String)> {
         return vec![(1, what)];
     };
     let mut found = Vec::new();
-    let library = if module == "main" {
-        "leadloop"
-    } else {
-        "crate"
-    };
+    let library = if module == "main" { "leadloop" } else { "crate" };
     for (line, used) in paths_below(production, library) {
         let target = first_of(&used);
         if target != module && !below.split(' ').any(|name| name == target) {
@@ -490,9 +422,7 @@ fn layer_violations(path: &str, production: &str) -> Vec<(usize, String)> {
     }
     let nested = path.split('/').count() - 1 - usize::from(path.ends_with("/mod.rs"));
     for at in words(production, "super") {
-        let ups = production[at..]
-            .split("::")
-            .take_while(|part| *part == "super");
+        let ups = production[at..].split("::").take_while(|part| *part == "super");
         if ups.count() >= nested {
             let what = "this climbs to the top of the crate; write it as `crate::…`".to_owned();
             found.push((line_of(production, at), what));

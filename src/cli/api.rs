@@ -35,16 +35,11 @@ impl Server {
     ) -> Result<(), Failure> {
         let layers = layers(global)?;
         let key = layers.get("LEADLOOP_API_KEY").ok_or_else(|| {
-            Failure::new(
-                Exit::Config,
-                "LEADLOOP_API_KEY: is missing: a key of the server's API",
-            )
+            Failure::new(Exit::Config, "LEADLOOP_API_KEY: is missing: a key of the server's API")
         })?;
         let server = self.server.trim_end_matches('/');
-        let query: Vec<_> = query
-            .iter()
-            .filter_map(|(name, value)| Some((name, value.as_ref()?)))
-            .collect();
+        let query: Vec<_> =
+            query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).collect();
         let request = http_client(server)?
             .request(method, format!("{server}{path}"))
             .query(&query)
@@ -56,17 +51,12 @@ impl Server {
             println!("{body:#}");
             return Ok(());
         }
-        let detail = body["detail"]
-            .as_str()
-            .unwrap_or("the server's answer makes no sense");
+        let detail = body["detail"].as_str().unwrap_or("the server's answer makes no sense");
         let exit = match status {
             StatusCode::NOT_FOUND => Exit::NotFound,
             StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
             _ => Exit::Failure,
         };
-        Err(Failure::new(
-            exit,
-            format!("{}: {detail}", body["code"].as_str().unwrap_or("error")),
-        ))
+        Err(Failure::new(exit, format!("{}: {detail}", body["code"].as_str().unwrap_or("error"))))
     }
 }

@@ -31,20 +31,14 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         println!("{:<22} {shown}", setting.env);
     }
     for dataset in config.datasets.values() {
-        println!(
-            "dataset {}: {}, raw stage {}",
-            dataset.id, dataset.crm_name, dataset.raw_stage
-        );
+        println!("dataset {}: {}, raw stage {}", dataset.id, dataset.crm_name, dataset.raw_stage);
     }
     for page in &layers.tables.pages {
         println!("page {}: dataset {}", page.id, page.dataset);
     }
     for (name, source) in &config.sources {
         let tolerance_s = source.policy.clock_tolerance_s;
-        println!(
-            "source {name}: clock tolerance {tolerance_s} s, strict {}",
-            source.policy.strict
-        );
+        println!("source {name}: clock tolerance {tolerance_s} s, strict {}", source.policy.strict);
     }
     for key in &config.api_keys {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();

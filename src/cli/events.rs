@@ -15,7 +15,7 @@ pub(super) struct Args {
     /// Put this event, a dead letter, back into its queue
     #[arg(long, requires = "event_id")]
     retry: bool,
-    /// List those in this state: awaiting_lead, held, pending, delivered, dead
+    /// List those in this state: `awaiting_lead`, `held`, `pending`, `delivered` or `dead`
     #[arg(long)]
     state: Option<String>,
     /// How many to list
@@ -36,10 +36,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             ("limit", args.limit.map(|limit| limit.to_string())),
             ("cursor", args.cursor),
         ];
-        return args
-            .server
-            .print(global, Method::GET, "/v1/events", &query)
-            .await;
+        return args.server.print(global, Method::GET, "/v1/events", &query).await;
     };
     let event_id =
         EventId::parse(&text).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;

@@ -33,12 +33,7 @@ use crate::telemetry::{LogFormat, init_logs};
 /// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 69 server not reachable,
 /// 70 defect, 78 wrong settings.
 #[derive(Debug, Parser)]
-#[command(
-    name = "leadloop",
-    version,
-    propagate_version = true,
-    max_term_width = 100
-)]
+#[command(name = "leadloop", version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -62,12 +57,7 @@ struct Global {
     )]
     log: String,
     /// How to write logs
-    #[arg(
-        long,
-        global = true,
-        env = "LEADLOOP_LOG_FORMAT",
-        default_value = "human"
-    )]
+    #[arg(long, global = true, env = "LEADLOOP_LOG_FORMAT", default_value = "human")]
     log_format: LogStyle,
 }
 

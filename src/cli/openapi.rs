@@ -6,9 +6,6 @@ use crate::http::openapi;
 /// Prints the document as JSON.
 pub(super) fn run() -> Result<(), Failure> {
     let document = openapi().to_pretty_json();
-    println!(
-        "{}",
-        document.map_err(|error| Failure::new(Exit::Software, error.to_string()))?
-    );
+    println!("{}", document.map_err(|error| Failure::new(Exit::Software, error.to_string()))?);
     Ok(())
 }

@@ -21,11 +21,7 @@ pub(super) struct Args {
     #[arg(long, default_value = "127.0.0.1:8081", value_name = "ADDRESS")]
     listen: String,
     /// Where to send webhooks to
-    #[arg(
-        long,
-        default_value = "http://127.0.0.1:8080/webhooks/meta",
-        value_name = "URL"
-    )]
+    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/meta", value_name = "URL")]
     target: String,
 }
 
@@ -47,17 +43,8 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             datasets.insert(id, token.as_str().into());
         }
     }
-    let app_secret = get("META_APP_SECRET")
-        .split(',')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .into();
-    let settings = Settings {
-        datasets,
-        app_secret,
-        target: args.target,
-    };
+    let app_secret = get("META_APP_SECRET").split(',').next().unwrap_or_default().trim().into();
+    let settings = Settings { datasets, app_secret, target: args.target };
     let sandbox = Sandbox::new(settings, Arc::new(SystemClock), Arc::new(SystemRandom))?;
     let listener = TcpListener::bind(&args.listen)
         .await

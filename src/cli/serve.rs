@@ -27,12 +27,7 @@ pub(super) struct Args {
     #[arg(long)]
     sandbox: bool,
     /// Where the stand-in listens
-    #[arg(
-        long,
-        default_value = "127.0.0.1:8081",
-        requires = "sandbox",
-        value_name = "ADDRESS"
-    )]
+    #[arg(long, default_value = "127.0.0.1:8081", requires = "sandbox", value_name = "ADDRESS")]
     sandbox_listen: String,
 }
 
@@ -42,39 +37,35 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     if args.sandbox {
-        let listener = bind(&args.sandbox_listen).await?;
-        let config = sandbox_config(&mut layers, &listener)?;
-        let sandbox = start_sandbox(&config, &layers, listener, &stop)?;
-        let served = serve(config, Purpose::Sandbox, Some(&sandbox), stop.clone()).await;
+        let meta = bind(&args.sandbox_listen).await?;
+        let config = sandbox_config(&mut layers, &meta)?;
+        let listener = bind(&config.listen.to_string()).await?;
+        let sandbox = start_sandbox(&config, &layers, &listener, meta, &stop)?;
+        let result = serve(config, Purpose::Sandbox, listener, Some(&sandbox), stop.clone()).await;
         stop.cancel();
-        served
+        result
     } else {
-        serve(Config::from_layers(&layers)?, Purpose::Live, None, stop).await
+        let config = Config::from_layers(&layers)?;
+        let listener = bind(&config.listen.to_string()).await?;
+        serve(config, Purpose::Live, listener, None, stop).await
     }
 }
 
 async fn serve(
     config: Config,
     purpose: Purpose,
+    listener: TcpListener,
     sandbox: Option<&SandboxAddress>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let path = config.store.clone();
     let store = Arc::new(RedbStore::open(&path, purpose).map_err(|error| {
-        Failure::new(
-            Exit::Failure,
-            format!("LEADLOOP_STORE: {}: {error}", path.display()),
-        )
+        Failure::new(Exit::Failure, format!("LEADLOOP_STORE: {}: {error}", path.display()))
     })?);
     let died = store.died();
-    let listener = bind(&config.listen.to_string()).await?;
     let address = listener.local_addr()?;
     let clock = Arc::new(SystemClock);
-    let world = World {
-        store,
-        clock,
-        random: Arc::new(SystemRandom),
-    };
+    let world = World { store, clock, random: Arc::new(SystemRandom) };
     let app = App::build(config, world).await?;
     tracing::info!(%address, store = %path.display(), "listening");
     match (sandbox, app.made_api_key()) {
@@ -83,7 +74,7 @@ async fn serve(
         (None, None) => {}
     }
     tokio::select! {
-        served = app.run(listener, stop.clone()) => Ok(served?),
+        result = app.run(listener, stop.clone()) => Ok(result?),
         () = died.cancelled() => {
             Err(Failure::new(Exit::Software, "the store's thread died; start again to repair it"))
         }
@@ -127,38 +118,31 @@ fn sandbox_config(layers: &mut Layers, listener: &TcpListener) -> Result<Config,
     ] {
         layers.default_to(setting, value);
     }
-    layers.set(
-        "META_GRAPH_URL",
-        format!("http://{}", listener.local_addr()?),
-    );
+    layers.set("META_GRAPH_URL", format!("http://{}", listener.local_addr()?));
     Ok(Config::from_layers(layers)?)
 }
 
 fn start_sandbox(
     config: &Config,
     layers: &Layers,
-    listener: TcpListener,
+    listener: &TcpListener,
+    meta: TcpListener,
     stop: &CancellationToken,
 ) -> Result<SandboxAddress, Failure> {
     let address = SandboxAddress {
-        url: format!("http://{}", listener.local_addr()?),
-        api_key: layers
-            .get("LEADLOOP_API_KEY")
-            .unwrap_or_default()
-            .to_owned(),
+        url: format!("http://{}", meta.local_addr()?),
+        api_key: layers.get("LEADLOOP_API_KEY").unwrap_or_default().to_owned(),
     };
     let datasets = config.datasets.values();
     let settings = Settings {
-        datasets: datasets
-            .map(|dataset| (dataset.id, dataset.access_token.clone()))
-            .collect(),
+        datasets: datasets.map(|dataset| (dataset.id, dataset.access_token.clone())).collect(),
         app_secret: config.app_secrets[0].clone(),
-        target: format!("http://{}/webhooks/meta", config.listen),
+        target: format!("http://{}/webhooks/meta", listener.local_addr()?),
     };
     let sandbox = Sandbox::new(settings, Arc::new(SystemClock), Arc::new(SystemRandom))?;
     let stop = stop.clone();
     tokio::spawn(async move {
-        if let Err(error) = sandbox.run(listener, stop).await {
+        if let Err(error) = sandbox.run(meta, stop).await {
             tracing::error!(%error, "the stand-in for Meta stopped");
         }
     });
@@ -173,16 +157,8 @@ fn print_api_key(key: &str) {
 }
 
 fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) {
-    let program = std::env::args()
-        .next()
-        .unwrap_or_else(|| "leadloop".to_owned());
-    let (
-        store,
-        SandboxAddress {
-            url: sandbox,
-            api_key,
-        },
-    ) = (store.display(), sandbox);
+    let program = std::env::args().next().unwrap_or_else(|| "leadloop".to_owned());
+    let (store, SandboxAddress { url: sandbox, api_key }) = (store.display(), sandbox);
     print!(
         "
 leadloop is running, with a stand-in for Meta. Nothing leaves this machine.

@@ -21,17 +21,12 @@ pub(super) fn layers(global: &Global) -> Result<Layers, ConfigError> {
         None if Path::new(FILE).exists() => Some(read(Path::new(FILE))?),
         None => None,
     };
-    Layers::read(&environment, file.as_deref(), &|path| {
-        std::fs::read_to_string(path)
-    })
+    Layers::read(&environment, file.as_deref(), &|path| std::fs::read_to_string(path))
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(|error| {
-        ConfigError::new(
-            path.display().to_string(),
-            format!("cannot be read: {error}"),
-        )
+        ConfigError::new(path.display().to_string(), format!("cannot be read: {error}"))
     })
 }
 
@@ -49,10 +44,7 @@ fn dot_env(path: &Path) -> Result<BTreeMap<String, String>, ConfigError> {
     }
     // The parser's error quotes the line, which may hold a secret: it is not passed on.
     let wrong = |_| ConfigError::new(DOT_ENV, "cannot be read: each line must be NAME=value");
-    dotenvy::from_path_iter(path)
-        .map_err(wrong)?
-        .map(|line| line.map_err(wrong))
-        .collect()
+    dotenvy::from_path_iter(path).map_err(wrong)?.map(|line| line.map_err(wrong)).collect()
 }
 
 #[cfg(test)]
@@ -64,17 +56,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(".env");
         assert!(dot_env(&path).unwrap().is_empty());
-        std::fs::write(
-            &path,
-            "# comment\nCRM_NAME=\"My CRM\"\nMETA_APP_SECRET=s # x\n",
-        )
-        .unwrap();
+        std::fs::write(&path, "# comment\nCRM_NAME=\"My CRM\"\nMETA_APP_SECRET=s # x\n").unwrap();
         let values = dot_env(&path).unwrap();
         assert_eq!(
-            (
-                values["CRM_NAME"].as_str(),
-                values["META_APP_SECRET"].as_str()
-            ),
+            (values["CRM_NAME"].as_str(), values["META_APP_SECRET"].as_str()),
             ("My CRM", "s")
         );
         std::fs::write(&path, "META_APP_SECRET='hush\n").unwrap();

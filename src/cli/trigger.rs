@@ -41,9 +41,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let secrets = layers.get("META_APP_SECRET").unwrap_or_default();
     let app_secret = secrets.split(',').next().unwrap_or_default().trim().into();
     let now = SystemClock.now().seconds();
-    let created_time = args
-        .created_time
-        .map_or(now + -SAMPLE_AGE_S, UnixSeconds::new);
+    let created_time = args.created_time.map_or(now + -SAMPLE_AGE_S, UnixSeconds::new);
     let sample = |lead_id| SampleLead {
         lead_id,
         page_id: args.page_id,
@@ -56,10 +54,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let client = http_client(&args.url)?;
     let status = deliver(&client, &args.url, &app_secret, webhook_body(&leads)).await?;
     if status != 200 {
-        return Err(Failure::new(
-            Exit::Failure,
-            format!("the webhook answered {status}"),
-        ));
+        return Err(Failure::new(Exit::Failure, format!("the webhook answered {status}")));
     }
     for lead in leads {
         println!("{}", lead.lead_id);

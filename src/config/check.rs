@@ -28,21 +28,14 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
     let verify_token = required(layers, "META_VERIFY_TOKEN", "the webhook's verify token")?;
     let datasets = datasets(layers)?;
     Ok(Config {
-        listen: parsed(
-            layers,
-            "LEADLOOP_LISTEN",
-            "an address and port like 127.0.0.1:8080",
-        )?,
+        listen: parsed(layers, "LEADLOOP_LISTEN", "an address and port like 127.0.0.1:8080")?,
         store: store(layers)?,
         app_secrets,
         verify_token: verify_token.into(),
         graph_base: graph_base(layers)?,
         routing: routing(layers, &datasets)?,
         datasets,
-        raw_stage: stage(
-            "LEADLOOP_RAW_STAGE",
-            required(layers, "LEADLOOP_RAW_STAGE", "a name")?,
-        )?,
+        raw_stage: stage("LEADLOOP_RAW_STAGE", required(layers, "LEADLOOP_RAW_STAGE", "a name")?)?,
         sources: sources(layers)?,
         api_keys: api_keys(layers)?,
     })
@@ -53,9 +46,7 @@ fn required<'a>(
     name: &'static str,
     what: &str,
 ) -> Result<&'a str, ConfigError> {
-    layers
-        .get(name)
-        .ok_or_else(|| ConfigError::new(name, format!("is missing: {what}")))
+    layers.get(name).ok_or_else(|| ConfigError::new(name, format!("is missing: {what}")))
 }
 
 fn parsed<T: std::str::FromStr>(
@@ -100,9 +91,7 @@ fn graph_base(layers: &Layers) -> Result<String, ConfigError> {
     }
     let version = required(layers, "META_API_VERSION", "a version like v24.0")?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let parts = version
-        .strip_prefix('v')
-        .and_then(|number| number.split_once('.'));
+    let parts = version.strip_prefix('v').and_then(|number| number.split_once('.'));
     if !parts.is_some_and(|(major, minor)| digits(major) && digits(minor)) {
         return Err(ConfigError::new("META_API_VERSION", "must look like v24.0"));
     }
@@ -128,17 +117,11 @@ fn datasets(layers: &Layers) -> Result<BTreeMap<DatasetId, Dataset>, ConfigError
         let dataset = dataset(layers, table, "datasets")?;
         let id = dataset.id;
         if datasets.insert(id, dataset).is_some() {
-            return Err(ConfigError::new(
-                format!("dataset {id}"),
-                "is configured twice",
-            ));
+            return Err(ConfigError::new(format!("dataset {id}"), "is configured twice"));
         }
     }
     if datasets.is_empty() {
-        return Err(ConfigError::new(
-            "META_DATASET_ID",
-            "is missing: where events are sent to",
-        ));
+        return Err(ConfigError::new("META_DATASET_ID", "is missing: where events are sent to"));
     }
     Ok(datasets)
 }
@@ -146,17 +129,12 @@ fn datasets(layers: &Layers) -> Result<BTreeMap<DatasetId, Dataset>, ConfigError
 fn dataset(layers: &Layers, table: &DatasetTable, setting: &str) -> Result<Dataset, ConfigError> {
     let id = dataset_id(setting, &table.id)?;
     let or_general = |own: &Option<String>, name: &str| {
-        own.clone()
-            .or_else(|| layers.get(name).map(str::to_owned))
-            .filter(|text| !text.is_empty())
+        own.clone().or_else(|| layers.get(name).map(str::to_owned)).filter(|text| !text.is_empty())
     };
     let token = table.access_token.as_deref().unwrap_or_default();
     if token.is_empty() || token.bytes().any(|byte| !byte.is_ascii_graphic()) {
         let problem = "is missing, or has characters that no token has";
-        return Err(ConfigError::new(
-            format!("access token of dataset {id}"),
-            problem,
-        ));
+        return Err(ConfigError::new(format!("access token of dataset {id}"), problem));
     }
     let raw_stage = or_general(&table.raw_stage, "LEADLOOP_RAW_STAGE").unwrap_or_default();
     Ok(Dataset {
@@ -189,9 +167,7 @@ fn routing(
         }
     }
     let default = layers.get("META_DATASET_ID");
-    let default = default
-        .map(|id| dataset_id("META_DATASET_ID", id))
-        .transpose()?;
+    let default = default.map(|id| dataset_id("META_DATASET_ID", id)).transpose()?;
     Ok(Routing::new(pages, default))
 }
 
@@ -212,19 +188,14 @@ fn source(table: &SourceTable) -> Result<(SourceName, Source), ConfigError> {
     let wrong = |problem: String| ConfigError::new(&setting, problem);
     let name = SourceName::parse(&table.name).map_err(|error| wrong(error.to_string()))?;
     if table.clock_tolerance_s > CLOCK_TOLERANCE_S_MAX {
-        return Err(wrong(format!(
-            "clock_tolerance_s is at most {CLOCK_TOLERANCE_S_MAX}"
-        )));
+        return Err(wrong(format!("clock_tolerance_s is at most {CLOCK_TOLERANCE_S_MAX}")));
     }
     let time_zone = table
         .time_zone
         .as_deref()
         .map(|name| TimeZone::get(name).map_err(|_| wrong(format!("{name} is no time zone"))))
         .transpose()?;
-    let policy = SourcePolicy {
-        clock_tolerance_s: table.clock_tolerance_s,
-        strict: table.strict,
-    };
+    let policy = SourcePolicy { clock_tolerance_s: table.clock_tolerance_s, strict: table.strict };
     Ok((name, Source { policy, time_zone }))
 }
 
@@ -232,11 +203,7 @@ fn api_keys(layers: &Layers) -> Result<Vec<ApiKey>, ConfigError> {
     let mut keys = Vec::new();
     if let Some(key) = layers.get("LEADLOOP_API_KEY") {
         let digest = Sha256::digest(key.as_bytes()).into();
-        keys.push(ApiKey {
-            name: "LEADLOOP_API_KEY".into(),
-            digest,
-            scopes: vec![Scope::Admin],
-        });
+        keys.push(ApiKey { name: "LEADLOOP_API_KEY".into(), digest, scopes: vec![Scope::Admin] });
     }
     for table in &layers.tables.api_keys {
         keys.push(api_key(table)?);
@@ -260,11 +227,7 @@ fn api_key(table: &ApiKeyTable) -> Result<ApiKey, ConfigError> {
     let scopes: Option<Vec<Scope>> = table.scopes.iter().map(scope).collect();
     let scopes = scopes.filter(|scopes| !scopes.is_empty());
     let scopes = scopes.ok_or_else(|| wrong("scopes are \"read\", \"write\" and \"admin\""))?;
-    Ok(ApiKey {
-        name: table.name.clone(),
-        digest,
-        scopes,
-    })
+    Ok(ApiKey { name: table.name.clone(), digest, scopes })
 }
 
 #[cfg(test)]
@@ -314,20 +277,14 @@ mod tests {
     #[test]
     fn each_missing_setting_is_named() {
         for (missing, _) in MINIMUM {
-            let rest: Vec<_> = MINIMUM
-                .into_iter()
-                .filter(|(name, _)| *name != missing)
-                .collect();
+            let rest: Vec<_> = MINIMUM.into_iter().filter(|(name, _)| *name != missing).collect();
             assert_eq!(named(config(&rest, "")), missing);
         }
     }
 
     #[test]
     fn an_empty_variable_is_one_that_is_not_set() {
-        assert_eq!(
-            named(with(&[("META_APP_SECRET", "")], "")),
-            "META_APP_SECRET"
-        );
+        assert_eq!(named(with(&[("META_APP_SECRET", "")], "")), "META_APP_SECRET");
     }
 
     #[test]
@@ -344,10 +301,7 @@ mod tests {
         let from_file = [rest, &[("META_APP_SECRET_FILE", "/run/secret")]].concat();
         let config = config(&from_file, "").unwrap();
         assert_eq!(config.app_secrets[0].expose_secret(), "from-file");
-        assert_eq!(
-            named(with(&[("META_APP_SECRET_FILE", "/run/secret")], "")),
-            "META_APP_SECRET"
-        );
+        assert_eq!(named(with(&[("META_APP_SECRET_FILE", "/run/secret")], "")), "META_APP_SECRET");
         let missing = with(&[("LEADLOOP_API_KEY_FILE", "/run/nothing")], "");
         assert_eq!(named(missing), "LEADLOOP_API_KEY_FILE");
     }
@@ -355,11 +309,7 @@ mod tests {
     #[test]
     fn several_app_secrets_are_separated_by_commas() {
         let config = with(&[("META_APP_SECRET", "new, old,")], "").unwrap();
-        let secrets: Vec<_> = config
-            .app_secrets
-            .iter()
-            .map(|s| s.expose_secret())
-            .collect();
+        let secrets: Vec<_> = config.app_secrets.iter().map(ExposeSecret::expose_secret).collect();
         assert_eq!(secrets, ["new", "old"]);
     }
 
@@ -391,13 +341,7 @@ mod tests {
         assert_eq!(dataset_id, DatasetId::from_u64(456));
         assert_eq!(config.raw_stage_for(dataset_id).as_str(), "new");
         let source = config.source(&SourceName::parse("hubspot").unwrap());
-        assert_eq!(
-            source.policy,
-            SourcePolicy {
-                clock_tolerance_s: 60,
-                strict: true
-            }
-        );
+        assert_eq!(source.policy, SourcePolicy { clock_tolerance_s: 60, strict: true });
         assert!(config.api_keys[0].allows(Scope::Write));
         assert!(!config.api_keys[0].allows(Scope::Read));
     }
@@ -407,32 +351,14 @@ mod tests {
         for (file, setting) in [
             ("lissten = \"x\"", "lissten"),
             ("[[pages]]\nid = \"1\"\ndataset = \"999\"", "page 1"),
-            (
-                "[[datasets]]\nid = \"123\"\naccess_token = \"x\"",
-                "dataset 123",
-            ),
+            ("[[datasets]]\nid = \"123\"\naccess_token = \"x\"", "dataset 123"),
             ("[[datasets]]\nid = \"5\"", "access token of dataset 5"),
-            (
-                "[[sources]]\nname = \"x\"\ntime_zone = \"Mars\"",
-                "source x",
-            ),
-            (
-                "[[sources]]\nname = \"x\"\nclock_tolerance_s = 86400",
-                "source x",
-            ),
-            (
-                "[[api_keys]]\nname = \"x\"\nscopes = [\"read\"]",
-                "API key x",
-            ),
-            (
-                "[[api_keys]]\nname = \"x\"\nkey = \"k\"\nscopes = [\"all\"]",
-                "API key x",
-            ),
+            ("[[sources]]\nname = \"x\"\ntime_zone = \"Mars\"", "source x"),
+            ("[[sources]]\nname = \"x\"\nclock_tolerance_s = 86400", "source x"),
+            ("[[api_keys]]\nname = \"x\"\nscopes = [\"read\"]", "API key x"),
+            ("[[api_keys]]\nname = \"x\"\nkey = \"k\"\nscopes = [\"all\"]", "API key x"),
             ("store = \"postgres://host\"", "LEADLOOP_STORE"),
-            (
-                "meta_graph_url = \"http://graph.example\"",
-                "META_GRAPH_URL",
-            ),
+            ("meta_graph_url = \"http://graph.example\"", "META_GRAPH_URL"),
             ("meta_api_version = \"24\"", "META_API_VERSION"),
             ("listen = \"8080\"", "LEADLOOP_LISTEN"),
             ("meta_app_secret = ", "leadloop.toml"),
@@ -457,10 +383,8 @@ mod tests {
             }
             _ => line.to_owned(),
         };
-        let file: String = super::super::DEFAULT_FILE
-            .lines()
-            .map(|line| open(line) + "\n")
-            .collect();
+        let file: String =
+            super::super::DEFAULT_FILE.lines().map(|line| open(line) + "\n").collect();
         let layers = Layers::read(&BTreeMap::new(), Some(&file), &|_| Ok(String::new())).unwrap();
         assert_eq!(layers.tables.datasets.len(), 1);
         assert_eq!(layers.tables.api_keys.len(), 1);

@@ -20,58 +20,19 @@ pub struct Setting {
 
 /// Every setting that is one value.
 pub const SETTINGS: [Setting; 13] = [
-    Setting {
-        env: "META_APP_SECRET",
-        secret: true,
-    },
-    Setting {
-        env: "META_VERIFY_TOKEN",
-        secret: true,
-    },
-    Setting {
-        env: "META_DATASET_ID",
-        secret: false,
-    },
-    Setting {
-        env: "META_ACCESS_TOKEN",
-        secret: true,
-    },
-    Setting {
-        env: "CRM_NAME",
-        secret: false,
-    },
-    Setting {
-        env: "META_API_VERSION",
-        secret: false,
-    },
-    Setting {
-        env: "META_GRAPH_URL",
-        secret: false,
-    },
-    Setting {
-        env: "META_TEST_EVENT_CODE",
-        secret: false,
-    },
-    Setting {
-        env: "META_PARTNER_AGENT",
-        secret: false,
-    },
-    Setting {
-        env: "LEADLOOP_RAW_STAGE",
-        secret: false,
-    },
-    Setting {
-        env: "LEADLOOP_LISTEN",
-        secret: false,
-    },
-    Setting {
-        env: "LEADLOOP_STORE",
-        secret: false,
-    },
-    Setting {
-        env: "LEADLOOP_API_KEY",
-        secret: true,
-    },
+    Setting { env: "META_APP_SECRET", secret: true },
+    Setting { env: "META_VERIFY_TOKEN", secret: true },
+    Setting { env: "META_DATASET_ID", secret: false },
+    Setting { env: "META_ACCESS_TOKEN", secret: true },
+    Setting { env: "CRM_NAME", secret: false },
+    Setting { env: "META_API_VERSION", secret: false },
+    Setting { env: "META_GRAPH_URL", secret: false },
+    Setting { env: "META_TEST_EVENT_CODE", secret: false },
+    Setting { env: "META_PARTNER_AGENT", secret: false },
+    Setting { env: "LEADLOOP_RAW_STAGE", secret: false },
+    Setting { env: "LEADLOOP_LISTEN", secret: false },
+    Setting { env: "LEADLOOP_STORE", secret: false },
+    Setting { env: "LEADLOOP_API_KEY", secret: true },
 ];
 
 impl Setting {
@@ -168,17 +129,13 @@ pub struct ApiKeyTable {
 
 impl std::fmt::Debug for DatasetTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("DatasetTable")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
+        f.debug_struct("DatasetTable").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
 impl std::fmt::Debug for ApiKeyTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeyTable")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
+        f.debug_struct("ApiKeyTable").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -205,12 +162,7 @@ impl Layers {
             // A variable that is set to nothing is one that is not set.
             let value = |name: &str| environment.get(name).filter(|value| !value.is_empty());
             let names = (setting.env.to_owned(), format!("{}_FILE", setting.env));
-            layers.add(
-                setting,
-                &names,
-                (value(&names.0), value(&names.1)),
-                read_file,
-            )?;
+            layers.add(setting, &names, (value(&names.0), value(&names.1)), read_file)?;
         }
         layers.tables.resolve_files(read_file)?;
         Ok(layers)
@@ -218,10 +170,7 @@ impl Layers {
 
     /// The value of a setting.
     pub fn get(&self, env: &str) -> Option<&str> {
-        self.values
-            .get(env)
-            .or_else(|| self.defaults.get(env))
-            .map(String::as_str)
+        self.values.get(env).or_else(|| self.defaults.get(env)).map(String::as_str)
     }
 
     /// Gives a setting another default.
@@ -243,18 +192,12 @@ impl Layers {
     ) -> Result<(), ConfigError> {
         let value = match (value, path) {
             (Some(_), Some(_)) => {
-                return Err(ConfigError::new(
-                    &names.0,
-                    format!("is set, and {} too", names.1),
-                ));
+                return Err(ConfigError::new(&names.0, format!("is set, and {} too", names.1)));
             }
             (Some(value), None) => value.clone(),
             (None, Some(path)) if setting.secret => read_secret(&names.1, path, read_file)?,
             (None, Some(_)) => {
-                return Err(ConfigError::new(
-                    &names.1,
-                    "only secrets are read from files",
-                ));
+                return Err(ConfigError::new(&names.1, "only secrets are read from files"));
             }
             (None, None) => return Ok(()),
         };
@@ -265,9 +208,7 @@ impl Layers {
     fn add_file(&mut self, text: &str, read_file: ReadFile<'_>) -> Result<(), ConfigError> {
         // The parser's error quotes the line, which may hold a secret: only its place is told.
         let mut table: Table = toml::from_str(text).map_err(|error: toml::de::Error| {
-            let line = error
-                .span()
-                .map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
             ConfigError::new("leadloop.toml", format!("line {line}: {}", error.message()))
         })?;
         for setting in SETTINGS {
@@ -284,16 +225,11 @@ impl Layers {
         let unknown =
             |key: &&String| !matches!(key.as_str(), "datasets" | "pages" | "sources" | "api_keys");
         if let Some(key) = table.keys().find(unknown) {
-            return Err(ConfigError::new(
-                key,
-                "is no setting; see `leadloop config --default`",
-            ));
+            return Err(ConfigError::new(key, "is no setting; see `leadloop config --default`"));
         }
-        self.tables = Value::Table(table)
-            .try_into()
-            .map_err(|error: toml::de::Error| {
-                ConfigError::new("leadloop.toml", error.message().to_owned())
-            })?;
+        self.tables = Value::Table(table).try_into().map_err(|error: toml::de::Error| {
+            ConfigError::new("leadloop.toml", error.message().to_owned())
+        })?;
         Ok(())
     }
 }
@@ -305,13 +241,13 @@ impl Tables {
             resolve(
                 &name,
                 &mut dataset.access_token,
-                &dataset.access_token_file,
+                dataset.access_token_file.as_ref(),
                 read_file,
             )?;
         }
         for key in &mut self.api_keys {
             let name = format!("key of API key {}", key.name);
-            resolve(&name, &mut key.key, &key.key_file, read_file)?;
+            resolve(&name, &mut key.key, key.key_file.as_ref(), read_file)?;
         }
         Ok(())
     }
@@ -320,14 +256,11 @@ impl Tables {
 fn resolve(
     name: &str,
     value: &mut Option<String>,
-    path: &Option<String>,
+    path: Option<&String>,
     read_file: ReadFile<'_>,
 ) -> Result<(), ConfigError> {
     match (&value, path) {
-        (Some(_), Some(_)) => Err(ConfigError::new(
-            name,
-            "is set twice, directly and as a file",
-        )),
+        (Some(_), Some(_)) => Err(ConfigError::new(name, "is set twice, directly and as a file")),
         (None, Some(path)) => {
             *value = Some(read_secret(name, path, read_file)?);
             Ok(())

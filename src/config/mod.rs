@@ -1,6 +1,6 @@
 //! Settings: typed, checked, with their secrets wrapped.
 //!
-//! [`layers`] puts environment, `.env`, file and defaults on top of each other; [`check`] turns the
+//! [`layers`] puts environment, `.env`, file and defaults on top of each other; `check` turns the
 //! result into a [`Config`] or names the setting that is missing or contradicts another. A
 //! [`Config`] is complete: nothing later asks whether a setting is there. Reading the environment
 //! and finding files is left to the command line.
@@ -38,10 +38,7 @@ pub struct ConfigError {
 impl ConfigError {
     /// An error about a setting.
     pub fn new(setting: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self {
-            setting: setting.into(),
-            problem: problem.into(),
-        }
+        Self { setting: setting.into(), problem: problem.into() }
     }
 }
 

@@ -29,10 +29,7 @@ impl GraphSink {
     /// # Errors
     /// If the platform's certificates can't be used.
     pub fn new(graph_base: &str) -> Result<Self, reqwest::Error> {
-        Ok(Self {
-            client: http_client(graph_base)?,
-            graph_base: graph_base.to_owned(),
-        })
+        Ok(Self { client: http_client(graph_base)?, graph_base: graph_base.to_owned() })
     }
 }
 

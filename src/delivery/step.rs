@@ -19,13 +19,9 @@ pub struct Plan {
 
 /// Sorts a batch by whether its events can still arrive in time.
 pub fn plan(events: Vec<QueuedEvent>, now: Timestamp) -> Plan {
-    let (expired, send): (Vec<_>, Vec<_>) = events
-        .into_iter()
-        .partition(|queued| queued.event.is_past_sending(now));
-    Plan {
-        send,
-        expired: expired.into_iter().map(|queued| queued.entry).collect(),
-    }
+    let (expired, send): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|queued| queued.event.is_past_sending(now));
+    Plan { send, expired: expired.into_iter().map(|queued| queued.entry).collect() }
 }
 
 /// The record of events that were not sent because their time is over.
@@ -39,10 +35,7 @@ pub fn settle_expired(
         attempt: None,
         delivered: Vec::new(),
         failed: Vec::new(),
-        dead: expired
-            .into_iter()
-            .map(|entry| (entry, DeadReason::Expired))
-            .collect(),
+        dead: expired.into_iter().map(|entry| (entry, DeadReason::Expired)).collect(),
         at: now,
     }
 }
@@ -86,10 +79,7 @@ fn attempt(sent: &Sent<'_>, verdict: Verdict, now: Timestamp) -> Attempt {
     let error = answer.and_then(|answer| answer.error.as_ref());
     let message = match (&sent.outcome, error) {
         (Err(no_answer), _) => Some(no_answer.to_string()),
-        (Ok(_), Some(error)) => error
-            .message
-            .as_deref()
-            .map(|text| clean(text, sent.access_token)),
+        (Ok(_), Some(error)) => error.message.as_deref().map(|text| clean(text, sent.access_token)),
         (Ok(answer), None) if verdict == Verdict::Retry => Some(format!(
             "HTTP {}, events_received {:?} of {}",
             answer.http_status,
@@ -139,16 +129,7 @@ mod tests {
     fn settled(events: &[QueuedEvent], outcome: Result<Answer, NoAnswer>) -> (Verdict, Settlement) {
         let dataset_id = DatasetId::from_u64(7).unwrap();
         let access_token = "EAABsecret";
-        settle_sent(
-            &Sent {
-                dataset_id,
-                events,
-                at: at(0),
-                outcome,
-                access_token,
-            },
-            at(2),
-        )
+        settle_sent(&Sent { dataset_id, events, at: at(0), outcome, access_token }, at(2))
     }
 
     #[test]
@@ -168,10 +149,7 @@ mod tests {
         assert_eq!(verdict, Verdict::Delivered);
         assert_eq!(settlement.delivered.len(), 2);
         let attempt = settlement.attempt.unwrap();
-        assert_eq!(
-            (attempt.duration_ms, attempt.events, attempt.message),
-            (2_000, 2, None)
-        );
+        assert_eq!((attempt.duration_ms, attempt.events, attempt.message), (2_000, 2, None));
         assert_eq!(attempt.fbtrace_id.as_deref(), Some("A1"));
     }
 
@@ -181,15 +159,9 @@ mod tests {
         let body = br#"{"error":{"message":"Invalid","code":100,"error_subcode":2804036}}"#;
         let (verdict, settlement) = settled(&events, Ok(read_answer(400, body)));
         assert_eq!(verdict, Verdict::Retry);
-        assert_eq!(
-            (settlement.delivered.len(), settlement.failed.len()),
-            (0, 1)
-        );
+        assert_eq!((settlement.delivered.len(), settlement.failed.len()), (0, 1));
         let attempt = settlement.attempt.unwrap();
-        assert_eq!(
-            (attempt.code, attempt.subcode),
-            (Some(100), Some(2_804_036))
-        );
+        assert_eq!((attempt.code, attempt.subcode), (Some(100), Some(2_804_036)));
         assert_eq!(attempt.message.as_deref(), Some("Invalid"));
     }
 

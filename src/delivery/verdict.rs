@@ -61,19 +61,11 @@ mod tests {
             (200, r#"{"events_received":2}"#, Verdict::Delivered),
             (200, r#"{"events_received":1}"#, Verdict::Retry),
             (200, r#"{"events_received":3}"#, Verdict::Retry),
-            (
-                200,
-                r#"{"events_received":2,"error":{"code":1}}"#,
-                Verdict::Retry,
-            ),
+            (200, r#"{"events_received":2,"error":{"code":1}}"#, Verdict::Retry),
             (200, "{}", Verdict::Retry),
             (200, "<html>", Verdict::Retry),
             (201, r#"{"events_received":2}"#, Verdict::Retry),
-            (
-                400,
-                r#"{"error":{"code":100,"error_subcode":2804003}}"#,
-                Verdict::Retry,
-            ),
+            (400, r#"{"error":{"code":100,"error_subcode":2804003}}"#, Verdict::Retry),
             (401, r#"{"error":{"code":190}}"#, Verdict::Retry),
             (503, "", Verdict::Retry),
         ] {

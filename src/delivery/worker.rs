@@ -42,11 +42,7 @@ pub struct Worker {
 impl Worker {
     /// A worker that has not failed yet.
     pub fn new(dataset: Dataset, tools: Tools) -> Self {
-        Self {
-            dataset,
-            tools,
-            failures: 0,
-        }
+        Self { dataset, tools, failures: 0 }
     }
 
     /// Works until `stop` is cancelled; a request that is under way is finished and recorded.
@@ -70,11 +66,7 @@ impl Worker {
     /// One round: at most one request.
     pub async fn step(&mut self, stop: &CancellationToken) -> Next {
         let now = self.tools.clock.now();
-        let batch = self
-            .tools
-            .store
-            .next_batch(self.dataset.id, now, SEND_BATCH_MAX)
-            .await;
+        let batch = self.tools.store.next_batch(self.dataset.id, now, SEND_BATCH_MAX).await;
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
@@ -83,9 +75,7 @@ impl Worker {
             }
         };
         let idle_until = now.plus_millis(WORKER_IDLE_MS);
-        let wake_at = batch
-            .next_due
-            .map_or(idle_until, |due| due.timestamp().min(idle_until));
+        let wake_at = batch.next_due.map_or(idle_until, |due| due.timestamp().min(idle_until));
         let Plan { send, expired } = plan(batch.events, now);
         if !expired.is_empty() {
             let settlement = settle_expired(self.dataset.id, expired, now);
@@ -93,11 +83,7 @@ impl Worker {
         } else if send.is_empty() {
             return Next::Idle(wake_at);
         }
-        if send.is_empty() {
-            Next::Now
-        } else {
-            self.deliver(&send, stop).await
-        }
+        if send.is_empty() { Next::Now } else { self.deliver(&send, stop).await }
     }
 
     async fn deliver(&mut self, events: &[QueuedEvent], stop: &CancellationToken) -> Next {
@@ -145,11 +131,7 @@ impl Worker {
         for (_, reason) in &settlement.dead {
             self.tools.metrics.event_dead(reason.name());
         }
-        if settlement
-            .dead
-            .iter()
-            .any(|(_, reason)| *reason == DeadReason::Expired)
-        {
+        if settlement.dead.iter().any(|(_, reason)| *reason == DeadReason::Expired) {
             let events = settlement.dead.len();
             tracing::error!(dataset = %self.dataset.id, events, "events expired undelivered");
         }

@@ -8,9 +8,7 @@ use crate::limits::RETRY_SCHEDULE_MS;
 /// the whole of it, so that many workers that failed together do not come back together.
 pub fn retry_delay_ms(failures: u32, random: u64) -> u64 {
     let last = RETRY_SCHEDULE_MS.len() - 1;
-    let step = usize::try_from(failures.saturating_sub(1))
-        .unwrap_or(last)
-        .min(last);
+    let step = usize::try_from(failures.saturating_sub(1)).unwrap_or(last).min(last);
     let half_ms = RETRY_SCHEDULE_MS[step] / 2;
     half_ms + random % (half_ms + 1)
 }

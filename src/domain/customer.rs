@@ -93,28 +93,19 @@ impl Parameter {
         match name {
             "email" => Some(Self::Em),
             "phone" => Some(Self::Ph),
-            _ => Self::ALL
-                .into_iter()
-                .find(|parameter| parameter.name() == name),
+            _ => Self::ALL.into_iter().find(|parameter| parameter.name() == name),
         }
     }
 
     /// Whether Meta takes the parameter as a SHA-256 digest (META 4).
     pub const fn is_hashed(self) -> bool {
-        !matches!(
-            self,
-            Self::Fbc | Self::Fbp | Self::ClientIpAddress | Self::ClientUserAgent
-        )
+        !matches!(self, Self::Fbc | Self::Fbp | Self::ClientIpAddress | Self::ClientUserAgent)
     }
 
     /// The form of a plain value that is hashed, or `None` if it can't be one.
     fn normalise(self, plain: &str) -> Option<String> {
         let lower = plain.trim().to_lowercase();
-        let letters = |text: &str| {
-            text.chars()
-                .filter(|c| c.is_alphanumeric())
-                .collect::<String>()
-        };
+        let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
         let value = match self {
             Self::Em => {
                 let (local, domain) = lower.split_once('@')?;
@@ -197,15 +188,11 @@ impl Customer {
             return Ok(());
         }
         let stored = if !parameter.is_hashed() {
-            parameter
-                .normalise(value)
-                .ok_or(InvalidCustomer::Impossible(name))?
+            parameter.normalise(value).ok_or(InvalidCustomer::Impossible(name))?
         } else if let Some(digest) = as_digest(value) {
             digest
         } else {
-            let normal = parameter
-                .normalise(value)
-                .ok_or(InvalidCustomer::Impossible(name))?;
+            let normal = parameter.normalise(value).ok_or(InvalidCustomer::Impossible(name))?;
             hex::encode(Sha256::digest(normal.as_bytes()))
         };
         if stored == Self::DIGEST_OF_EMPTY || stored == Self::DIGEST_OF_NULL {
@@ -233,9 +220,7 @@ impl Customer {
 
     /// Meta's name and the values of each parameter, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &[String])> {
-        self.0
-            .iter()
-            .map(|(name, values)| (*name, values.as_slice()))
+        self.0.iter().map(|(name, values)| (*name, values.as_slice()))
     }
 }
 
@@ -274,10 +259,7 @@ mod tests {
             (Parameter::Country, "US", "79adb2a2", "4621"),
         ] {
             let digest = digest_of(parameter, value);
-            assert!(
-                digest.starts_with(head) && digest.ends_with(tail),
-                "{value}: {digest}"
-            );
+            assert!(digest.starts_with(head) && digest.ends_with(tail), "{value}: {digest}");
         }
     }
 
@@ -295,10 +277,7 @@ mod tests {
             assert_eq!(refused, Err(InvalidCustomer::DigestOfNothing("em")));
         }
         let refused = customer.add(Parameter::ExternalId, "null");
-        assert_eq!(
-            refused,
-            Err(InvalidCustomer::DigestOfNothing("external_id"))
-        );
+        assert_eq!(refused, Err(InvalidCustomer::DigestOfNothing("external_id")));
         assert!(customer.is_empty());
     }
 
@@ -324,9 +303,7 @@ mod tests {
     #[test]
     fn unhashed_parameters_stay_as_they_are_and_debug_shows_no_value() {
         let mut customer = Customer::default();
-        customer
-            .add(Parameter::Fbc, "fb.1.1596403881668.AbCdEf")
-            .unwrap();
+        customer.add(Parameter::Fbc, "fb.1.1596403881668.AbCdEf").unwrap();
         assert_eq!(customer.0["fbc"], ["fb.1.1596403881668.AbCdEf"]);
         assert_eq!(format!("{customer:?}"), r#"{"fbc"}"#);
     }
@@ -335,10 +312,7 @@ mod tests {
     fn values_are_bounded_in_number_and_length() {
         let mut customer = Customer::default();
         let long = "x".repeat(CUSTOMER_VALUE_BYTES_MAX + 1);
-        assert_eq!(
-            customer.add(Parameter::Fbp, &long),
-            Err(InvalidCustomer::TooLarge("fbp"))
-        );
+        assert_eq!(customer.add(Parameter::Fbp, &long), Err(InvalidCustomer::TooLarge("fbp")));
         for n in 0..CUSTOMER_VALUES_MAX {
             customer.add(Parameter::ExternalId, &n.to_string()).unwrap();
         }

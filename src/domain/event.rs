@@ -109,17 +109,12 @@ impl StageUpdate {
     /// Where the idempotency key is remembered, if the report has one.
     pub fn key_digest(&self) -> Option<KeyDigest> {
         let key = self.idempotency_key.as_deref()?;
-        Some(short_digest(&[
-            self.source.as_str().as_bytes(),
-            key.as_bytes(),
-        ]))
+        Some(short_digest(&[self.source.as_str().as_bytes(), key.as_bytes()]))
     }
 
     /// A digest of what the report says, as given: a retry without a time stays the same report.
     pub fn fingerprint(&self) -> KeyDigest {
-        let time = self
-            .event_time
-            .map_or_else(String::new, |time| time.to_string());
+        let time = self.event_time.map_or_else(String::new, |time| time.to_string());
         let lead_id = self.lead_id.get().to_be_bytes();
         let custom_data = self.custom_data.as_deref().unwrap_or_default();
         let customer: Vec<String> = self
@@ -240,13 +235,8 @@ pub enum EventState {
 
 impl EventState {
     /// Every state.
-    pub const ALL: [Self; 5] = [
-        Self::AwaitingLead,
-        Self::Held,
-        Self::Pending,
-        Self::Delivered,
-        Self::Dead,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::AwaitingLead, Self::Held, Self::Pending, Self::Delivered, Self::Dead];
 
     /// What people see of an event that stands so, at a time.
     pub fn of(standing: &Standing, event_time: UnixSeconds, now: Timestamp) -> Self {
@@ -265,11 +255,7 @@ impl EventState {
         now: Timestamp,
     ) -> Self {
         let due = event_time <= now.seconds();
-        if due && dataset_id.is_some() {
-            Self::Pending
-        } else {
-            Self::Held
-        }
+        if due && dataset_id.is_some() { Self::Pending } else { Self::Held }
     }
 
     /// The state's stable name.
@@ -356,11 +342,8 @@ impl LeadDetail {
                 }
             )
         };
-        let last = self
-            .events
-            .iter()
-            .filter(counts)
-            .max_by_key(|detail| detail.event.event_time)?;
+        let last =
+            self.events.iter().filter(counts).max_by_key(|detail| detail.event.event_time)?;
         Some(&last.event.stage)
     }
 }
@@ -384,18 +367,9 @@ mod tests {
 
     #[test]
     fn a_fingerprint_is_of_the_content_and_not_of_the_key() {
-        assert_eq!(
-            update("a", None).fingerprint(),
-            update("b", None).fingerprint()
-        );
-        assert_ne!(
-            update("a", None).fingerprint(),
-            update("a", Some(1)).fingerprint()
-        );
-        assert_ne!(
-            update("a", None).key_digest(),
-            update("b", None).key_digest()
-        );
+        assert_eq!(update("a", None).fingerprint(), update("b", None).fingerprint());
+        assert_ne!(update("a", None).fingerprint(), update("a", Some(1)).fingerprint());
+        assert_ne!(update("a", None).key_digest(), update("b", None).key_digest());
     }
 
     #[test]
@@ -410,14 +384,8 @@ mod tests {
         let due = UnixSeconds::new(100);
         let dataset_id = DatasetId::from_u64(1);
         let at = |seconds: i64| UnixSeconds::new(seconds).timestamp();
-        assert_eq!(
-            EventState::of_queued(dataset_id, due, at(99)),
-            EventState::Held
-        );
-        assert_eq!(
-            EventState::of_queued(dataset_id, due, at(100)),
-            EventState::Pending
-        );
+        assert_eq!(EventState::of_queued(dataset_id, due, at(99)), EventState::Held);
+        assert_eq!(EventState::of_queued(dataset_id, due, at(100)), EventState::Pending);
         assert_eq!(EventState::of_queued(None, due, at(100)), EventState::Held);
     }
 

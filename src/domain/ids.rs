@@ -148,10 +148,8 @@ impl EventId {
 
     /// Reads an event id as it was given out.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
-        Self::read(text).ok_or(InvalidId {
-            kind: "event id",
-            expected: "evt_ and 40 lower-case hex digits",
-        })
+        Self::read(text)
+            .ok_or(InvalidId { kind: "event id", expected: "evt_ and 40 lower-case hex digits" })
     }
 
     fn read(text: &str) -> Option<Self> {
@@ -164,10 +162,7 @@ impl EventId {
         hex::decode_to_slice(rest, &mut digest).ok()?;
         let mut lead_bytes = [0; 8];
         hex::decode_to_slice(lead, &mut lead_bytes).ok()?;
-        Some(Self {
-            lead_id: LeadId::from_u64(u64::from_be_bytes(lead_bytes))?,
-            digest,
-        })
+        Some(Self { lead_id: LeadId::from_u64(u64::from_be_bytes(lead_bytes))?, digest })
     }
 
     /// The lead that the event is about.
@@ -178,13 +173,7 @@ impl EventId {
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}{:016x}{}",
-            Self::PREFIX,
-            self.lead_id.get(),
-            hex::encode(self.digest)
-        )
+        write!(f, "{}{:016x}{}", Self::PREFIX, self.lead_id.get(), hex::encode(self.digest))
     }
 }
 
@@ -195,11 +184,7 @@ mod tests {
 
     #[test]
     fn a_lead_id_is_fifteen_or_more_digits_of_a_u64() {
-        for good in [
-            "123456789012345",
-            "36795652870078329",
-            "18446744073709551615",
-        ] {
+        for good in ["123456789012345", "36795652870078329", "18446744073709551615"] {
             assert_eq!(LeadId::parse(good).unwrap().to_string(), good);
         }
         for bad in [
@@ -231,21 +216,12 @@ mod tests {
         let lead_id = LeadId::parse("1234567890123456").unwrap();
         let stage = StageName::parse("qualified").unwrap();
         let id = EventId::derive(lead_id, &stage, UnixSeconds::new(1_762_000_500));
-        assert_eq!(
-            id.to_string(),
-            "evt_000462d53c8abac0e5d971555d0854d9b1059bd6"
-        );
+        assert_eq!(id.to_string(), "evt_000462d53c8abac0e5d971555d0854d9b1059bd6");
     }
 
     #[test]
     fn a_text_that_was_not_given_out_is_no_event_id() {
-        for bad in [
-            "",
-            "evt_",
-            "evt_zz",
-            "msg_000462d53c8abac0",
-            "evt_é000462d53c8abac0",
-        ] {
+        for bad in ["", "evt_", "evt_zz", "msg_000462d53c8abac0", "evt_é000462d53c8abac0"] {
             assert!(EventId::parse(bad).is_err(), "{bad}");
         }
     }

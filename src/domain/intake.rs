@@ -59,11 +59,7 @@ pub fn decide(
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
     let reported_time = update.event_time.unwrap_or(now.seconds());
-    let known = |time| {
-        siblings
-            .iter()
-            .position(|event| event.says(&update.stage, time))
-    };
+    let known = |time| siblings.iter().position(|event| event.says(&update.stage, time));
     // What is known keeps its first answer, even when its time would be refused by now.
     if let Some(sibling) = known(reported_time) {
         return Ok(Decision::Known { sibling });
@@ -86,11 +82,7 @@ pub fn decide(
     if siblings.len() >= EVENTS_PER_LEAD_MAX {
         return Err(Refusal::TooManyEvents);
     }
-    Ok(Decision::New {
-        reported_time,
-        event_time,
-        tolerance_s,
-    })
+    Ok(Decision::New { reported_time, event_time, tolerance_s })
 }
 
 /// Decides on an event that waited for its lead, now that the lead is here. `siblings` are the
@@ -117,10 +109,7 @@ pub fn decide_awaited(
         // It was not in the future when it was taken in: our clock went back. It is held.
         Err(RefusedTime::InFuture { event_time }) => event_time,
     };
-    if siblings
-        .iter()
-        .any(|sibling| sibling.says(&event.stage, event_time))
-    {
+    if siblings.iter().any(|sibling| sibling.says(&event.stage, event_time)) {
         return Err(DeadReason::Duplicate);
     }
     Ok(event_time)
@@ -150,13 +139,7 @@ mod tests {
             created_time: UnixSeconds::new(CREATED),
             test,
         };
-        Lead::new(
-            reported,
-            SourceName::webhook(),
-            None,
-            stage("initial_lead"),
-            at(0),
-        )
+        Lead::new(reported, SourceName::webhook(), None, stage("initial_lead"), at(0))
     }
 
     fn stage(name: &str) -> StageName {
@@ -176,18 +159,9 @@ mod tests {
         }
     }
 
-    const EXACT: SourcePolicy = SourcePolicy {
-        clock_tolerance_s: 0,
-        strict: false,
-    };
-    const STRICT: SourcePolicy = SourcePolicy {
-        clock_tolerance_s: 0,
-        strict: true,
-    };
-    const MINUTES: SourcePolicy = SourcePolicy {
-        clock_tolerance_s: 60,
-        strict: false,
-    };
+    const EXACT: SourcePolicy = SourcePolicy { clock_tolerance_s: 0, strict: false };
+    const STRICT: SourcePolicy = SourcePolicy { clock_tolerance_s: 0, strict: true };
+    const MINUTES: SourcePolicy = SourcePolicy { clock_tolerance_s: 60, strict: false };
 
     #[test]
     fn an_unknown_lead_is_awaited_and_refused_in_strict_mode() {
@@ -199,24 +173,11 @@ mod tests {
 
     #[test]
     fn a_time_that_was_not_given_is_now_and_forgives_our_own_clock() {
-        let decision = decide(
-            &update("won", None, EXACT),
-            Some(&lead(false)),
-            &[],
-            at(-30),
-        );
+        let decision = decide(&update("won", None, EXACT), Some(&lead(false)), &[], at(-30));
         let lifted = UnixSeconds::new(CREATED + 1);
         assert!(matches!(decision, Ok(Decision::New { event_time, .. }) if event_time == lifted));
-        let given = decide(
-            &update("won", Some(-30), EXACT),
-            Some(&lead(false)),
-            &[],
-            at(-30),
-        );
-        assert!(matches!(
-            given,
-            Err(Refusal::Time(RefusedTime::NotAfterLead { .. }))
-        ));
+        let given = decide(&update("won", Some(-30), EXACT), Some(&lead(false)), &[], at(-30));
+        assert!(matches!(given, Err(Refusal::Time(RefusedTime::NotAfterLead { .. }))));
     }
 
     #[test]
@@ -226,60 +187,35 @@ mod tests {
             UnixSeconds::new(CREATED + 5),
             at(6),
         );
-        let again = decide(
-            &update("won", Some(5), EXACT),
-            Some(&lead(false)),
-            &[first],
-            at(30 * 86_400),
-        );
+        let again =
+            decide(&update("won", Some(5), EXACT), Some(&lead(false)), &[first], at(30 * 86_400));
         assert_eq!(again, Ok(Decision::Known { sibling: 0 }));
     }
 
     #[test]
     fn two_reports_that_are_lifted_to_the_same_second_are_one_event() {
-        let (reported, lifted) = (
-            UnixSeconds::new(CREATED - 10),
-            UnixSeconds::new(CREATED + 1),
-        );
+        let (reported, lifted) = (UnixSeconds::new(CREATED - 10), UnixSeconds::new(CREATED + 1));
         let first = update("won", Some(-10), MINUTES).into_event(reported, lifted, at(6));
-        let second = decide(
-            &update("won", Some(-20), MINUTES),
-            Some(&lead(false)),
-            &[first],
-            at(7),
-        );
+        let second =
+            decide(&update("won", Some(-20), MINUTES), Some(&lead(false)), &[first], at(7));
         assert_eq!(second, Ok(Decision::Known { sibling: 0 }));
     }
 
     #[test]
     fn the_raw_stage_reported_by_the_crm_is_the_raw_event_again() {
         let raw = lead(false).raw_event().unwrap();
-        let decision = decide(
-            &update("initial_lead", Some(1), EXACT),
-            Some(&lead(false)),
-            &[raw],
-            at(9),
-        );
+        let decision =
+            decide(&update("initial_lead", Some(1), EXACT), Some(&lead(false)), &[raw], at(9));
         assert_eq!(decision, Ok(Decision::Known { sibling: 0 }));
     }
 
     #[test]
     fn a_test_lead_takes_no_stage_and_a_lead_only_so_many() {
-        let refused = decide(
-            &update("won", Some(5), EXACT),
-            Some(&lead(true)),
-            &[],
-            at(9),
-        );
+        let refused = decide(&update("won", Some(5), EXACT), Some(&lead(true)), &[], at(9));
         assert_eq!(refused, Err(Refusal::LeadIsTest));
         let raw = lead(false).raw_event().unwrap();
         let full = vec![raw; EVENTS_PER_LEAD_MAX];
-        let refused = decide(
-            &update("won", Some(5), EXACT),
-            Some(&lead(false)),
-            &full,
-            at(9),
-        );
+        let refused = decide(&update("won", Some(5), EXACT), Some(&lead(false)), &full, at(9));
         assert_eq!(refused, Err(Refusal::TooManyEvents));
     }
 
@@ -296,11 +232,7 @@ mod tests {
         assert_eq!(decide(0, 0, 9), Err(DeadReason::EventTimeNotAfterLead));
         assert_eq!(decide(0, 60, 9), Ok(UnixSeconds::new(CREATED + 1)));
         assert_eq!(decide(5, 0, 8 * 86_400), Err(DeadReason::Expired));
-        assert_eq!(
-            decide(5, 0, 1),
-            Ok(UnixSeconds::new(CREATED + 5)),
-            "our clock went back"
-        );
+        assert_eq!(decide(5, 0, 1), Ok(UnixSeconds::new(CREATED + 5)), "our clock went back");
         let test = decide_awaited(&awaited(5), &lead(true), &[], 0, at(9));
         assert_eq!(test, Err(DeadReason::LeadIsTest));
         let twin = decide_awaited(&awaited(5), &lead(false), &[awaited(5)], 0, at(9));

@@ -77,13 +77,7 @@ impl Lead {
         } else {
             RawLead::Emitted(raw_stage)
         };
-        Self {
-            reported,
-            source,
-            received_at: now,
-            raw_lead,
-            dataset_id,
-        }
+        Self { reported, source, received_at: now, raw_lead, dataset_id }
     }
 
     /// The raw-lead event, if this lead has one: the same on every replay.
@@ -137,18 +131,12 @@ mod tests {
     #[test]
     fn a_lead_older_than_seven_days_gets_no_raw_event_and_says_so() {
         let old = lead(false, EVENT_AGE_MAX_S + 1);
-        assert_eq!(
-            (old.raw_event(), old.raw_lead),
-            (None, RawLead::SkippedTooOld)
-        );
+        assert_eq!((old.raw_event(), old.raw_lead), (None, RawLead::SkippedTooOld));
     }
 
     #[test]
     fn a_test_lead_gets_no_raw_event_however_young() {
         let test = lead(true, 0);
-        assert_eq!(
-            (test.raw_event(), test.raw_lead),
-            (None, RawLead::SkippedTest)
-        );
+        assert_eq!((test.raw_event(), test.raw_lead), (None, RawLead::SkippedTest));
     }
 }

@@ -18,17 +18,12 @@ pub struct Routing {
 impl Routing {
     /// A table of named Pages, and the dataset of every other Page if there is one.
     pub fn new(pages: BTreeMap<PageId, DatasetId>, default: Option<DatasetId>) -> Self {
-        Self {
-            pages: Arc::new(pages),
-            default,
-        }
+        Self { pages: Arc::new(pages), default }
     }
 
     /// The dataset for a Page, or `None`: its events are held until one is configured.
     pub fn resolve(&self, page_id: Option<PageId>) -> Option<DatasetId> {
-        page_id
-            .and_then(|page_id| self.pages.get(&page_id).copied())
-            .or(self.default)
+        page_id.and_then(|page_id| self.pages.get(&page_id).copied()).or(self.default)
     }
 }
 

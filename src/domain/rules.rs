@@ -61,30 +61,20 @@ pub fn judge_event_time(
     {
         let short_by_s = lead_created_time - reported;
         if tolerance_s == 0 || short_by_s > tolerance_s {
-            return Err(RefusedTime::NotAfterLead {
-                event_time: reported,
-                lead_created_time,
-            });
+            return Err(RefusedTime::NotAfterLead { event_time: reported, lead_created_time });
         }
         event_time = lead_created_time + 1;
     }
     let age_ms = now.millis_since(event_time.timestamp());
     if age_ms > EVENT_AGE_MAX_S * 1_000 {
-        return Err(RefusedTime::TooOld {
-            event_time: reported,
-        });
+        return Err(RefusedTime::TooOld { event_time: reported });
     }
     // A lifted time is the lead's, by Meta's own clock; it is held until it is due, however long.
     let adjusted = event_time != reported;
     if !adjusted && event_time - now.seconds() > tolerance_s {
-        return Err(RefusedTime::InFuture {
-            event_time: reported,
-        });
+        return Err(RefusedTime::InFuture { event_time: reported });
     }
-    Ok(AcceptedTime {
-        event_time,
-        adjusted,
-    })
+    Ok(AcceptedTime { event_time, adjusted })
 }
 
 #[cfg(test)]
@@ -109,22 +99,15 @@ mod tests {
     fn not_after(reported: i64) -> Result<(i64, bool), RefusedTime> {
         let event_time = UnixSeconds::new(LEAD + reported);
         let lead_created_time = UnixSeconds::new(LEAD);
-        Err(RefusedTime::NotAfterLead {
-            event_time,
-            lead_created_time,
-        })
+        Err(RefusedTime::NotAfterLead { event_time, lead_created_time })
     }
 
     fn too_old(reported: i64) -> Result<(i64, bool), RefusedTime> {
-        Err(RefusedTime::TooOld {
-            event_time: UnixSeconds::new(LEAD + reported),
-        })
+        Err(RefusedTime::TooOld { event_time: UnixSeconds::new(LEAD + reported) })
     }
 
     fn in_future(reported: i64) -> Result<(i64, bool), RefusedTime> {
-        Err(RefusedTime::InFuture {
-            event_time: UnixSeconds::new(LEAD + reported),
-        })
+        Err(RefusedTime::InFuture { event_time: UnixSeconds::new(LEAD + reported) })
     }
 
     #[test]
@@ -139,38 +122,23 @@ mod tests {
         assert_eq!(judge(0, 500, 60), Ok((1, true)));
         assert_eq!(judge(-60, 500, 60), Ok((1, true)));
         assert_eq!(judge(-61, 500, 60), not_after(-61));
-        assert_eq!(
-            judge(0, 0, 60),
-            Ok((1, true)),
-            "held for the one second that is missing"
-        );
+        assert_eq!(judge(0, 0, 60), Ok((1, true)), "held for the one second that is missing");
     }
 
     #[test]
     fn older_than_seven_days_is_refused_to_the_millisecond() {
         assert_eq!(judge(10, 10 + 7 * DAY, 0), Ok((10, false)));
         assert_eq!(judge(10, 11 + 7 * DAY, 0), too_old(10));
-        let one_ms_over = UnixSeconds::new(LEAD + 10 + 7 * DAY)
-            .timestamp()
-            .plus_millis(1);
+        let one_ms_over = UnixSeconds::new(LEAD + 10 + 7 * DAY).timestamp().plus_millis(1);
         let reported = UnixSeconds::new(LEAD + 10);
         let verdict = judge_event_time(reported, None, one_ms_over, 0);
-        assert_eq!(
-            verdict,
-            Err(RefusedTime::TooOld {
-                event_time: reported
-            })
-        );
+        assert_eq!(verdict, Err(RefusedTime::TooOld { event_time: reported }));
     }
 
     #[test]
     fn a_tolerance_never_makes_an_old_event_young() {
         assert_eq!(judge(10, 11 + 7 * DAY, 3_600), too_old(10));
-        assert_eq!(
-            judge(0, 2 + 7 * DAY, 60),
-            too_old(0),
-            "not even when it is lifted"
-        );
+        assert_eq!(judge(0, 2 + 7 * DAY, 60), too_old(0), "not even when it is lifted");
     }
 
     #[test]
@@ -199,7 +167,9 @@ mod tests {
     proptest! {
         #[test]
         fn an_accepted_event_is_after_its_lead_within_seven_days_and_due_within_the_tolerance(
-            reported in -10 * DAY..10 * DAY, now_ms in -1_000 * DAY..10_000 * DAY, tolerance_s in 0..3_600u32
+            reported in -10 * DAY..10 * DAY,
+            now_ms in -1_000 * DAY..10_000 * DAY,
+            tolerance_s in 0..3_600u32
         ) {
             let lead = UnixSeconds::new(LEAD);
             let now = lead.timestamp().plus_millis(now_ms);

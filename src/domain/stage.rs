@@ -87,9 +87,7 @@ mod tests {
     #[test]
     fn a_stage_keeps_its_letters_and_loses_the_blanks_around_it() {
         assert_eq!(
-            StageName::parse("  Qualified Lead (EU) é ")
-                .unwrap()
-                .as_str(),
+            StageName::parse("  Qualified Lead (EU) é ").unwrap().as_str(),
             "Qualified Lead (EU) é"
         );
     }

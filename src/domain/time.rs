@@ -27,9 +27,7 @@ impl UnixSeconds {
     /// The bound is fixed and not taken from a clock, so that a machine whose clock is wrong still
     /// accepts every true lead; what it is for is telling seconds from milliseconds and from junk.
     pub fn plausible(seconds: i64) -> Option<Self> {
-        (Self::PLAUSIBLE_FROM..Self::PLAUSIBLE_BEFORE)
-            .contains(&seconds)
-            .then_some(Self(seconds))
+        (Self::PLAUSIBLE_FROM..Self::PLAUSIBLE_BEFORE).contains(&seconds).then_some(Self(seconds))
     }
 
     /// Whether a number that is no plausible second would be one if it counted milliseconds.

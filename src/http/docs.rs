@@ -27,12 +27,7 @@ struct General;
 pub(super) fn general() -> OpenApi {
     let mut document = <General as utoipa::OpenApi>::openapi();
     let codes = Code::ALL.iter().map(|code| {
-        format!(
-            "- `{}` ({}): {}",
-            code.name(),
-            code.status().as_u16(),
-            code.meaning()
-        )
+        format!("- `{}` ({}): {}", code.name(), code.status().as_u16(), code.meaning())
     });
     let catalogue = codes.collect::<Vec<_>>().join("\n");
     let text = document.info.description.unwrap_or_default();
@@ -48,16 +43,10 @@ pub(super) fn routes(document: &OpenApi) -> Router<AppState> {
     let document = serde_json::to_string_pretty(document).unwrap_or_default();
     let json = [(CONTENT_TYPE, "application/json")];
     Router::new()
-        .route(
-            "/openapi.json",
-            get(move || async move { (json, document) }),
-        )
+        .route("/openapi.json", get(move || async move { (json, document) }))
         .route("/docs", get(index))
         .route("/docs/", get(index))
-        .route(
-            "/docs/{file}",
-            get(|Path(file): Path<String>| async move { asset(&file) }),
-        )
+        .route("/docs/{file}", get(|Path(file): Path<String>| async move { asset(&file) }))
 }
 
 /// The page itself, the same with and without a slash at the end.
@@ -66,9 +55,7 @@ async fn index() -> Result<Response, ApiError> {
     let page = String::from_utf8_lossy(&page.bytes).replace("\"./", "\"/docs/");
     let mut response = Html(page).into_response();
     let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
-    response
-        .headers_mut()
-        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     Ok(response)
 }
 
@@ -77,10 +64,7 @@ fn asset(file: &str) -> Result<Response, ApiError> {
     let mut response = asset.bytes.into_owned().into_response();
     let headers = response.headers_mut();
     let content_type = HeaderValue::try_from(asset.content_type);
-    headers.insert(
-        CONTENT_TYPE,
-        content_type.map_err(|_| ApiError::plain(Code::Internal))?,
-    );
+    headers.insert(CONTENT_TYPE, content_type.map_err(|_| ApiError::plain(Code::Internal))?);
     if asset.gzpipped {
         headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
@@ -89,9 +73,7 @@ fn asset(file: &str) -> Result<Response, ApiError> {
 
 fn read_asset(file: &str) -> Result<utoipa_swagger_ui::SwaggerFile<'static>, ApiError> {
     // The page would ask a service elsewhere to validate the document; it is not to.
-    let config = Config::from("/openapi.json")
-        .validator_url("none")
-        .use_base_layout();
+    let config = Config::from("/openapi.json").validator_url("none").use_base_layout();
     utoipa_swagger_ui::serve(file, Arc::new(config))
         .map_err(|_| ApiError::plain(Code::Internal))?
         .ok_or_else(|| ApiError::plain(Code::NotFound))

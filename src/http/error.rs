@@ -98,11 +98,7 @@ pub struct ApiError {
 impl ApiError {
     /// A problem with a sentence for the caller.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self {
-            code,
-            detail: detail.into(),
-            fields: Map::new(),
-        }
+        Self { code, detail: detail.into(), fields: Map::new() }
     }
 
     /// A problem that needs no more words than its code has.
@@ -169,12 +165,11 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match refusal {
-            Refusal::Time(RefusedTime::NotAfterLead {
-                event_time,
-                lead_created_time,
-            }) => Self::new(Code::EventTimeNotAfterLead, detail)
-                .with("event_time", event_time.get())
-                .with("lead_created_time", lead_created_time.get()),
+            Refusal::Time(RefusedTime::NotAfterLead { event_time, lead_created_time }) => {
+                Self::new(Code::EventTimeNotAfterLead, detail)
+                    .with("event_time", event_time.get())
+                    .with("lead_created_time", lead_created_time.get())
+            }
             Refusal::Time(RefusedTime::TooOld { event_time }) => {
                 Self::new(Code::EventTimeTooOld, detail).with("event_time", event_time.get())
             }
@@ -198,14 +193,7 @@ mod tests {
     fn the_catalogue_of_codes_is_stable() {
         let catalogue: Vec<String> = Code::ALL
             .iter()
-            .map(|code| {
-                format!(
-                    "{} {}: {}",
-                    code.status().as_u16(),
-                    code.name(),
-                    code.meaning()
-                )
-            })
+            .map(|code| format!("{} {}: {}", code.status().as_u16(), code.name(), code.meaning()))
             .collect();
         insta::assert_snapshot!(catalogue.join("\n"));
     }
@@ -218,10 +206,7 @@ mod tests {
         });
         let problem = ApiError::from(refusal).to_json();
         assert_eq!(problem["code"], "event_time_not_after_lead");
-        assert_eq!(
-            (&problem["event_time"], &problem["lead_created_time"]),
-            (&json!(5), &json!(6))
-        );
+        assert_eq!((&problem["event_time"], &problem["lead_created_time"]), (&json!(5), &json!(6)));
     }
 
     #[test]

@@ -87,11 +87,7 @@ pub async fn list_events(
     let now = state.clock.now();
     let page = state.store.list_events(wanted, page, now).await?;
     Ok(Json(EventPage {
-        events: page
-            .items
-            .iter()
-            .map(|detail| EventView::summary(detail, now))
-            .collect(),
+        events: page.items.iter().map(|detail| EventView::summary(detail, now)).collect(),
         next_cursor: show_cursor(page.next_cursor),
     }))
 }

@@ -16,22 +16,15 @@ use crate::meta::signature::SIGNATURE_HEADER;
 
 /// Reads a body of at most so many bytes.
 async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    axum::body::to_bytes(body, bytes_max)
-        .await
-        .map_err(|error| {
-            if std::error::Error::source(&error).is_some_and(|cause| cause.is::<LengthLimitError>())
-            {
-                ApiError::new(
-                    Code::PayloadTooLarge,
-                    format!("the body is over {bytes_max} bytes"),
-                )
-            } else {
-                ApiError::new(
-                    Code::InvalidRequest,
-                    "the body could not be read to its end",
-                )
-            }
-        })
+    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
+        if std::error::Error::source(&error)
+            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
+        {
+            ApiError::new(Code::PayloadTooLarge, format!("the body is over {bytes_max} bytes"))
+        } else {
+            ApiError::new(Code::InvalidRequest, "the body could not be read to its end")
+        }
+    })
 }
 
 /// The bytes of a webhook whose signature was right.
@@ -90,10 +83,7 @@ impl<const SCOPE: u8> FromRequestParts<AppState> for Authorized<SCOPE> {
             Ok(Self(()))
         } else {
             let needed = scope.map_or("", Scope::name);
-            Err(ApiError::new(
-                Code::Forbidden,
-                format!("the key lacks the scope \"{needed}\""),
-            ))
+            Err(ApiError::new(Code::Forbidden, format!("the key lacks the scope \"{needed}\"")))
         }
     }
 }

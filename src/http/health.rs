@@ -43,20 +43,17 @@ pub async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiEr
     responses((status = 200, description = "Metrics", body = String, content_type = "text/plain")),
 )]
 pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
-    let stats = state.store.stats().await?;
+    let figures = state.store.stats().await?;
     for (kind, rows) in [
-        ("leads", stats.leads),
-        ("events_queued", stats.queued),
-        ("events_awaiting_lead", stats.awaiting),
-        ("events_dead", stats.dead),
-        ("quarantined", stats.quarantined),
+        ("leads", figures.leads),
+        ("events_queued", figures.queued),
+        ("events_awaiting_lead", figures.awaiting),
+        ("events_dead", figures.dead),
+        ("quarantined", figures.quarantined),
     ] {
         state.metrics.stored(kind, rows);
     }
-    state.metrics.queue_fronts(&stats.fronts);
+    state.metrics.queue_fronts(&figures.fronts);
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok((
-        [(header::CONTENT_TYPE, content_type)],
-        state.metrics.render(),
-    ))
+    Ok(([(header::CONTENT_TYPE, content_type)], state.metrics.render()))
 }

@@ -99,10 +99,7 @@ pub async fn list_leads(
         created_before: read_with("created_before", query.created_before.as_deref(), time)?,
     };
     let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
-    let page = state
-        .store
-        .list_leads(filter, page, state.clock.now())
-        .await?;
+    let page = state.store.list_leads(filter, page, state.clock.now()).await?;
     Ok(Json(LeadPage {
         leads: page.items.iter().map(LeadView::summary).collect(),
         next_cursor: show_cursor(page.next_cursor),

@@ -29,22 +29,14 @@ pub(super) fn page_request(
     cursor: Option<&str>,
 ) -> Result<PageRequest, ApiError> {
     let limit = read_with("limit", limit, |text| {
-        let number = text
-            .parse()
-            .ok()
-            .filter(|limit| (1..=PAGE_MAX).contains(limit));
+        let number = text.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit));
         number.ok_or_else(|| format!("must be 1 to {PAGE_MAX}"))
     })?;
     let cursor = read_with("cursor", cursor, |text| {
-        let number = text
-            .strip_prefix('c')
-            .and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let number = text.strip_prefix('c').and_then(|hex| u64::from_str_radix(hex, 16).ok());
         number.ok_or_else(|| "must be the next_cursor of a page".to_owned())
     })?;
-    Ok(PageRequest {
-        cursor,
-        limit: limit.unwrap_or(PAGE_DEFAULT),
-    })
+    Ok(PageRequest { cursor, limit: limit.unwrap_or(PAGE_DEFAULT) })
 }
 
 /// Writes a cursor; callers are not to look inside.
@@ -59,17 +51,8 @@ mod tests {
     #[test]
     fn a_cursor_is_read_back() {
         let shown = show_cursor(Some(48_879)).unwrap();
-        assert_eq!(
-            page_request(None, Some(&shown)).unwrap().cursor,
-            Some(48_879)
-        );
-        assert_eq!(
-            page_request(None, None).unwrap(),
-            PageRequest {
-                cursor: None,
-                limit: 50
-            }
-        );
+        assert_eq!(page_request(None, Some(&shown)).unwrap().cursor, Some(48_879));
+        assert_eq!(page_request(None, None).unwrap(), PageRequest { cursor: None, limit: 50 });
     }
 
     #[test]

@@ -21,10 +21,10 @@ use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 #[serde(deny_unknown_fields)]
 pub struct StageUpdateBody {
     /// Meta's id of the lead: a string, or an integer of at most 64 bits.
-    #[schema(value_type = Option<String>, example = "1234567890123456")]
+    #[schema(value_type = String, required = true, example = "1234567890123456")]
     lead_id: Option<Value>,
     /// The stage that was reached, as it is called in Events Manager.
-    #[schema(example = "qualified")]
+    #[schema(value_type = String, required = true, example = "qualified")]
     stage: Option<String>,
     /// When: Unix seconds, or RFC 3339 with an offset. Default: now.
     #[schema(value_type = Option<String>, example = "2025-11-01T12:35:00Z")]
@@ -67,11 +67,7 @@ pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate
         source,
         idempotency_key: body.idempotency_key.map(read_idempotency_key).transpose()?,
         customer: read_customer(body.customer.unwrap_or_default())?,
-        custom_data: body
-            .custom_data
-            .map(read_custom_data)
-            .transpose()?
-            .flatten(),
+        custom_data: body.custom_data.map(read_custom_data).transpose()?.flatten(),
         policy: settings.policy,
     })
 }
@@ -204,14 +200,8 @@ mod tests {
 
     #[test]
     fn a_lead_id_is_a_string_or_an_integer_and_never_a_float() {
-        for good in [
-            json!("36795652870078329"),
-            json!(36_795_652_870_078_329_u64),
-        ] {
-            assert_eq!(
-                with("lead_id", good).unwrap().lead_id.get(),
-                36_795_652_870_078_329
-            );
+        for good in [json!("36795652870078329"), json!(36_795_652_870_078_329_u64)] {
+            assert_eq!(with("lead_id", good).unwrap().lead_id.get(), 36_795_652_870_078_329);
         }
         for bad in [
             json!(36_795_652_870_078_329.0),
@@ -236,10 +226,7 @@ mod tests {
     fn an_integer_too_large_for_64_bits_is_refused_and_not_rounded() {
         let text = r#"{"lead_id": 123456789012345678901234567890, "stage": "won"}"#;
         let body = serde_json::from_str(text).unwrap();
-        assert_eq!(
-            read_update(body, &config()).unwrap_err().code(),
-            Code::InvalidLeadId
-        );
+        assert_eq!(read_update(body, &config()).unwrap_err().code(), Code::InvalidLeadId);
     }
 
     #[test]
@@ -247,10 +234,7 @@ mod tests {
         for (body, word) in [
             (json!({"stage": "won"}), "lead_id"),
             (json!({"lead_id": "1234567890123456"}), "stage"),
-            (
-                json!({"lead_id": "1234567890123456", "stage": "won", "eventtime": 1}),
-                "eventtime",
-            ),
+            (json!({"lead_id": "1234567890123456", "stage": "won", "eventtime": 1}), "eventtime"),
         ] {
             assert!(read(body).unwrap_err().to_string().contains(word), "{word}");
         }
@@ -280,34 +264,21 @@ mod tests {
         let customer = json!({"email": ["A@x.org", "b@x.org"], "phone": 4_915_112_345_678_u64,
                               "fn": "", "ln": null});
         let update = with("customer", customer).unwrap();
-        let counts: Vec<_> = update
-            .customer
-            .iter()
-            .map(|(name, v)| (name, v.len()))
-            .collect();
+        let counts: Vec<_> = update.customer.iter().map(|(name, v)| (name, v.len())).collect();
         assert_eq!(counts, [("em", 2), ("ph", 1)]);
-        let all: Vec<&String> = update
-            .customer
-            .iter()
-            .flat_map(|(_, values)| values)
-            .collect();
+        let all: Vec<&String> = update.customer.iter().flat_map(|(_, values)| values).collect();
         assert!(all.iter().all(|value| value.len() == 64));
     }
 
     #[test]
     fn customer_values_that_match_nobody_are_refused_by_name() {
-        let null = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
+        let digest_of_null = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
         for (customer, code) in [
-            (json!({"ph": null}), "invalid_customer"),
+            (json!({"ph": digest_of_null}), "invalid_customer"),
             (json!({"em": "nobody"}), "invalid_customer"),
             (json!({"fax": "1"}), "invalid_request"),
             (json!({"em": {"a": 1}}), "invalid_request"),
         ] {
-            let customer = if code == "invalid_customer" && customer.get("ph").is_some() {
-                json!({"ph": null.to_string()})
-            } else {
-                customer
-            };
             assert_eq!(with("customer", customer).unwrap_err()["code"], code);
         }
     }

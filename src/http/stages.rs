@@ -135,28 +135,19 @@ pub async fn report_batch(
             read_update(body, &state.config)
         })
         .collect();
-    let good = read
-        .iter()
-        .filter_map(|update| update.as_ref().ok().cloned())
-        .collect();
+    let good = read.iter().filter_map(|update| update.as_ref().ok().cloned()).collect();
     let mut outcomes = record(&state, good, now).await?.into_iter();
     let results = read.into_iter().map(|update| {
-        let outcome = update
-            .inspect_err(|error| count(&state, error))
-            .and_then(|_| {
-                let outcome = outcomes
-                    .next()
-                    .ok_or_else(|| ApiError::plain(Code::Internal))?;
-                answer(&state, outcome)
-            });
+        let outcome = update.inspect_err(|error| count(&state, error)).and_then(|_| {
+            let outcome = outcomes.next().ok_or_else(|| ApiError::plain(Code::Internal))?;
+            answer(&state, outcome)
+        });
         match outcome {
             Ok((status, detail)) => with_status(status, &StageUpdateAnswer::of(&detail, now)),
             Err(problem) => problem.to_json(),
         }
     });
-    Ok(Json(BatchAnswer {
-        results: results.collect(),
-    }))
+    Ok(Json(BatchAnswer { results: results.collect() }))
 }
 
 async fn record(
@@ -167,10 +158,7 @@ async fn record(
     if updates.is_empty() {
         return Ok(Vec::new());
     }
-    let recorded = state
-        .store
-        .record_stage_updates(updates, &state.config.routing, now)
-        .await?;
+    let recorded = state.store.record_stage_updates(updates, &state.config.routing, now).await?;
     // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
     state.wakers.wake(&recorded.enqueued);
     Ok(recorded.outcomes)

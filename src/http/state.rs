@@ -39,18 +39,12 @@ impl AppState {
     pub fn api_key(&self, shown: &str) -> Option<&ApiKey> {
         let digest: [u8; 32] = Sha256::digest(shown.as_bytes()).into();
         self.api_keys.iter().fold(None, |found, key| {
-            if bool::from(key.digest.ct_eq(&digest)) {
-                Some(key)
-            } else {
-                found
-            }
+            if bool::from(key.digest.ct_eq(&digest)) { Some(key) } else { found }
         })
     }
 }
 
 /// Whether two secrets are equal, in constant time whatever their lengths.
 pub fn secrets_match(a: &str, b: &str) -> bool {
-    Sha256::digest(a.as_bytes())
-        .ct_eq(&Sha256::digest(b.as_bytes()))
-        .into()
+    Sha256::digest(a.as_bytes()).ct_eq(&Sha256::digest(b.as_bytes())).into()
 }

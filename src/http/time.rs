@@ -21,11 +21,9 @@ pub fn rfc3339(at: Timestamp) -> String {
 /// What is wrong with it, for the caller.
 pub fn read_time(value: &Value, zone: Option<&TimeZone>) -> Result<UnixSeconds, String> {
     match value {
-        Value::Number(number) => read_seconds(
-            number
-                .as_i64()
-                .ok_or("must be whole Unix seconds, without a fraction")?,
-        ),
+        Value::Number(number) => {
+            read_seconds(number.as_i64().ok_or("must be whole Unix seconds, without a fraction")?)
+        }
         Value::String(text) => read_time_text(text, zone),
         _ => Err("must be Unix seconds or an RFC 3339 time with an offset".into()),
     }
@@ -46,16 +44,14 @@ pub fn read_time_text(text: &str, zone: Option<&TimeZone>) -> Result<UnixSeconds
     let local = text.parse::<DateTime>().ok().filter(|_| text.contains(':'));
     match (local, zone) {
         (Some(local), Some(zone)) => {
-            let time = zone
-                .to_timestamp(local)
-                .map_err(|error| error.to_string())?;
+            let time = zone.to_timestamp(local).map_err(|error| error.to_string())?;
             read_seconds(time.as_second())
         }
-        (Some(_), None) => Err(
-            "has no offset: write it with one, as in 2025-11-01T12:26:40+01:00 \
+        (Some(_), None) => {
+            Err("has no offset: write it with one, as in 2025-11-01T12:26:40+01:00 \
                                 or ...Z, or configure a time_zone for this source"
-                .into(),
-        ),
+                .into())
+        }
         (None, _) => Err("must be Unix seconds or an RFC 3339 time with an offset".into()),
     }
 }
@@ -65,10 +61,7 @@ fn read_seconds(number: i64) -> Result<UnixSeconds, String> {
         return Ok(seconds);
     }
     Err(if UnixSeconds::looks_like_milliseconds(number) {
-        format!(
-            "{number} looks like milliseconds: send seconds, {}",
-            number / 1_000
-        )
+        format!("{number} looks like milliseconds: send seconds, {}", number / 1_000)
     } else {
         format!("{number} is no plausible time in Unix seconds")
     })
@@ -79,8 +72,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(value: Value) -> Result<i64, String> {
-        read_time(&value, None).map(UnixSeconds::get)
+    fn read(value: &Value) -> Result<i64, String> {
+        read_time(value, None).map(UnixSeconds::get)
     }
 
     #[test]
@@ -93,26 +86,19 @@ mod tests {
             json!("2025-11-01T12:26:40+0000"),
             json!("2025-11-01 12:26:40.999Z"),
         ] {
-            assert_eq!(read(value.clone()), Ok(1_762_000_000), "{value}");
+            assert_eq!(read(&value), Ok(1_762_000_000), "{value}");
         }
     }
 
     #[test]
     fn milliseconds_are_recognised_and_the_seconds_named() {
-        let error = read(json!(1_762_000_000_123_i64)).unwrap_err();
-        assert!(
-            error.contains("milliseconds") && error.contains("1762000000"),
-            "{error}"
-        );
+        let error = read(&json!(1_762_000_000_123_i64)).unwrap_err();
+        assert!(error.contains("milliseconds") && error.contains("1762000000"), "{error}");
     }
 
     #[test]
     fn a_time_without_an_offset_needs_the_zone_of_its_source() {
-        assert!(
-            read(json!("2025-11-01T12:26:40"))
-                .unwrap_err()
-                .contains("no offset")
-        );
+        assert!(read(&json!("2025-11-01T12:26:40")).unwrap_err().contains("no offset"));
         let zone = TimeZone::get("Europe/Berlin").unwrap();
         let time = read_time(&json!("2025-11-01 13:26:40"), Some(&zone));
         assert_eq!(time, Ok(UnixSeconds::new(1_762_000_000)));
@@ -130,23 +116,14 @@ mod tests {
             json!(""),
             json!([1]),
         ] {
-            assert!(read(value.clone()).is_err(), "{value}");
+            assert!(read(&value).is_err(), "{value}");
         }
     }
 
     #[test]
     fn moments_are_written_in_utc() {
-        assert_eq!(
-            rfc3339(Timestamp::from_millis(1_762_000_000_000)),
-            "2025-11-01T12:26:40Z"
-        );
-        assert_eq!(
-            rfc3339(Timestamp::from_millis(1_762_000_000_050)),
-            "2025-11-01T12:26:40.05Z"
-        );
-        assert_eq!(
-            rfc3339(Timestamp::from_millis(i64::MAX)),
-            i64::MAX.to_string()
-        );
+        assert_eq!(rfc3339(Timestamp::from_millis(1_762_000_000_000)), "2025-11-01T12:26:40Z");
+        assert_eq!(rfc3339(Timestamp::from_millis(1_762_000_000_050)), "2025-11-01T12:26:40.05Z");
+        assert_eq!(rfc3339(Timestamp::from_millis(i64::MAX)), i64::MAX.to_string());
     }
 }

@@ -74,15 +74,8 @@ impl LeadView {
 
     /// The lead with its timeline.
     pub fn full(detail: &LeadDetail, now: Timestamp) -> Self {
-        let events = detail
-            .events
-            .iter()
-            .map(|event| EventView::summary(event, now))
-            .collect();
-        Self {
-            events: Some(events),
-            ..Self::summary(detail)
-        }
+        let events = detail.events.iter().map(|event| EventView::summary(event, now)).collect();
+        Self { events: Some(events), ..Self::summary(detail) }
     }
 }
 
@@ -149,9 +142,7 @@ impl EventView {
             attempts: detail.attempts.len(),
             fbtrace_id: last.and_then(|attempt| attempt.fbtrace_id.clone()),
             delivered_at,
-            error: last
-                .filter(|attempt| !attempt.delivered)
-                .map(MetaErrorView::of),
+            error: last.filter(|attempt| !attempt.delivered).map(MetaErrorView::of),
             attempt_log: None,
         }
     }
@@ -159,17 +150,12 @@ impl EventView {
     /// The event with every attempt.
     pub fn full(detail: &EventDetail, now: Timestamp) -> Self {
         let log = detail.attempts.iter().map(AttemptView::of).collect();
-        Self {
-            attempt_log: Some(log),
-            ..Self::summary(detail, now)
-        }
+        Self { attempt_log: Some(log), ..Self::summary(detail, now) }
     }
 }
 
 fn answered_at(attempt: &Attempt) -> Timestamp {
-    attempt
-        .at
-        .plus_millis(i64::try_from(attempt.duration_ms).unwrap_or(0))
+    attempt.at.plus_millis(i64::try_from(attempt.duration_ms).unwrap_or(0))
 }
 
 /// What Meta said of a failed attempt.

@@ -53,10 +53,7 @@ pub async fn handshake(
         return Err(ApiError::new(Code::InvalidRequest, detail));
     };
     if challenge.len() > QUERY_VALUE_BYTES_MAX {
-        return Err(ApiError::new(
-            Code::InvalidRequest,
-            "hub.challenge is too long",
-        ));
+        return Err(ApiError::new(Code::InvalidRequest, "hub.challenge is too long"));
     }
     let expected = secrecy::ExposeSecret::expose_secret(&state.config.verify_token);
     if !secrets_match(&token, expected) || mode != "subscribe" {
@@ -122,11 +119,7 @@ pub async fn deliver(
 }
 
 fn reported(intake: &Intake) -> Vec<ReportedLead> {
-    intake
-        .leads
-        .iter()
-        .map(|lead| lead.reported.clone())
-        .collect()
+    intake.leads.iter().map(|lead| lead.reported.clone()).collect()
 }
 
 /// Decides for each lead where its events go, and whether it has a raw-lead event.
@@ -139,17 +132,10 @@ fn intake(state: &AppState, content: WebhookContent, now: Timestamp) -> Intake {
     };
     let quarantined = content.unreadable.into_iter().map(|piece| {
         tracing::error!(reason = piece.reason, "a piece of a webhook is quarantined");
-        Quarantined {
-            received_at: now,
-            reason: piece.reason,
-            payload: piece.payload,
-        }
+        Quarantined { received_at: now, reason: piece.reason, payload: piece.payload }
     });
     let quarantined = quarantined.collect();
-    Intake {
-        leads: content.leads.into_iter().map(lead).collect(),
-        quarantined,
-    }
+    Intake { leads: content.leads.into_iter().map(lead).collect(), quarantined }
 }
 
 fn count(state: &AppState, lead: &ReportedLead, outcome: LeadOutcome) {

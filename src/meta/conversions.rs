@@ -55,11 +55,7 @@ impl Serialize for Events<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = serializer.serialize_seq(Some(self.0.len()))?;
         for event in self.0 {
-            let more = event
-                .custom_data
-                .as_deref()
-                .map(serde_json::from_str)
-                .transpose();
+            let more = event.custom_data.as_deref().map(serde_json::from_str).transpose();
             list.serialize_element(&WireEvent {
                 event_name: event.stage.as_str(),
                 event_time: event.event_time.get(),
@@ -153,15 +149,9 @@ pub fn read_answer(http_status: u16, body: &[u8]) -> Answer {
             ..Default::default()
         })
     });
-    let fbtrace_id = wire
-        .fbtrace_id
-        .or_else(|| error.as_ref().and_then(|error| error.fbtrace_id.clone()));
-    Answer {
-        http_status,
-        events_received: wire.events_received,
-        error,
-        fbtrace_id,
-    }
+    let fbtrace_id =
+        wire.fbtrace_id.or_else(|| error.as_ref().and_then(|error| error.fbtrace_id.clone()));
+    Answer { http_status, events_received: wire.events_received, error, fbtrace_id }
 }
 
 #[cfg(test)]
@@ -173,11 +163,8 @@ mod tests {
     use crate::domain::time::{Timestamp, UnixSeconds};
     use serde_json::json;
 
-    const PLAIN: Envelope<'_> = Envelope {
-        crm_name: "Codex CRM",
-        partner_agent: None,
-        test_event_code: None,
-    };
+    const PLAIN: Envelope<'_> =
+        Envelope { crm_name: "Codex CRM", partner_agent: None, test_event_code: None };
 
     fn event() -> Event {
         Event {
@@ -210,11 +197,8 @@ mod tests {
 
     #[test]
     fn partner_and_test_code_stand_at_the_top() {
-        let envelope = Envelope {
-            partner_agent: Some("agent"),
-            test_event_code: Some("TEST1"),
-            ..PLAIN
-        };
+        let envelope =
+            Envelope { partner_agent: Some("agent"), test_event_code: Some("TEST1"), ..PLAIN };
         let body = written(&event(), envelope);
         assert_eq!(
             (&body["partner_agent"], &body["test_event_code"]),
@@ -230,10 +214,7 @@ mod tests {
         event.customer.add(Parameter::Fbc, "fb.1.2.X").unwrap();
         event.custom_data = Some(r#"{"currency":"EUR","value":12.5}"#.into());
         let body = written(&event, PLAIN);
-        assert_eq!(
-            body["data"][0]["user_data"]["em"],
-            json!(["a".repeat(64), "b".repeat(64)])
-        );
+        assert_eq!(body["data"][0]["user_data"]["em"], json!(["a".repeat(64), "b".repeat(64)]));
         assert_eq!(body["data"][0]["user_data"]["fbc"], json!("fb.1.2.X"));
         assert_eq!(
             body["data"][0]["custom_data"],
@@ -243,14 +224,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_whatever_they_are() {
-        let good = read_answer(
-            200,
-            br#"{"events_received":2,"messages":[],"fbtrace_id":"A1"}"#,
-        );
-        assert_eq!(
-            (good.events_received, good.fbtrace_id.as_deref()),
-            (Some(2), Some("A1"))
-        );
+        let good = read_answer(200, br#"{"events_received":2,"messages":[],"fbtrace_id":"A1"}"#);
+        assert_eq!((good.events_received, good.fbtrace_id.as_deref()), (Some(2), Some("A1")));
         let refused = read_answer(
             400,
             br#"{"error":{"message":"m","code":100,"error_subcode":2804003,"fbtrace_id":"A2"}}"#,
@@ -260,14 +235,8 @@ mod tests {
         assert_eq!(refused.fbtrace_id.as_deref(), Some("A2"));
         let odd = read_answer(200, br#"{"error":"boom","events_received":1}"#);
         assert_eq!(odd.error.unwrap().message.as_deref(), Some("\"boom\""));
-        assert_eq!(
-            read_answer(200, br#"{"error":null,"events_received":1}"#).error,
-            None
-        );
+        assert_eq!(read_answer(200, br#"{"error":null,"events_received":1}"#).error, None);
         let html = read_answer(502, b"<html>Bad Gateway</html>");
-        assert_eq!(
-            (html.http_status, html.events_received, html.error),
-            (502, None, None)
-        );
+        assert_eq!((html.http_status, html.events_received, html.error), (502, None, None));
     }
 }

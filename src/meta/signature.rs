@@ -23,9 +23,7 @@ pub struct SignatureVerifier {
 impl SignatureVerifier {
     /// Prepares the secrets.
     pub fn new(secrets: &[SecretString]) -> Self {
-        Self {
-            keys: secrets.iter().map(keyed).collect(),
-        }
+        Self { keys: secrets.iter().map(keyed).collect() }
     }
 
     /// Whether the header's value is the signature of the body under one of the secrets.
@@ -39,9 +37,7 @@ impl SignatureVerifier {
         if hex::decode_to_slice(hex, &mut digest).is_err() {
             return false;
         }
-        self.keys
-            .iter()
-            .any(|key| key.clone().chain_update(body).verify_slice(&digest).is_ok())
+        self.keys.iter().any(|key| key.clone().chain_update(body).verify_slice(&digest).is_ok())
     }
 }
 
@@ -120,14 +116,8 @@ mod tests {
             format!("sha256={}", digest.replace(|_: char| true, "z")),
             good.replace("sha256=", "xxxxxxx"),
         ] {
-            assert!(
-                !verifier(&["secret"]).verify(bad.as_bytes(), b"{}"),
-                "{bad}"
-            );
+            assert!(!verifier(&["secret"]).verify(bad.as_bytes(), b"{}"), "{bad}");
         }
-        assert!(
-            !verifier(&["secret"]).verify(good.as_bytes(), b"{} "),
-            "one byte more"
-        );
+        assert!(!verifier(&["secret"]).verify(good.as_bytes(), b"{} "), "one byte more");
     }
 }

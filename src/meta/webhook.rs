@@ -90,9 +90,7 @@ impl<'de> Deserialize<'de> for WireId {
                 let plain = text == "0" || !text.starts_with('0');
                 let digits = plain && text.bytes().all(|byte| byte.is_ascii_digit());
                 let number = if digits { text.parse().ok() } else { None };
-                number
-                    .map(WireId)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                number.map(WireId).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
             }
         }
 
@@ -105,10 +103,7 @@ pub fn read_webhook(body: &[u8]) -> WebhookContent {
     let mut content = WebhookContent::default();
     match serde_json::from_slice::<Body<'_>>(body) {
         Err(error) => content.reject(format!("not a webhook body: {error}"), body),
-        Ok(Body {
-            object: "page",
-            entry,
-        }) => {
+        Ok(Body { object: "page", entry }) => {
             for entry in entry {
                 content.read_entry(entry);
             }
@@ -120,10 +115,7 @@ pub fn read_webhook(body: &[u8]) -> WebhookContent {
 
 impl WebhookContent {
     fn reject(&mut self, reason: String, payload: &[u8]) {
-        self.unreadable.push(Unreadable {
-            reason,
-            payload: payload.to_vec(),
-        });
+        self.unreadable.push(Unreadable { reason, payload: payload.to_vec() });
     }
 
     fn read_entry(&mut self, raw: &RawValue) {
@@ -164,17 +156,12 @@ fn read_change(entry_id: Option<WireId>, raw: &RawValue) -> Result<Option<Report
         .ok()
         .and_then(UnixSeconds::plausible)
         .ok_or("created_time is out of range: Unix seconds are expected")?;
-    let ad_id = value
-        .ad_id
-        .and_then(|raw| serde_json::from_str::<WireId>(raw.get()).ok());
+    let ad_id = value.ad_id.and_then(|raw| serde_json::from_str::<WireId>(raw.get()).ok());
     // Meta's Test button sends its own lead id from an entry with the id 0.
     let test = lead_id == LeadId::TEST || entry_id.is_some_and(|id| id.0 == 0);
     Ok(Some(ReportedLead {
         lead_id,
-        page_id: value
-            .page_id
-            .or(entry_id)
-            .and_then(|id| PageId::from_u64(id.0)),
+        page_id: value.page_id.or(entry_id).and_then(|id| PageId::from_u64(id.0)),
         form_id: value.form_id.and_then(|id| FormId::from_u64(id.0)),
         ad_id: ad_id.and_then(|id| AdId::from_u64(id.0)),
         created_time,
@@ -210,11 +197,7 @@ mod tests {
     }
 
     fn ids(content: &WebhookContent) -> Vec<u64> {
-        content
-            .leads
-            .iter()
-            .map(|lead| lead.lead_id.get())
-            .collect()
+        content.leads.iter().map(|lead| lead.lead_id.get()).collect()
     }
 
     #[test]
@@ -237,10 +220,7 @@ mod tests {
 
     #[test]
     fn seventeen_digits_come_through_as_string_and_as_integer() {
-        for id in [
-            json!("36795652870078329"),
-            json!(36_795_652_870_078_329_u64),
-        ] {
+        for id in [json!("36795652870078329"), json!(36_795_652_870_078_329_u64)] {
             let content = read(&change(&with("leadgen_id", id)));
             assert_eq!(ids(&content), [36_795_652_870_078_329]);
         }
@@ -259,14 +239,7 @@ mod tests {
                 {"field": "leadgen", "value": with("leadgen_id", json!("100000000000003"))}]}
         ]});
         let content = read(&body);
-        assert_eq!(
-            ids(&content),
-            [
-                100_000_000_000_001,
-                100_000_000_000_002,
-                100_000_000_000_003
-            ]
-        );
+        assert_eq!(ids(&content), [100_000_000_000_001, 100_000_000_000_002, 100_000_000_000_003]);
         assert_eq!((content.unreadable.len(), content.ignored), (0, 2));
     }
 
@@ -287,10 +260,7 @@ mod tests {
         for value in bad {
             let mut body = change(&value);
             let good = json!({"field": "leadgen", "value": good()});
-            body["entry"][0]["changes"]
-                .as_array_mut()
-                .unwrap()
-                .push(good);
+            body["entry"][0]["changes"].as_array_mut().unwrap().push(good);
             let content = read(&body);
             assert_eq!(ids(&content), [233_370_042_045_345], "{value}");
             let kept: Value = serde_json::from_slice(&content.unreadable[0].payload).unwrap();
@@ -300,9 +270,7 @@ mod tests {
 
     #[test]
     fn a_missing_created_time_is_quarantined() {
-        let content = read(&change(
-            &json!({"leadgen_id": "233370042045345", "page_id": "300"}),
-        ));
+        let content = read(&change(&json!({"leadgen_id": "233370042045345", "page_id": "300"})));
         assert_eq!((content.leads.len(), content.unreadable.len()), (0, 1));
         assert!(content.unreadable[0].reason.contains("created_time"));
     }
@@ -339,10 +307,7 @@ mod tests {
 
     #[test]
     fn another_object_is_ignored_and_junk_is_kept() {
-        assert_eq!(
-            read(&json!({"object": "instagram", "entry": []})).ignored,
-            1
-        );
+        assert_eq!(read(&json!({"object": "instagram", "entry": []})).ignored, 1);
         for junk in [
             &b"not json"[..],
             b"",

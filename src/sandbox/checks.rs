@@ -23,11 +23,7 @@ pub struct Refused {
 }
 
 const fn refuse<T>(subcode: i64, message: &'static str) -> Result<T, Refused> {
-    Err(Refused {
-        code: 100,
-        subcode: Some(subcode),
-        message,
-    })
+    Err(Refused { code: 100, subcode: Some(subcode), message })
 }
 
 const ACTION_SOURCES: [&str; 9] = [
@@ -41,19 +37,8 @@ const ACTION_SOURCES: [&str; 9] = [
     "business_messaging",
     "other",
 ];
-const HASHED: [&str; 11] = [
-    "em",
-    "ph",
-    "fn",
-    "ln",
-    "db",
-    "ge",
-    "ct",
-    "st",
-    "zp",
-    "country",
-    "external_id",
-];
+const HASHED: [&str; 11] =
+    ["em", "ph", "fn", "ln", "db", "ge", "ct", "st", "zp", "country", "external_id"];
 const UNHASHED: [&str; 4] = ["fbc", "fbp", "client_ip_address", "client_user_agent"];
 /// An event whose customer parameters all lie within one of these is too broad (META 3.7).
 const TOO_BROAD: [&[&str]; 4] = [
@@ -72,13 +57,7 @@ pub fn check_request(
     now: Timestamp,
     is_deleted: impl Fn(LeadId) -> bool,
 ) -> Result<Vec<Value>, Refused> {
-    let no_subcode = |message| {
-        Err(Refused {
-            code: 100,
-            subcode: None,
-            message,
-        })
-    };
+    let no_subcode = |message| Err(Refused { code: 100, subcode: None, message });
     let Some(events) = body["data"].as_array() else {
         return no_subcode("data must be a list of events");
     };
@@ -125,24 +104,13 @@ fn check_user_data(user: &Value, is_deleted: &impl Fn(LeadId) -> bool) -> Result
     if !user["lead_id"].is_null() {
         return match lead_id(&user["lead_id"]) {
             Some(lead_id) if !is_deleted(lead_id) => check_digests(user),
-            _ => refuse(
-                2_804_036,
-                "One or more lead IDs are invalid or were deleted",
-            ),
+            _ => refuse(2_804_036, "One or more lead IDs are invalid or were deleted"),
         };
     }
     check_digests(user)?;
     let known = |name: &&str| !user[*name].is_null();
-    let given: Vec<_> = HASHED
-        .iter()
-        .chain(&UNHASHED)
-        .copied()
-        .filter(|n| known(n))
-        .collect();
-    if TOO_BROAD
-        .iter()
-        .any(|broad| given.iter().all(|name| broad.contains(name)))
-    {
+    let given: Vec<_> = HASHED.iter().chain(&UNHASHED).copied().filter(|n| known(n)).collect();
+    if TOO_BROAD.iter().any(|broad| given.iter().all(|name| broad.contains(name))) {
         return refuse(2_804_050, "customer information is missing or too broad");
     }
     Ok(())
@@ -155,11 +123,7 @@ fn lead_id(value: &Value) -> Option<LeadId> {
         Value::Number(number) => number.as_u64()?.to_string(),
         _ => return None,
     };
-    if (15..=17).contains(&digits.len()) {
-        LeadId::parse(&digits).ok()
-    } else {
-        None
-    }
+    if (15..=17).contains(&digits.len()) { LeadId::parse(&digits).ok() } else { None }
 }
 
 fn check_digests(user: &Value) -> Result<(), Refused> {
@@ -189,10 +153,7 @@ pub fn not_counted(event: &Value, leads: &BTreeMap<LeadId, UnixSeconds>) -> Vec<
     if custom["event_source"] != "crm" {
         reasons.push("custom_data.event_source is not \"crm\"".to_owned());
     }
-    if custom["lead_event_source"]
-        .as_str()
-        .is_none_or(str::is_empty)
-    {
+    if custom["lead_event_source"].as_str().is_none_or(str::is_empty) {
         reasons.push("custom_data.lead_event_source is missing".to_owned());
     }
     if event["action_source"] != "system_generated" {
@@ -202,9 +163,7 @@ pub fn not_counted(event: &Value, leads: &BTreeMap<LeadId, UnixSeconds>) -> Vec<
     if let (Some(created), Some(event_time)) = (created, event["event_time"].as_i64())
         && event_time <= created.get()
     {
-        reasons.push(format!(
-            "event_time {event_time} is not after the lead's {created}"
-        ));
+        reasons.push(format!("event_time {event_time} is not after the lead's {created}"));
     }
     reasons
 }
@@ -254,32 +213,16 @@ mod tests {
             ("/event_name", json!(""), 2_804_019),
             ("/action_source", json!("crm"), 2_804_019),
             ("/user_data", json!({}), 2_804_050),
-            (
-                "/user_data",
-                json!({"ge": "a".repeat(64), "fn": "a".repeat(64)}),
-                2_804_050,
-            ),
+            ("/user_data", json!({"ge": "a".repeat(64), "fn": "a".repeat(64)}), 2_804_050),
             ("/user_data", json!({"em": "john@example.com"}), 2_804_019),
             ("/user_data/lead_id", json!(4711), 2_804_036),
-            (
-                "/user_data/lead_id",
-                json!(1.234_567_890_123_456_7e16),
-                2_804_036,
-            ),
-            (
-                "/user_data/lead_id",
-                json!(123_456_789_012_345_678_u64),
-                2_804_036,
-            ),
+            ("/user_data/lead_id", json!(1.234_567_890_123_456_7e16), 2_804_036),
+            ("/user_data/lead_id", json!(123_456_789_012_345_678_u64), 2_804_036),
             ("/user_data/lead_id", json!("999999999999999"), 2_804_036),
             ("/custom_data", json!({"value": 1}), 2_804_023),
         ] {
             let bad = with(pointer, value.clone());
-            assert_eq!(
-                subcode_of(&[event(), bad, event()]),
-                Some(subcode),
-                "{pointer} {value}"
-            );
+            assert_eq!(subcode_of(&[event(), bad, event()]), Some(subcode), "{pointer} {value}");
         }
     }
 
@@ -296,19 +239,9 @@ mod tests {
             LeadId::parse("1234567890123456").unwrap(),
             UnixSeconds::new(NOW - 10),
         )]);
-        assert_eq!(
-            not_counted(&event(), &BTreeMap::new()),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            not_counted(&event(), &leads).len(),
-            1,
-            "at the lead's creation"
-        );
-        assert_eq!(
-            not_counted(&with("/custom_data", json!({})), &BTreeMap::new()).len(),
-            2
-        );
+        assert_eq!(not_counted(&event(), &BTreeMap::new()), Vec::<String>::new());
+        assert_eq!(not_counted(&event(), &leads).len(), 1, "at the lead's creation");
+        assert_eq!(not_counted(&with("/custom_data", json!({})), &BTreeMap::new()).len(), 2);
         let web = with("/action_source", json!("website"));
         assert_eq!(not_counted(&web, &BTreeMap::new()).len(), 1);
     }

@@ -56,12 +56,7 @@ pub(super) async fn trigger(
     };
     let leads: Vec<SampleLead> = (0..query.leads.clamp(1, 1_000))
         .map(|_| sample_lead_id(inner.random.next_u64()))
-        .map(|lead_id| SampleLead {
-            lead_id,
-            page_id,
-            form_id,
-            created_time,
-        })
+        .map(|lead_id| SampleLead { lead_id, page_id, form_id, created_time })
         .collect();
     for lead in &leads {
         sandbox.know_lead(lead.lead_id, lead.created_time);
@@ -70,11 +65,9 @@ pub(super) async fn trigger(
     let body = webhook_body(&leads);
     match deliver(&inner.client, &settings.target, &settings.app_secret, body).await {
         Ok(200) => Redirect::to("/").into_response(),
-        Ok(status) => (
-            StatusCode::BAD_GATEWAY,
-            format!("the webhook answered {status}"),
-        )
-            .into_response(),
+        Ok(status) => {
+            (StatusCode::BAD_GATEWAY, format!("the webhook answered {status}")).into_response()
+        }
         Err(error) => (StatusCode::BAD_GATEWAY, error.to_string()).into_response(),
     }
 }

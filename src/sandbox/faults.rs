@@ -60,18 +60,10 @@ mod tests {
     #[test]
     fn faults_are_read_by_their_kind() {
         let read = |value: Value| serde_json::from_value::<Fault>(value);
-        assert_eq!(
-            read(json!({"kind": "take_and_cut"})).unwrap(),
-            Fault::TakeAndCut
-        );
+        assert_eq!(read(json!({"kind": "take_and_cut"})).unwrap(), Fault::TakeAndCut);
         assert_eq!(
             read(json!({"kind": "error", "code": 190, "http_status": 401})).unwrap(),
-            Fault::Error {
-                http_status: 401,
-                code: 190,
-                subcode: None,
-                is_transient: false
-            }
+            Fault::Error { http_status: 401, code: 190, subcode: None, is_transient: false }
         );
         assert!(read(json!({"kind": "sulk"})).is_err());
     }

@@ -45,12 +45,7 @@ pub(super) async fn take_events(
             answer["events_received"] = json!(body["data"].as_array().map_or(0, Vec::len));
             Json(answer).into_response()
         }
-        Some(Fault::Error {
-            http_status,
-            code,
-            subcode,
-            is_transient,
-        }) => {
+        Some(Fault::Error { http_status, code, subcode, is_transient }) => {
             let status = StatusCode::from_u16(http_status).unwrap_or(StatusCode::BAD_REQUEST);
             let answer = graph_error(code, subcode, is_transient, "Told to misbehave");
             (status, Json(answer)).into_response()
@@ -66,13 +61,9 @@ fn take(
     headers: &HeaderMap,
     body: &Value,
 ) -> Response {
-    let refused =
-        |status,
-         Refused {
-             code,
-             subcode,
-             message,
-         }| { (status, Json(graph_error(code, subcode, false, message))).into_response() };
+    let refused = |status, Refused { code, subcode, message }| {
+        (status, Json(graph_error(code, subcode, false, message))).into_response()
+    };
     let unknown = Refused {
         code: 100,
         subcode: Some(33),
@@ -80,41 +71,21 @@ fn take(
     };
     if !version.starts_with('v') || !version.contains('.') {
         let message = "Unknown version of the Graph API";
-        return refused(
-            StatusCode::BAD_REQUEST,
-            Refused {
-                code: 2500,
-                subcode: None,
-                message,
-            },
-        );
+        return refused(StatusCode::BAD_REQUEST, Refused { code: 2500, subcode: None, message });
     }
     let tokens = &sandbox.0.settings.datasets;
     let known = |token: &str| tokens.values().any(|known| known.expose_secret() == token);
     let Some(token) = bearer(headers).filter(|token| known(token)) else {
         let message = "Invalid OAuth access token - Cannot parse access token";
-        return refused(
-            StatusCode::UNAUTHORIZED,
-            Refused {
-                code: 190,
-                subcode: None,
-                message,
-            },
-        );
+        return refused(StatusCode::UNAUTHORIZED, Refused { code: 190, subcode: None, message });
     };
     let dataset_id = DatasetId::parse(dataset_id).ok();
-    let own = |id: &DatasetId| {
-        tokens
-            .get(id)
-            .is_some_and(|own| own.expose_secret() == token)
-    };
+    let own = |id: &DatasetId| tokens.get(id).is_some_and(|own| own.expose_secret() == token);
     let Some(dataset_id) = dataset_id.filter(own) else {
         return refused(StatusCode::BAD_REQUEST, unknown);
     };
     let deleted = sandbox.memory().deleted_leads.clone();
-    match check_request(body, sandbox.0.clock.now(), |lead_id| {
-        deleted.contains(&lead_id)
-    }) {
+    match check_request(body, sandbox.0.clock.now(), |lead_id| deleted.contains(&lead_id)) {
         Ok(events) => {
             let count = events.len();
             sandbox.take(dataset_id, request, events);
@@ -125,11 +96,7 @@ fn take(
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .strip_prefix("Bearer ")
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 fn success(events_received: usize, request: u64) -> Response {

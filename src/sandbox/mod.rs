@@ -90,14 +90,7 @@ impl Sandbox {
     ) -> Result<Self, reqwest::Error> {
         let client = http_client(&settings.target)?;
         let (memory, taken) = (Mutex::default(), watch::Sender::new(0));
-        Ok(Self(Arc::new(Inner {
-            settings,
-            clock,
-            random,
-            client,
-            memory,
-            taken,
-        })))
+        Ok(Self(Arc::new(Inner { settings, clock, random, client, memory, taken })))
     }
 
     /// Serves until `stop` is cancelled.
@@ -107,7 +100,7 @@ impl Sandbox {
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
         let server = axum::serve(listener, self.router());
         tokio::select! {
-            served = server => served,
+            result = server => result,
             () = stop.cancelled() => Ok(()),
         }
     }
@@ -117,14 +110,9 @@ impl Sandbox {
             .route("/{version}/{dataset_id}/events", post(graph::take_events))
             .route("/", get(control::page))
             .route("/sandbox/events", get(control::list_events))
-            .route(
-                "/sandbox/faults",
-                post(control::add_faults).delete(control::clear_faults),
-            )
+            .route("/sandbox/faults", post(control::add_faults).delete(control::clear_faults))
             .route("/sandbox/trigger", post(control::trigger))
-            .layer(axum::extract::DefaultBodyLimit::max(
-                4 * WEBHOOK_BODY_BYTES_MAX,
-            ))
+            .layer(axum::extract::DefaultBodyLimit::max(4 * WEBHOOK_BODY_BYTES_MAX))
             .with_state(self)
     }
 
@@ -145,12 +133,7 @@ impl Sandbox {
     /// Waits until so many events have been taken since the start.
     pub async fn wait_for_events(&self, count: usize) {
         // The sender lives as long as this borrow of it, so waiting can't fail.
-        let _ = self
-            .0
-            .taken
-            .subscribe()
-            .wait_for(|taken| *taken >= count)
-            .await;
+        let _ = self.0.taken.subscribe().wait_for(|taken| *taken >= count).await;
     }
 
     /// Makes coming requests go wrong, one fault each, in order.
@@ -174,11 +157,7 @@ impl Sandbox {
         let mut memory = self.memory();
         for event in events {
             let mut not_counted = checks::not_counted(&event, &memory.leads);
-            if memory
-                .events
-                .iter()
-                .any(|taken| taken.event["event_id"] == event["event_id"])
-            {
+            if memory.events.iter().any(|taken| taken.event["event_id"] == event["event_id"]) {
                 not_counted.push("the same event_id was taken before".to_owned());
             }
             let dataset_id = dataset_id.to_string();

@@ -3,7 +3,7 @@
 //! A method that writes returns only when what it says is durable. The methods are use cases and
 //! not access to tables, so an event can't be stored without its place in a queue, or a delivery
 //! without its attempt. Time and configuration are arguments. All implementations pass
-//! [`conformance`]; the rules they follow are in [`crate::domain::intake`].
+//! the suite in `conformance`; the rules they follow are in [`crate::domain::intake`].
 //!
 //! A store does not send anything and does not wake anybody: what it put into queues it says in
 //! [`Enqueued`], and the caller passes that on.
@@ -73,8 +73,9 @@ pub trait Store: Send + Sync {
     /// now, and moves these events into its queue. Answers how many events were moved.
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
 
-    /// Makes dead letters of events whose lead did not arrive within seven days; how many.
-    async fn expire_awaiting(&self, now: Timestamp) -> Result<u64, StoreError>;
+    /// Makes dead letters of events that no worker looks after and that are past their time: those
+    /// that await a lead, and those that are held for want of a dataset.
+    async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError>;
 
     /// A lead with its timeline.
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError>;
@@ -238,6 +239,15 @@ pub enum Requeued {
     Hopeless(EventDetail),
     /// There is no such event.
     NotFound,
+}
+
+/// How many events were given up that no worker looked after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stranded {
+    /// Their lead did not arrive.
+    pub awaiting: u64,
+    /// No dataset was configured for their Page.
+    pub held: u64,
 }
 
 /// Figures about the whole store.

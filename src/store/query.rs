@@ -45,24 +45,15 @@ impl LeadFilter {
     /// Whether the lead by itself passes; cheap, and asked first.
     pub fn admits_lead(&self, lead: &Lead) -> bool {
         let reported = &lead.reported;
-        self.page_id
-            .is_none_or(|page_id| reported.page_id == Some(page_id))
-            && self
-                .form_id
-                .is_none_or(|form_id| reported.form_id == Some(form_id))
-            && self
-                .created_from
-                .is_none_or(|from| reported.created_time >= from)
-            && self
-                .created_before
-                .is_none_or(|before| reported.created_time < before)
+        self.page_id.is_none_or(|page_id| reported.page_id == Some(page_id))
+            && self.form_id.is_none_or(|form_id| reported.form_id == Some(form_id))
+            && self.created_from.is_none_or(|from| reported.created_time >= from)
+            && self.created_before.is_none_or(|before| reported.created_time < before)
     }
 
     /// Whether the lead passes with its timeline.
     pub fn admits_detail(&self, detail: &LeadDetail, now: Timestamp) -> bool {
-        self.stage
-            .as_ref()
-            .is_none_or(|stage| detail.stage() == Some(stage))
+        self.stage.as_ref().is_none_or(|stage| detail.stage() == Some(stage))
             && self
                 .state
                 .is_none_or(|state| detail.events.iter().any(|event| event.state(now) == state))
@@ -81,13 +72,7 @@ pub struct PageBuilder<T> {
 impl<T> PageBuilder<T> {
     /// Starts a page that may look at so many rows.
     pub fn new(request: PageRequest, rows_max: usize) -> Self {
-        Self {
-            request,
-            rows_left: rows_max,
-            items: Vec::new(),
-            last_row: None,
-            full: false,
-        }
+        Self { request, rows_left: rows_max, items: Vec::new(), last_row: None, full: false }
     }
 
     /// Offers the next row and its item if it passed the filter; `false` when enough was seen.
@@ -108,10 +93,7 @@ impl<T> PageBuilder<T> {
     /// The page.
     pub fn finish(self) -> Page<T> {
         let next_cursor = if self.full { self.last_row } else { None };
-        Page {
-            items: self.items.into_iter().map(|(_, item)| item).collect(),
-            next_cursor,
-        }
+        Page { items: self.items.into_iter().map(|(_, item)| item).collect(), next_cursor }
     }
 }
 
@@ -120,13 +102,7 @@ mod tests {
     use super::*;
 
     fn page(rows: &[(u64, bool)], limit: usize, rows_max: usize) -> Page<u64> {
-        let mut page = PageBuilder::new(
-            PageRequest {
-                cursor: None,
-                limit,
-            },
-            rows_max,
-        );
+        let mut page = PageBuilder::new(PageRequest { cursor: None, limit }, rows_max);
         for (row, passes) in rows {
             if !page.offer(*row, passes.then_some(*row)) {
                 break;
@@ -139,41 +115,20 @@ mod tests {
     fn a_list_that_ends_with_the_page_has_no_cursor() {
         assert_eq!(
             page(&[(3, true), (2, true)], 2, 10),
-            Page {
-                items: vec![3, 2],
-                next_cursor: None
-            }
+            Page { items: vec![3, 2], next_cursor: None }
         );
-        assert_eq!(
-            page(&[], 2, 10),
-            Page {
-                items: vec![],
-                next_cursor: None
-            }
-        );
+        assert_eq!(page(&[], 2, 10), Page { items: vec![], next_cursor: None });
     }
 
     #[test]
     fn a_full_page_goes_on_after_its_last_row() {
         let rows = [(9, true), (8, false), (7, true), (6, false), (5, true)];
-        assert_eq!(
-            page(&rows, 2, 10),
-            Page {
-                items: vec![9, 7],
-                next_cursor: Some(6)
-            }
-        );
+        assert_eq!(page(&rows, 2, 10), Page { items: vec![9, 7], next_cursor: Some(6) });
     }
 
     #[test]
     fn a_page_stops_when_it_has_looked_at_enough_rows() {
         let rows = [(9, false), (8, false), (7, true)];
-        assert_eq!(
-            page(&rows, 2, 2),
-            Page {
-                items: vec![],
-                next_cursor: Some(8)
-            }
-        );
+        assert_eq!(page(&rows, 2, 2), Page { items: vec![], next_cursor: Some(8) });
     }
 }

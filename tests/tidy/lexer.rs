@@ -16,9 +16,7 @@ pub(crate) fn kinds(raw: &str) -> Vec<Kind> {
         let at = kinds.len();
         let (kind, length) = token(&chars, at);
         if kind == Kind::Literal {
-            let quote = chars[at..]
-                .iter()
-                .position(|char| matches!(char, '"' | '\''));
+            let quote = chars[at..].iter().position(|char| matches!(char, '"' | '\''));
             let open = quote.map_or(0, |quote| quote + 1);
             let hashes = open.saturating_sub(1);
             let hashes = chars[at..at + hashes].iter().filter(|char| **char == '#');
@@ -79,26 +77,15 @@ fn quoted(rest: &[char], quote: char) -> usize {
 
 /// A raw string whose hashes begin at `start`; or a raw identifier, which is code.
 fn raw_string(rest: &[char], start: usize) -> (Kind, usize) {
-    let hashes = rest[start..]
-        .iter()
-        .take_while(|char| **char == '#')
-        .count();
+    let hashes = rest[start..].iter().take_while(|char| **char == '#').count();
     let open = start + hashes;
     if rest.get(open) != Some(&'"') {
         return (Kind::Code, 1);
     }
     let closes = |at: &usize| {
         rest[*at] == '"'
-            && rest[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|char| **char == '#')
-                .count()
-                == hashes
+            && rest[at + 1..].iter().take(hashes).filter(|char| **char == '#').count() == hashes
     };
     let close = (open + 1..rest.len()).find(closes);
-    (
-        Kind::Literal,
-        close.map_or(rest.len(), |close| close + 1 + hashes),
-    )
+    (Kind::Literal, close.map_or(rest.len(), |close| close + 1 + hashes))
 }

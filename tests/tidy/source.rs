@@ -39,13 +39,7 @@ impl Source {
         } else {
             without_tests(&code)
         };
-        Self {
-            path,
-            raw,
-            code,
-            production,
-            widths,
-        }
+        Self { path, raw, code, production, widths }
     }
 
     /// What is wrong in a line, with the place before it.
@@ -77,11 +71,7 @@ fn widths(raw: &str, kinds: &[Kind]) -> Vec<usize> {
         let literal = kinds.by_ref().take(columns);
         let literal = literal.filter(|kind| **kind == Kind::Literal).count();
         kinds.next();
-        if line.contains("://") {
-            0
-        } else {
-            columns - literal
-        }
+        if line.contains("://") { 0 } else { columns - literal }
     });
     lines.collect()
 }
@@ -161,11 +151,7 @@ fn files(folder: &str, extension: &str) -> Vec<String> {
         let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
         if entry.path().is_dir() {
             found.extend(files(&path, extension));
-        } else if entry
-            .path()
-            .extension()
-            .is_some_and(|found| found == extension)
-        {
+        } else if entry.path().extension().is_some_and(|found| found == extension) {
             found.push(path);
         }
     }

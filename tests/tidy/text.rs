@@ -17,8 +17,7 @@ pub(crate) fn words(text: &str, word: &str) -> Vec<usize> {
         |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let bytes = text.as_bytes();
     let hits = text.match_indices(word).map(|(at, _)| at);
-    hits.filter(|at| !part(bytes[..*at].last()) && !part(bytes.get(at + word.len())))
-        .collect()
+    hits.filter(|at| !part(bytes[..*at].last()) && !part(bytes.get(at + word.len()))).collect()
 }
 
 /// The identifier at the start of a text; empty if there is none.
@@ -82,16 +81,12 @@ fn flatten<'t>(text: &'t str, prefix: &str, paths: &mut Vec<String>) -> &'t str 
 
 /// Where the item that begins at `from` ends: at its semicolon, or at its body's last brace.
 pub(crate) fn item_end(code: &str, from: usize) -> usize {
-    end(code, from, |byte, depth| {
-        depth == 0 && matches!(byte, b';' | b'}')
-    })
+    end(code, from, |byte, depth| depth == 0 && matches!(byte, b';' | b'}'))
 }
 
 /// Where the first bracket after `from` is closed.
 fn closing(code: &str, from: usize) -> usize {
-    end(code, from, |byte, depth| {
-        depth == 0 && matches!(byte, b')' | b']' | b'}')
-    })
+    end(code, from, |byte, depth| depth == 0 && matches!(byte, b')' | b']' | b'}'))
 }
 
 fn end(code: &str, from: usize, is_end: impl Fn(u8, usize) -> bool) -> usize {

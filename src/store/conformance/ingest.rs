@@ -64,10 +64,7 @@ async fn a_duplicate_changes_nothing(store: &dyn Store) {
 
 async fn of_two_differing_reports_the_first_one_stands(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
-    let other = ReportedLead {
-        ad_id: AdId::from_u64(9),
-        ..reported(1, 2)
-    };
+    let other = ReportedLead { ad_id: AdId::from_u64(9), ..reported(1, 2) };
     let outcomes = ingest(store, &[heard_of(other, at(5))]).await;
     assert_eq!(outcomes, [LeadOutcome::DifferingDuplicate]);
     assert_eq!(found(store, 1).await.lead, lead(1));
@@ -83,32 +80,17 @@ async fn a_lead_that_comes_twice_in_one_delivery_is_stored_once(store: &dyn Stor
         LeadOutcome::DifferingDuplicate,
     ];
     assert_eq!(outcomes, expected);
-    assert_eq!(
-        due(store, 1, at(5)).await,
-        ["1 initial_lead", "2 initial_lead"]
-    );
+    assert_eq!(due(store, 1, at(5)).await, ["1 initial_lead", "2 initial_lead"]);
 }
 
 async fn a_test_lead_is_shown_and_never_queued(store: &dyn Store) {
-    let test = ReportedLead {
-        test: true,
-        ..reported(1, 1)
-    };
-    assert_eq!(
-        ingest(store, &[heard_of(test, at(5))]).await,
-        [LeadOutcome::New]
-    );
+    let test = ReportedLead { test: true, ..reported(1, 1) };
+    assert_eq!(ingest(store, &[heard_of(test, at(5))]).await, [LeadOutcome::New]);
     let detail = found(store, 1).await;
-    assert_eq!(
-        (detail.lead.raw_lead, detail.events),
-        (RawLead::SkippedTest, vec![])
-    );
+    assert_eq!((detail.lead.raw_lead, detail.events), (RawLead::SkippedTest, vec![]));
     let refused = refuse(store, update(1, "won", 6), at(9)).await;
     assert_eq!(refused, Refusal::LeadIsTest);
-    let stats = Stats {
-        leads: 1,
-        ..Stats::default()
-    };
+    let stats = Stats { leads: 1, ..Stats::default() };
     assert_eq!(store.stats().await.unwrap(), stats);
 }
 
@@ -116,10 +98,7 @@ async fn a_lead_that_is_too_old_has_no_raw_event(store: &dyn Store) {
     let old = heard_of(reported(1, 1), at(7 * DAY + 1));
     ingest_at(store, &[old], at(7 * DAY + 1)).await;
     let detail = found(store, 1).await;
-    assert_eq!(
-        (detail.lead.raw_lead, detail.events),
-        (RawLead::SkippedTooOld, vec![])
-    );
+    assert_eq!((detail.lead.raw_lead, detail.events), (RawLead::SkippedTooOld, vec![]));
     assert_eq!(store.stats().await.unwrap().queued, 0);
     accept(store, update(1, "won", 7 * DAY), at(7 * DAY + 1)).await;
     assert_eq!(due(store, 1, at(7 * DAY + 1)).await, ["1 won"]);
@@ -134,10 +113,7 @@ async fn a_raw_event_of_the_future_is_held_until_it_is_due(store: &dyn Store) {
 }
 
 async fn what_could_not_be_read_is_kept_beside_the_good_leads(store: &dyn Store) {
-    let intake = Intake {
-        leads: vec![lead(1)],
-        quarantined: vec![piece("no created_time")],
-    };
+    let intake = Intake { leads: vec![lead(1)], quarantined: vec![piece("no created_time")] };
     store.ingest(intake, at(5)).await.unwrap();
     let kept = store.list_quarantine(all()).await.unwrap();
     assert_eq!(kept.items, [piece("no created_time")]);
@@ -146,34 +122,21 @@ async fn what_could_not_be_read_is_kept_beside_the_good_leads(store: &dyn Store)
 }
 
 async fn quarantine_is_listed_page_by_page(store: &dyn Store) {
-    let intake = Intake {
-        leads: Vec::new(),
-        quarantined: ["a", "b", "c"].map(piece).to_vec(),
-    };
+    let intake = Intake { leads: Vec::new(), quarantined: ["a", "b", "c"].map(piece).to_vec() };
     store.ingest(intake, at(5)).await.unwrap();
     let first = store.list_quarantine(page(None, 2)).await.unwrap();
     assert_eq!(first.items, [piece("c"), piece("b")]);
-    let second = store
-        .list_quarantine(page(first.next_cursor, 2))
-        .await
-        .unwrap();
+    let second = store.list_quarantine(page(first.next_cursor, 2)).await.unwrap();
     assert_eq!((second.items, second.next_cursor), (vec![piece("a")], None));
 }
 
 async fn a_lead_of_an_unknown_page_is_stored_and_held(store: &dyn Store) {
     assert_eq!(ingest(store, &[lead_of(1, 3)]).await, [LeadOutcome::New]);
     assert_eq!(found(store, 1).await.lead.dataset_id, None);
-    assert_eq!(
-        listed(store, EventState::Held, at(9)).await,
-        ["1 initial_lead held"]
-    );
+    assert_eq!(listed(store, EventState::Held, at(9)).await, ["1 initial_lead held"]);
     let fronts = store.stats().await.unwrap().fronts;
     assert_eq!(fronts, [(None, second(1))]);
-    assert_eq!(
-        store.route_held(&routing()).await.unwrap(),
-        0,
-        "still unknown"
-    );
+    assert_eq!(store.route_held(&routing()).await.unwrap(), 0, "still unknown");
 }
 
 /// Leads of Page 1 and 2 that came while no Page had a dataset.
@@ -205,10 +168,7 @@ async fn a_routed_lead_keeps_its_dataset(store: &dyn Store) {
     let moved = Routing::new([].into(), Some(dataset(2)));
     assert_eq!(store.route_held(&moved).await.unwrap(), 0);
     let won = vec![update(1, "won", 6)];
-    store
-        .record_stage_updates(won, &moved, at(9))
-        .await
-        .unwrap();
+    store.record_stage_updates(won, &moved, at(9)).await.unwrap();
     assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 won"]);
     assert_eq!(found(store, 1).await.lead.dataset_id, Some(dataset(1)));
 }
@@ -220,11 +180,7 @@ async fn an_update_of_a_held_lead_takes_what_is_held_along_and_does_not_overtake
     let won = accept(store, update(1, "won", 6), at(9)).await;
     assert_eq!(won.standing, Standing::Queued(Some(dataset(1))));
     assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 won"]);
-    assert_eq!(
-        found(store, 2).await.lead.dataset_id,
-        None,
-        "another lead waits on"
-    );
+    assert_eq!(found(store, 2).await.lead.dataset_id, None, "another lead waits on");
     assert_eq!(store.route_held(&routing()).await.unwrap(), 1);
     let expected = ["1 initial_lead", "2 initial_lead", "1 won"];
     assert_eq!(due(store, 1, at(9)).await, expected);

@@ -34,11 +34,7 @@ async fn a_timeline_starts_with_the_raw_lead_and_goes_on_as_reported(store: &dyn
     accept(store, update(1, "won", 8), at(9)).await;
     ingest(store, &[lead(1)]).await;
     accept(store, update(1, "qualified", 7), at(10)).await;
-    let expected = [
-        "1 initial_lead pending",
-        "1 won pending",
-        "1 qualified pending",
-    ];
+    let expected = ["1 initial_lead pending", "1 won pending", "1 qualified pending"];
     assert_eq!(timeline(store, 1, at(10)).await, expected);
 }
 
@@ -62,10 +58,7 @@ async fn leads_are_listed_newest_first(store: &dyn Store) {
     ingest(store, &[lead(2), lead(9)]).await;
     ingest(store, &[lead(5)]).await;
     assert_eq!(leads(store, LeadFilter::default(), at(9)).await, [5, 9, 2]);
-    let listed = store
-        .list_leads(LeadFilter::default(), all(), at(9))
-        .await
-        .unwrap();
+    let listed = store.list_leads(LeadFilter::default(), all(), at(9)).await.unwrap();
     assert_eq!(listed.items[0], found(store, 5).await, "with the timeline");
     assert_eq!(listed.next_cursor, None);
 }
@@ -73,25 +66,17 @@ async fn leads_are_listed_newest_first(store: &dyn Store) {
 /// Lead n was created n seconds late, on Page 1 if n is odd and on Page 2 if it is even.
 async fn ingest_in_turn(store: &dyn Store, count: i64) {
     for (number, seconds) in (1..).zip(1..=count) {
-        let reported = ReportedLead {
-            created_time: second(seconds),
-            ..reported(number, 2 - number % 2)
-        };
+        let reported =
+            ReportedLead { created_time: second(seconds), ..reported(number, 2 - number % 2) };
         ingest_at(store, &[heard_of(reported, at(30))], at(30)).await;
     }
 }
 
 async fn leads_are_filtered_by_page_form_and_time(store: &dyn Store) {
     ingest_in_turn(store, 4).await;
-    let of_page = LeadFilter {
-        page_id: PageId::from_u64(1),
-        ..LeadFilter::default()
-    };
+    let of_page = LeadFilter { page_id: PageId::from_u64(1), ..LeadFilter::default() };
     assert_eq!(leads(store, of_page, at(30)).await, [3, 1]);
-    let of_form = LeadFilter {
-        form_id: FormId::from_u64(102),
-        ..LeadFilter::default()
-    };
+    let of_form = LeadFilter { form_id: FormId::from_u64(102), ..LeadFilter::default() };
     assert_eq!(leads(store, of_form, at(30)).await, [4, 2]);
     let of_time = LeadFilter {
         created_from: Some(UnixSeconds::new(CREATED + 2)),
@@ -105,10 +90,7 @@ async fn leads_are_filtered_by_stage_and_by_state(store: &dyn Store) {
     ingest(store, &[lead_of(1, 1), lead_of(2, 2), lead_of(3, 3)]).await;
     accept(store, update(2, "won", 6), at(9)).await;
     deliver_due(store, 9).await;
-    let in_stage = |name| LeadFilter {
-        stage: Some(stage(name)),
-        ..LeadFilter::default()
-    };
+    let in_stage = |name| LeadFilter { stage: Some(stage(name)), ..LeadFilter::default() };
     assert_eq!(leads(store, in_stage("won"), at(9)).await, [2]);
     assert_eq!(leads(store, in_stage("initial_lead"), at(9)).await, [3, 1]);
     for (state, expected) in [
@@ -117,10 +99,7 @@ async fn leads_are_filtered_by_stage_and_by_state(store: &dyn Store) {
         (EventState::Held, vec![3]),
         (EventState::Dead, vec![]),
     ] {
-        let filter = LeadFilter {
-            state: Some(state),
-            ..LeadFilter::default()
-        };
+        let filter = LeadFilter { state: Some(state), ..LeadFilter::default() };
         assert_eq!(leads(store, filter, at(9)).await, expected, "{state:?}");
     }
 }
@@ -160,10 +139,7 @@ async fn pages_of_events_are_stable_while_new_events_arrive(store: &dyn Store) {
     for wanted in [None, Some(EventState::Pending)] {
         let (mut cursor, mut seen) = (None, Vec::new());
         loop {
-            let list = store
-                .list_events(wanted, page(cursor, 1), at(9))
-                .await
-                .unwrap();
+            let list = store.list_events(wanted, page(cursor, 1), at(9)).await.unwrap();
             seen.extend(list.items.iter().map(|event| line(event, at(9))));
             cursor = list.next_cursor;
             if cursor.is_none() {
@@ -173,30 +149,17 @@ async fn pages_of_events_are_stable_while_new_events_arrive(store: &dyn Store) {
             let newcomer = update(2, &format!("stage {newcomers}"), 6);
             accept(store, newcomer, at(9)).await;
         }
-        let expected = [
-            "1 won pending",
-            "2 initial_lead pending",
-            "1 initial_lead pending",
-        ];
+        let expected = ["1 won pending", "2 initial_lead pending", "1 initial_lead pending"];
         assert!(seen.ends_with(&expected.map(str::to_owned)), "{seen:?}");
     }
 }
 
 async fn a_filtered_list_goes_on_after_its_cursor(store: &dyn Store) {
     ingest_in_turn(store, 6).await;
-    let filter = LeadFilter {
-        page_id: PageId::from_u64(1),
-        ..LeadFilter::default()
-    };
-    let first = store
-        .list_leads(filter.clone(), page(None, 2), at(30))
-        .await
-        .unwrap();
+    let filter = LeadFilter { page_id: PageId::from_u64(1), ..LeadFilter::default() };
+    let first = store.list_leads(filter.clone(), page(None, 2), at(30)).await.unwrap();
     assert_eq!(numbers(&first.items), [5, 3]);
-    let rest = store
-        .list_leads(filter, page(first.next_cursor, 2), at(30))
-        .await
-        .unwrap();
+    let rest = store.list_leads(filter, page(first.next_cursor, 2), at(30)).await.unwrap();
     assert_eq!((numbers(&rest.items), rest.next_cursor), (vec![1], None));
 }
 
@@ -218,10 +181,7 @@ async fn events_of_every_state_are_listed(store: &dyn Store) {
         (EventState::Held, vec!["4 won held", "3 initial_lead held"]),
         (EventState::Pending, vec!["4 initial_lead pending"]),
         (EventState::Delivered, vec!["1 initial_lead delivered"]),
-        (
-            EventState::Dead,
-            vec!["2 initial_lead dead refused_by_meta"],
-        ),
+        (EventState::Dead, vec!["2 initial_lead dead refused_by_meta"]),
     ] {
         assert_eq!(listed(store, state, at(20)).await, expected, "{state:?}");
     }

@@ -14,11 +14,14 @@ macro_rules! on_every_store {
         }
 
         mod redb_file {
+            use crate::store::redb::{Purpose, RedbStore};
+
             $(#[tokio::test]
             async fn $test() {
                 let folder = tempfile::tempdir().unwrap();
                 let path = folder.path().join("store.redb");
-                super::$test(&crate::store::redb::RedbStore::open(&path).unwrap()).await;
+                let store = RedbStore::open(&path, Purpose::Live).unwrap();
+                super::$test(&store).await;
             })+
         }
 

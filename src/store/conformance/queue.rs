@@ -29,13 +29,7 @@ async fn events_come_in_the_order_in_which_they_were_queued(store: &dyn Store) {
     accept(store, update(1, "won", 8), at(9)).await;
     accept(store, update(2, "won", 7), at(9)).await;
     ingest_at(store, &[lead(3)], at(9)).await;
-    let expected = [
-        "2 initial_lead",
-        "1 initial_lead",
-        "1 won",
-        "2 won",
-        "3 initial_lead",
-    ];
+    let expected = ["2 initial_lead", "1 initial_lead", "1 won", "2 won", "3 initial_lead"];
     assert_eq!(due(store, 1, at(9)).await, expected);
     let entries = entries(store, at(9)).await;
     assert!(entries.is_sorted());
@@ -57,10 +51,7 @@ async fn an_event_that_is_not_due_keeps_back_later_events_of_its_lead_only(store
     accept(store, tolerant(60, update(1, "qualified", 30)), at(9)).await;
     accept(store, update(1, "won", 8), at(9)).await;
     ingest(store, &[lead(2)]).await;
-    assert_eq!(
-        due(store, 1, at(29)).await,
-        ["1 initial_lead", "2 initial_lead"]
-    );
+    assert_eq!(due(store, 1, at(29)).await, ["1 initial_lead", "2 initial_lead"]);
     let expected = ["1 initial_lead", "1 qualified", "1 won", "2 initial_lead"];
     assert_eq!(due(store, 1, at(30)).await, expected);
 }
@@ -84,15 +75,8 @@ async fn an_empty_queue_has_no_events_and_no_due_time(store: &dyn Store) {
 }
 
 async fn datasets_are_not_mixed(store: &dyn Store) {
-    ingest(
-        store,
-        &[lead_of(1, 1), lead_of(2, 2), lead_of(3, 3), lead_of(4, 1)],
-    )
-    .await;
-    assert_eq!(
-        due(store, 1, at(9)).await,
-        ["1 initial_lead", "4 initial_lead"]
-    );
+    ingest(store, &[lead_of(1, 1), lead_of(2, 2), lead_of(3, 3), lead_of(4, 1)]).await;
+    assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "4 initial_lead"]);
     assert_eq!(due(store, 2, at(9)).await, ["2 initial_lead"]);
     assert_eq!(due(store, 3, at(9)).await, [""; 0]);
     deliver_due(store, 9).await;
@@ -135,14 +119,8 @@ async fn a_refused_event_is_dead_with_the_attempt_that_refused_it(store: &dyn St
     };
     store.settle(refused).await.unwrap();
     let event = found(store, 1).await.events.remove(0);
-    let dead = Standing::Dead {
-        reason: DeadReason::RefusedByMeta,
-        at: at(10),
-    };
-    assert_eq!(
-        (event.standing, event.attempts),
-        (dead, vec![attempt(9, false)])
-    );
+    let dead = Standing::Dead { reason: DeadReason::RefusedByMeta, at: at(10) };
+    assert_eq!((event.standing, event.attempts), (dead, vec![attempt(9, false)]));
     assert_eq!(due(store, 1, at(10)).await, [""; 0]);
 }
 
@@ -153,10 +131,7 @@ async fn an_expired_event_is_dead_without_an_attempt(store: &dyn Store) {
         ..settlement(None, 9)
     };
     store.settle(expired).await.unwrap();
-    assert_eq!(
-        timeline(store, 1, at(9)).await,
-        ["1 initial_lead dead expired"]
-    );
+    assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead dead expired"]);
     assert_eq!(found(store, 1).await.events[0].attempts, []);
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.queued, stats.dead, stats.fronts), (0, 1, vec![]));
@@ -172,18 +147,9 @@ async fn one_settlement_ends_each_event_in_its_own_way(store: &dyn Store) {
         ..settlement(Some(attempt(9, true)), 9)
     };
     store.settle(mixed).await.unwrap();
-    assert_eq!(
-        due(store, 1, at(9)).await,
-        ["2 initial_lead", "4 initial_lead"]
-    );
-    assert_eq!(
-        timeline(store, 1, at(9)).await,
-        ["1 initial_lead delivered"]
-    );
-    assert_eq!(
-        timeline(store, 3, at(9)).await,
-        ["3 initial_lead dead refused_by_meta"]
-    );
+    assert_eq!(due(store, 1, at(9)).await, ["2 initial_lead", "4 initial_lead"]);
+    assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead delivered"]);
+    assert_eq!(timeline(store, 3, at(9)).await, ["3 initial_lead dead refused_by_meta"]);
     assert_eq!(found(store, 4).await.events[0].attempts, []);
 }
 
@@ -218,10 +184,7 @@ async fn settling_in_another_datasets_name_changes_nothing(store: &dyn Store) {
 
 async fn without_an_attempt_nothing_is_delivered(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
-    let groundless = Settlement {
-        delivered: entries(store, at(9)).await,
-        ..settlement(None, 9)
-    };
+    let groundless = Settlement { delivered: entries(store, at(9)).await, ..settlement(None, 9) };
     store.settle(groundless).await.unwrap();
     assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead"]);
     assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead pending"]);

@@ -55,10 +55,7 @@ async fn a_queued_again_event_goes_to_the_end_and_keeps_its_attempts(store: &dyn
     store.settle(refused).await.unwrap();
     ingest(store, &[lead(2)]).await;
     store.requeue(raw_id(store).await, at(10)).await.unwrap();
-    assert_eq!(
-        due(store, 1, at(10)).await,
-        ["2 initial_lead", "1 initial_lead"]
-    );
+    assert_eq!(due(store, 1, at(10)).await, ["2 initial_lead", "1 initial_lead"]);
     deliver_due(store, 11).await;
     let attempts = found(store, 1).await.events.remove(0).attempts;
     assert_eq!(attempts, [attempt(9, false), attempt(11, true)]);
@@ -84,10 +81,7 @@ async fn an_expired_event_stays_dead(store: &dyn Store) {
     let dead = found(store, 1).await.events.remove(0);
     let requeued = store.requeue(dead.event.id(), at(10)).await.unwrap();
     assert_eq!(requeued, Requeued::Hopeless(dead));
-    assert_eq!(
-        timeline(store, 1, at(10)).await,
-        ["1 initial_lead dead expired"]
-    );
+    assert_eq!(timeline(store, 1, at(10)).await, ["1 initial_lead dead expired"]);
     assert_eq!(due(store, 1, at(10)).await, [""; 0]);
 }
 
@@ -95,16 +89,10 @@ async fn a_pending_or_delivered_event_is_not_dead(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     let id = raw_id(store).await;
     let pending = store.requeue(id, at(9)).await.unwrap();
-    assert_eq!(
-        pending,
-        Requeued::NotDead(found(store, 1).await.events.remove(0))
-    );
+    assert_eq!(pending, Requeued::NotDead(found(store, 1).await.events.remove(0)));
     deliver_due(store, 9).await;
     let delivered = store.requeue(id, at(10)).await.unwrap();
-    assert_eq!(
-        delivered,
-        Requeued::NotDead(found(store, 1).await.events.remove(0))
-    );
+    assert_eq!(delivered, Requeued::NotDead(found(store, 1).await.events.remove(0)));
     let awaiting = accept(store, update(2, "won", 6), at(9)).await;
     let requeued = store.requeue(awaiting.event.id(), at(9)).await.unwrap();
     assert_eq!(requeued, Requeued::NotDead(awaiting));
@@ -114,9 +102,6 @@ async fn a_pending_or_delivered_event_is_not_dead(store: &dyn Store) {
 async fn an_unknown_event_is_not_found(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     let never = update(1, "won", 6).into_event(second(6), second(6), at(9));
-    assert_eq!(
-        store.requeue(never.id(), at(9)).await.unwrap(),
-        Requeued::NotFound
-    );
+    assert_eq!(store.requeue(never.id(), at(9)).await.unwrap(), Requeued::NotFound);
     assert_eq!(store.find_event(never.id()).await.unwrap(), None);
 }

@@ -50,10 +50,7 @@ async fn everything_that_an_update_says_is_kept(store: &dyn Store) {
     let detail = accept(store, full.clone(), at(9)).await;
     assert_eq!(detail.event, full.into_event(second(6), second(6), at(9)));
     assert_eq!(found(store, 1).await.events[1], detail);
-    assert_eq!(
-        store.find_event(detail.event.id()).await.unwrap(),
-        Some(detail)
-    );
+    assert_eq!(store.find_event(detail.event.id()).await.unwrap(), Some(detail));
 }
 
 async fn the_same_report_again_is_known_and_not_queued_twice(store: &dyn Store) {
@@ -64,11 +61,7 @@ async fn the_same_report_again_is_known_and_not_queued_twice(store: &dyn Store) 
     let recorded = recorded.await.unwrap();
     assert_eq!(recorded.outcomes, [UpdateOutcome::Known(first.clone())]);
     assert_eq!(recorded.enqueued, Enqueued::default());
-    assert_eq!(
-        know(store, update(1, "won", 6), at(30 * DAY)).await,
-        first,
-        "for ever"
-    );
+    assert_eq!(know(store, update(1, "won", 6), at(30 * DAY)).await, first, "for ever");
     assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead", "1 won"]);
 }
 
@@ -101,11 +94,7 @@ async fn the_same_key_with_the_same_content_is_known(store: &dyn Store) {
 async fn the_same_key_with_other_content_is_a_conflict(store: &dyn Store) {
     ingest(store, &[lead(1), lead(2)]).await;
     accept(store, keyed("k", update(1, "won", 6)), at(9)).await;
-    for other in [
-        update(1, "won", 7),
-        update(1, "lost", 6),
-        update(2, "won", 6),
-    ] {
+    for other in [update(1, "won", 7), update(1, "lost", 6), update(2, "won", 6)] {
         let refusal = refuse(store, keyed("k", other), at(10)).await;
         assert_eq!(refusal, Refusal::IdempotencyConflict);
     }
@@ -124,22 +113,12 @@ async fn a_key_belongs_to_its_source(store: &dyn Store) {
 
 async fn a_retry_without_a_time_is_the_same_report_later(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
-    let timeless = StageUpdate {
-        event_time: None,
-        ..update(1, "won", 0)
-    };
+    let timeless = StageUpdate { event_time: None, ..update(1, "won", 0) };
     let first = accept(store, keyed("k", timeless.clone()), at(9)).await;
     assert_eq!(first.event.event_time, second(9));
-    assert_eq!(
-        know(store, keyed("k", timeless.clone()), at(60)).await,
-        first
-    );
+    assert_eq!(know(store, keyed("k", timeless.clone()), at(60)).await, first);
     let unkeyed = accept(store, timeless, at(60)).await;
-    assert_eq!(
-        unkeyed.event.event_time,
-        second(60),
-        "nothing says that it is the same"
-    );
+    assert_eq!(unkeyed.event.event_time, second(60), "nothing says that it is the same");
 }
 
 async fn a_second_key_for_a_known_report_is_remembered_too(store: &dyn Store) {
@@ -154,16 +133,11 @@ async fn a_refused_update_leaves_nothing_behind(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     let (before, stats) = (found(store, 1).await, store.stats().await.unwrap());
     let not_after = refuse(store, update(1, "won", 0), at(9)).await;
-    let expected = RefusedTime::NotAfterLead {
-        event_time: second(0),
-        lead_created_time: second(0),
-    };
+    let expected =
+        RefusedTime::NotAfterLead { event_time: second(0), lead_created_time: second(0) };
     assert_eq!(not_after, Refusal::Time(expected));
     let future = refuse(store, update(1, "won", 10), at(9)).await;
-    assert!(matches!(
-        future,
-        Refusal::Time(RefusedTime::InFuture { .. })
-    ));
+    assert!(matches!(future, Refusal::Time(RefusedTime::InFuture { .. })));
     let old = refuse(store, update(1, "won", 6), at(7 * DAY + 7)).await;
     assert!(matches!(old, Refusal::Time(RefusedTime::TooOld { .. })));
     assert_eq!(found(store, 1).await, before);
@@ -186,22 +160,14 @@ async fn outcomes_of_a_batch_come_in_order_and_independent_of_each_other(store: 
         update(1, "initial_lead", 1),
         update(3, "won", 6),
     ];
-    let recorded = store
-        .record_stage_updates(updates, &routing(), at(9))
-        .await
-        .unwrap();
+    let recorded = store.record_stage_updates(updates, &routing(), at(9)).await.unwrap();
     let words = recorded.outcomes.iter().map(|outcome| match outcome {
         UpdateOutcome::Accepted(detail) => line(detail, at(9)),
         UpdateOutcome::Known(detail) => format!("known {}", detail.event.stage),
         UpdateOutcome::Refused(_) => "refused".to_owned(),
     });
-    let expected = [
-        "2 won pending",
-        "refused",
-        "1 lost pending",
-        "known initial_lead",
-        "3 won awaiting_lead",
-    ];
+    let expected =
+        ["2 won pending", "refused", "1 lost pending", "known initial_lead", "3 won awaiting_lead"];
     assert_eq!(words.collect::<Vec<_>>(), expected);
     assert_eq!(recorded.enqueued, Enqueued([dataset(1)].into()));
     let expected = ["1 initial_lead", "2 initial_lead", "2 won", "1 lost"];
@@ -211,10 +177,7 @@ async fn outcomes_of_a_batch_come_in_order_and_independent_of_each_other(store: 
 async fn a_batch_may_say_the_same_twice(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     let updates = vec![update(1, "won", 6), update(1, "won", 6)];
-    let recorded = store
-        .record_stage_updates(updates, &routing(), at(9))
-        .await
-        .unwrap();
+    let recorded = store.record_stage_updates(updates, &routing(), at(9)).await.unwrap();
     let [UpdateOutcome::Accepted(first), UpdateOutcome::Known(second)] = &recorded.outcomes[..]
     else {
         panic!("{recorded:?}");
@@ -226,10 +189,7 @@ async fn a_batch_may_say_the_same_twice(store: &dyn Store) {
 async fn a_time_within_the_tolerance_is_lifted_over_the_creation(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     let detail = accept(store, tolerant(60, update(1, "won", -20)), at(9)).await;
-    assert_eq!(
-        (detail.event.reported_time, detail.event.event_time),
-        (second(-20), second(1))
-    );
+    assert_eq!((detail.event.reported_time, detail.event.event_time), (second(-20), second(1)));
     assert!(detail.event.is_adjusted());
     let again = know(store, tolerant(60, update(1, "won", -30)), at(9)).await;
     assert_eq!(again, detail, "lifted to the same second");

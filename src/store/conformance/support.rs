@@ -19,7 +19,7 @@ use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{LeadFilter, PageRequest};
-use crate::store::redb::RedbStore;
+use crate::store::redb::{Purpose, RedbStore};
 use crate::store::{
     Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, UpdateOutcome,
 };
@@ -32,7 +32,7 @@ const FIRST_LEAD: u64 = 1_234_567_890_000_000;
 
 pub fn redb_in_memory() -> RedbStore {
     let open = || Ok(Database::builder().create_with_backend(InMemoryBackend::new())?);
-    RedbStore::open_with(open).unwrap()
+    RedbStore::open_with(Purpose::Live, open).unwrap()
 }
 
 // ---- Building ---------------------------------------------------------------------------------
@@ -107,25 +107,16 @@ pub fn update(number: u64, name: &str, time: i64) -> StageUpdate {
 }
 
 pub fn keyed(key: &str, update: StageUpdate) -> StageUpdate {
-    StageUpdate {
-        idempotency_key: Some(key.into()),
-        ..update
-    }
+    StageUpdate { idempotency_key: Some(key.into()), ..update }
 }
 
 pub fn tolerant(clock_tolerance_s: u32, update: StageUpdate) -> StageUpdate {
-    let policy = SourcePolicy {
-        clock_tolerance_s,
-        strict: false,
-    };
+    let policy = SourcePolicy { clock_tolerance_s, strict: false };
     StageUpdate { policy, ..update }
 }
 
 pub fn strict(update: StageUpdate) -> StageUpdate {
-    let policy = SourcePolicy {
-        clock_tolerance_s: 0,
-        strict: true,
-    };
+    let policy = SourcePolicy { clock_tolerance_s: 0, strict: true };
     StageUpdate { policy, ..update }
 }
 
@@ -139,11 +130,7 @@ pub fn page(cursor: Option<u64>, limit: usize) -> PageRequest {
 }
 
 pub fn piece(reason: &str) -> Quarantined {
-    Quarantined {
-        received_at: at(5),
-        reason: reason.into(),
-        payload: b"{\"leadgen_id\":".to_vec(),
-    }
+    Quarantined { received_at: at(5), reason: reason.into(), payload: b"{\"leadgen_id\":".to_vec() }
 }
 
 /// An answer of Meta's to a request of dataset 1.
@@ -182,10 +169,7 @@ pub async fn ingest(store: &dyn Store, leads: &[Lead]) -> Vec<LeadOutcome> {
 }
 
 pub async fn ingest_at(store: &dyn Store, leads: &[Lead], now: Timestamp) -> Vec<LeadOutcome> {
-    let intake = Intake {
-        leads: leads.to_vec(),
-        quarantined: Vec::new(),
-    };
+    let intake = Intake { leads: leads.to_vec(), quarantined: Vec::new() };
     store.ingest(intake, now).await.unwrap().outcomes
 }
 
@@ -239,10 +223,7 @@ pub async fn kill_due(store: &dyn Store, reason: DeadReason, seconds: i64) {
 /// Delivers everything that is due in dataset 1.
 pub async fn deliver_due(store: &dyn Store, seconds: i64) {
     let delivered = entries(store, at(seconds)).await;
-    let settlement = Settlement {
-        delivered,
-        ..settlement(Some(attempt(seconds, true)), seconds)
-    };
+    let settlement = Settlement { delivered, ..settlement(Some(attempt(seconds, true)), seconds) };
     store.settle(settlement).await.unwrap();
 }
 
@@ -267,9 +248,7 @@ pub fn line(detail: &EventDetail, now: Timestamp) -> String {
 pub async fn due(store: &dyn Store, number: u64, now: Timestamp) -> Vec<String> {
     let batch = store.next_batch(dataset(number), now, 1_000).await.unwrap();
     let events = batch.events.iter();
-    events
-        .map(|queued| name_of(queued.event.lead_id, &queued.event.stage))
-        .collect()
+    events.map(|queued| name_of(queued.event.lead_id, &queued.event.stage)).collect()
 }
 
 /// A lead that must be there.

@@ -26,9 +26,7 @@ pub(super) fn enqueue(
 ) -> Result<(), StoreError> {
     let position = unit.seq();
     let place = (dataset_id.map_or(0, DatasetId::get), position);
-    unit.tables
-        .outbox
-        .insert(place, (seq, event.lead_id.get(), event.event_time.get()))?;
+    unit.tables.outbox.insert(place, (seq, event.lead_id.get(), event.event_time.get()))?;
     enqueued.0.extend(dataset_id);
     Ok(())
 }
@@ -46,9 +44,7 @@ pub(super) fn ingest(
     }
     for piece in intake.quarantined {
         let seq = unit.seq();
-        unit.tables
-            .quarantine
-            .insert(seq, encode_quarantined(&piece)?.as_slice())?;
+        unit.tables.quarantine.insert(seq, encode_quarantined(&piece)?.as_slice())?;
     }
     Ok(Ingested { outcomes, enqueued })
 }
@@ -69,9 +65,7 @@ fn add_lead(
     }
     let seq = unit.seq();
     unit.tables.lead_index.insert(lead_id.get(), seq)?;
-    unit.tables
-        .leads
-        .insert(seq, encode_lead(lead)?.as_slice())?;
+    unit.tables.leads.insert(seq, encode_lead(lead)?.as_slice())?;
     let raw = lead.raw_event();
     if let Some(raw) = &raw {
         enqueue(unit, seq, raw, lead.dataset_id, enqueued)?;
@@ -90,11 +84,7 @@ fn join_awaiting(
 ) -> Result<(), StoreError> {
     let lead_id = lead.reported.lead_id.get();
     let mut awaiting = Vec::new();
-    for row in unit
-        .tables
-        .awaiting
-        .range((lead_id, 0)..=(lead_id, u64::MAX))?
-    {
+    for row in unit.tables.awaiting.range((lead_id, 0)..=(lead_id, u64::MAX))? {
         let (key, value) = row?;
         awaiting.push((key.value().1, value.value().0));
     }
@@ -111,9 +101,7 @@ fn join_awaiting(
         match decide_awaited(&event, lead, &siblings, tolerance_s, now) {
             Ok(event_time) => {
                 event.event_time = event_time;
-                unit.tables
-                    .events
-                    .insert(seq, encode_event(&event)?.as_slice())?;
+                unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
                 enqueue(unit, seq, &event, lead.dataset_id, enqueued)?;
                 siblings.push(event);
             }
@@ -159,9 +147,7 @@ fn add_update(
     }
     let lead = lead_by_id(&unit.tables, update.lead_id)?;
     let (seqs, siblings): (Vec<u64>, Vec<Event>) =
-        timeline(&unit.tables, update.lead_id, lead.as_ref())?
-            .into_iter()
-            .unzip();
+        timeline(&unit.tables, update.lead_id, lead.as_ref())?.into_iter().unzip();
     let lead_only = lead.as_ref().map(|(_, lead)| lead);
     let decision = match decide(&update, lead_only, &siblings, now) {
         Ok(decision) => decision,
@@ -169,24 +155,16 @@ fn add_update(
     };
     let (seq, known) = match decision {
         Decision::Known { sibling } => (seqs[sibling], true),
-        Decision::New {
-            reported_time,
-            event_time,
-            tolerance_s,
-        } => {
+        Decision::New { reported_time, event_time, tolerance_s } => {
             let event = update.into_event(reported_time, event_time, now);
             let seq = unit.seq();
-            unit.tables
-                .events
-                .insert(seq, encode_event(&event)?.as_slice())?;
+            unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
             if let Some(lead) = lead {
                 join_lead(unit, (seq, &event), lead, routing, enqueued)?;
             } else {
                 let last_second = event.deliver_before().get();
                 let place = (event.lead_id.get(), seq);
-                unit.tables
-                    .awaiting
-                    .insert(place, (tolerance_s, last_second))?;
+                unit.tables.awaiting.insert(place, (tolerance_s, last_second))?;
             }
             (seq, false)
         }
@@ -195,11 +173,7 @@ fn add_update(
         unit.tables.idempotency.insert(key, (seq, &fingerprint))?;
     }
     let detail = detail_by_seq(&unit.tables, seq)?;
-    Ok(if known {
-        UpdateOutcome::Known(detail)
-    } else {
-        UpdateOutcome::Accepted(detail)
-    })
+    Ok(if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) })
 }
 
 /// Adds a new event to its lead's timeline and queue. A lead without a dataset gets one if one is
@@ -215,9 +189,7 @@ fn join_lead(
     if lead.dataset_id.is_none() {
         lead.dataset_id = routing.resolve(lead.reported.page_id);
         if let Some(dataset_id) = lead.dataset_id {
-            unit.tables
-                .leads
-                .insert(lead_seq, encode_lead(&lead)?.as_slice())?;
+            unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
             move_held_of(unit, event.lead_id, dataset_id)?;
         }
     }

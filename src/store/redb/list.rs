@@ -49,8 +49,7 @@ pub(super) fn list_events(
         None | Some(EventState::Delivered) => newest_events(view, below)?,
         Some(EventState::Dead) => {
             let rows = view.dead().range(..below)?.rev().take(PAGE_SCAN_MAX);
-            rows.map(|row| Ok(row?.0.value()))
-                .collect::<Result<_, StoreError>>()?
+            rows.map(|row| Ok(row?.0.value())).collect::<Result<_, StoreError>>()?
         }
         Some(EventState::AwaitingLead) => {
             let rows = view.awaiting().iter()?.map(|row| Ok(row?.0.value().1));
@@ -107,8 +106,7 @@ fn newest_events(view: &impl View, below: u64) -> Result<Vec<u64>, StoreError> {
         let lead = row
             .map_err(StoreError::from)
             .and_then(|(seq, bytes)| Ok((seq.value(), decode_lead(bytes.value())?)));
-        lead.map(|(seq, lead)| lead.raw_event().map(|_| seq))
-            .transpose()
+        lead.map(|(seq, lead)| lead.raw_event().map(|_| seq)).transpose()
     });
     let mut next_reported: Option<u64> = reported.next().transpose()?;
     let mut next_raw = raw.next().transpose()?;
@@ -132,11 +130,7 @@ pub(super) fn list_quarantine(
     page: PageRequest,
 ) -> Result<Page<Quarantined>, StoreError> {
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for row in view
-        .quarantine()
-        .range(..page.cursor.unwrap_or(u64::MAX))?
-        .rev()
-    {
+    for row in view.quarantine().range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
         let (seq, bytes) = row?;
         if !builder.offer(seq.value(), Some(decode_quarantined(bytes.value())?)) {
             break;
@@ -152,10 +146,7 @@ pub(super) fn stats(view: &impl View) -> Result<Stats, StoreError> {
     while let Some(row) = view.outbox().range(from..)?.next() {
         let (key, value) = row?;
         let (dataset, _) = key.value();
-        fronts.push((
-            DatasetId::from_u64(dataset),
-            UnixSeconds::new(value.value().2),
-        ));
+        fronts.push((DatasetId::from_u64(dataset), UnixSeconds::new(value.value().2)));
         let Some(next) = dataset.checked_add(1) else {
             break;
         };

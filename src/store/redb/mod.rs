@@ -1,6 +1,6 @@
 //! The embedded store: one redb file, one writer thread, any number of readers.
 //!
-//! Writes go through [`writer`], which commits what gathered together; reads run on snapshots, on
+//! Writes go through the writer, which commits what gathered together; reads run on snapshots, on
 //! the runtime's blocking threads. The file belongs to one process at a time.
 //!
 //! Every redb commit here is an immediate, one-phase one: written and flushed when it returns.
@@ -32,11 +32,21 @@ use crate::store::redb::tables::{ReadTables, View, WriteTables};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
-    Store, StoreError,
+    Store, StoreError, Stranded,
 };
 
 /// The version of the layout: which tables there are and what their keys mean.
 const LAYOUT_VERSION: u64 = 1;
+
+/// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
+/// live events as delivered, and a live run would send made-up leads to Meta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Leads of people.
+    Live = 1,
+    /// Made-up leads, and the stand-in for Meta.
+    Sandbox = 2,
+}
 
 /// A store in one file.
 pub struct RedbStore {
@@ -48,24 +58,23 @@ impl RedbStore {
     /// Opens the file, or makes it, readable and writable for its owner only.
     ///
     /// # Errors
-    /// [`StoreError::Unsupported`] if the file is in use, newer than this program or not a store;
-    /// [`StoreError::Unavailable`] if it can't be read or written.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
+    /// [`StoreError::Unsupported`] if the file is in use, has another purpose, is newer than this
+    /// program or not a store; [`StoreError::Unavailable`] if it can't be read or written.
+    pub fn open(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        Self::open_with(move || {
+        Self::open_with(purpose, move || {
             create_private(&path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            Ok(Database::builder()
-                .set_cache_size(STORE_CACHE_BYTES)
-                .create(&path)?)
+            Ok(Database::builder().set_cache_size(STORE_CACHE_BYTES).create(&path)?)
         })
     }
 
     /// Opens whatever the function gives, now and again after every failure; for tests that put
     /// faults below the database.
     pub fn open_with(
+        purpose: Purpose,
         open: impl Fn() -> Result<Database, StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
-        let (writer, shared) = Writer::start(Box::new(open))?;
+        let (writer, shared) = Writer::start(purpose, Box::new(open))?;
         Ok(Self { writer, shared })
     }
 
@@ -84,8 +93,7 @@ impl RedbStore {
             let transaction = shared.get()?.begin_read()?;
             reading(&ReadTables::open(&transaction)?)
         });
-        task.await
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?
+        task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
 
@@ -98,27 +106,37 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-/// Marks a new store with the layout's version, and refuses one of another version.
-fn check_layout(tables: &mut WriteTables<'_>) -> Result<(), StoreError> {
-    let version = tables.meta.get("layout")?.map(|version| version.value());
-    match version {
-        Some(LAYOUT_VERSION) => Ok(()),
-        Some(version) => Err(StoreError::Unsupported(format!(
-            "it has layout {version}, this program knows layout {LAYOUT_VERSION}"
-        ))),
+/// Marks a new store with layout and purpose, and refuses one that has others.
+fn check_layout(tables: &mut WriteTables<'_>, purpose: Purpose) -> Result<(), StoreError> {
+    let fact = |tables: &WriteTables<'_>, name| -> Result<Option<u64>, StoreError> {
+        Ok(tables.meta.get(name)?.map(|value| value.value()))
+    };
+    match fact(tables, "layout")? {
+        Some(LAYOUT_VERSION) => {}
+        Some(version) => {
+            return Err(StoreError::Unsupported(format!(
+                "it has layout {version}, this program knows layout {LAYOUT_VERSION}"
+            )));
+        }
         None => {
             tables.meta.insert("layout", LAYOUT_VERSION)?;
-            Ok(())
+            tables.meta.insert("purpose", purpose as u64)?;
         }
     }
+    if fact(tables, "purpose")? != Some(purpose as u64) {
+        let what = match purpose {
+            Purpose::Live => "it was made by a run with --sandbox; choose another file",
+            Purpose::Sandbox => "it holds live leads; choose another file for --sandbox",
+        };
+        return Err(StoreError::Unsupported(what.into()));
+    }
+    Ok(())
 }
 
 #[async_trait]
 impl Store for RedbStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
-        self.writer
-            .submit(move |unit| ingest::ingest(unit, intake, now))
-            .await
+        self.writer.submit(move |unit| ingest::ingest(unit, intake, now)).await
     }
 
     async fn record_stage_updates(
@@ -140,33 +158,24 @@ impl Store for RedbStore {
         now: Timestamp,
         limit: usize,
     ) -> Result<Batch, StoreError> {
-        self.read(move |tables| queue::next_batch(tables, dataset_id, now, limit))
-            .await
+        self.read(move |tables| queue::next_batch(tables, dataset_id, now, limit)).await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
-        self.writer
-            .submit(move |unit| queue::settle(unit, &settlement))
-            .await
+        self.writer.submit(move |unit| queue::settle(unit, &settlement)).await
     }
 
     async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
-        self.writer
-            .submit(move |unit| queue::requeue(unit, event_id, now))
-            .await
+        self.writer.submit(move |unit| queue::requeue(unit, event_id, now)).await
     }
 
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
         let routing = routing.clone();
-        self.writer
-            .submit(move |unit| queue::route_held(unit, &routing))
-            .await
+        self.writer.submit(move |unit| queue::route_held(unit, &routing)).await
     }
 
-    async fn expire_awaiting(&self, now: Timestamp) -> Result<u64, StoreError> {
-        self.writer
-            .submit(move |unit| queue::expire_awaiting(unit, now))
-            .await
+    async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
+        self.writer.submit(move |unit| queue::expire_stranded(unit, now)).await
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
@@ -193,8 +202,7 @@ impl Store for RedbStore {
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<LeadDetail>, StoreError> {
-        self.read(move |tables| list::list_leads(tables, &filter, page, now))
-            .await
+        self.read(move |tables| list::list_leads(tables, &filter, page, now)).await
     }
 
     async fn list_events(
@@ -203,13 +211,11 @@ impl Store for RedbStore {
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<EventDetail>, StoreError> {
-        self.read(move |tables| list::list_events(tables, state, page, now))
-            .await
+        self.read(move |tables| list::list_events(tables, state, page, now)).await
     }
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
-        self.read(move |tables| list::list_quarantine(tables, page))
-            .await
+        self.read(move |tables| list::list_quarantine(tables, page)).await
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
@@ -258,12 +264,7 @@ impl From<redb::DatabaseError> for StoreError {
     }
 }
 
-from_redb!(
-    redb::TransactionError,
-    redb::TableError,
-    redb::StorageError,
-    redb::CommitError
-);
+from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
 
 fn from_redb(error: redb::Error) -> StoreError {
     match error {

@@ -8,13 +8,15 @@ use crate::domain::event::{DeadReason, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::limits::SEND_MARGIN_S;
+use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 use crate::store::redb::ingest::enqueue;
 use crate::store::redb::read::{detail, event_by_seq, find_event, lead_by_id};
 use crate::store::redb::records::{encode_attempt, encode_dead, encode_lead};
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;
-use crate::store::{Batch, Enqueued, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError};
+use crate::store::{
+    Batch, Enqueued, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError, Stranded,
+};
 
 /// See [`crate::store::Store::next_batch`].
 pub(super) fn next_batch(
@@ -37,14 +39,8 @@ pub(super) fn next_batch(
             kept_back.insert(lead_id);
             batch.next_due = batch.next_due.min(Some(due)).or(Some(due));
         } else if !kept_back.contains(&lead_id) {
-            let entry = QueueEntry {
-                position: key.value().1,
-                seq,
-            };
-            batch.events.push(QueuedEvent {
-                entry,
-                event: event_by_seq(view, seq)?,
-            });
+            let entry = QueueEntry { position: key.value().1, seq };
+            batch.events.push(QueuedEvent { entry, event: event_by_seq(view, seq)? });
         }
     }
     Ok(batch)
@@ -55,9 +51,7 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
     let dataset = settlement.dataset_id.get();
     if let Some(attempt) = &settlement.attempt {
         let attempt_seq = unit.seq();
-        unit.tables
-            .attempts
-            .insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
+        unit.tables.attempts.insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
         for entry in &settlement.failed {
             if is_queued(unit, dataset, *entry)? {
                 unit.tables.failures.insert((entry.seq, attempt_seq), ())?;
@@ -71,9 +65,7 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
     }
     for (entry, reason) in &settlement.dead {
         if leave_queue(unit, dataset, *entry)? {
-            unit.tables
-                .dead
-                .insert(entry.seq, encode_dead(*reason, settlement.at)?)?;
+            unit.tables.dead.insert(entry.seq, encode_dead(*reason, settlement.at)?)?;
         }
     }
     Ok(())
@@ -112,10 +104,7 @@ pub(super) fn requeue(
     let mut enqueued = Enqueued::default();
     unit.tables.dead.remove(seq)?;
     enqueue(unit, seq, &event, lead.dataset_id, &mut enqueued)?;
-    Ok(Requeued::Done(
-        detail(&unit.tables, (seq, event), Some(&lead))?,
-        enqueued,
-    ))
+    Ok(Requeued::Done(detail(&unit.tables, (seq, event), Some(&lead))?, enqueued))
 }
 
 /// See [`crate::store::Store::route_held`].
@@ -129,9 +118,7 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
         };
         if lead.dataset_id.is_none() {
             lead.dataset_id = routing.resolve(lead.reported.page_id);
-            unit.tables
-                .leads
-                .insert(lead_seq, encode_lead(&lead)?.as_slice())?;
+            unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
         }
         if let Some(dataset_id) = lead.dataset_id {
             move_held(unit, dataset_id, (position, event))?;
@@ -174,30 +161,45 @@ fn move_held(
     (position, event): Held,
 ) -> Result<(), StoreError> {
     unit.tables.outbox.remove((0, position))?;
-    unit.tables
-        .outbox
-        .insert((dataset_id.get(), position), event)?;
+    unit.tables.outbox.insert((dataset_id.get(), position), event)?;
     Ok(())
 }
 
-/// See [`crate::store::Store::expire_awaiting`].
-pub(super) fn expire_awaiting(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
+/// See [`crate::store::Store::expire_stranded`].
+pub(super) fn expire_stranded(unit: &mut Unit<'_>, now: Timestamp) -> Result<Stranded, StoreError> {
+    Ok(Stranded { awaiting: expire_awaiting(unit, now)?, held: expire_held(unit, now)? })
+}
+
+fn is_past(last_second: UnixSeconds, now: Timestamp) -> bool {
+    now.seconds() >= last_second + -SEND_MARGIN_S
+}
+
+fn expire_awaiting(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
     let mut expired = Vec::new();
     for row in unit.tables.awaiting.iter()? {
         let (key, value) = row?;
         let (tolerance_s, last_second) = value.value();
-        if now.seconds() >= UnixSeconds::new(last_second) + -SEND_MARGIN_S {
+        if is_past(UnixSeconds::new(last_second), now) {
             expired.push((key.value(), tolerance_s));
         }
     }
     for (place, tolerance_s) in &expired {
-        unit.tables
-            .dead
-            .insert(place.1, encode_dead(DeadReason::LeadNotFound, now)?)?;
+        let dead = encode_dead(DeadReason::LeadNotFound, now)?;
+        unit.tables.dead.insert(place.1, dead)?;
         // The row stays, so that the event is found by its lead; it can't expire again.
-        unit.tables
-            .awaiting
-            .insert(*place, (*tolerance_s, i64::MAX))?;
+        unit.tables.awaiting.insert(*place, (*tolerance_s, i64::MAX))?;
     }
     Ok(expired.len() as u64)
+}
+
+fn expire_held(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
+    let mut expired = 0;
+    for (position, (seq, _, event_time)) in held(unit)? {
+        if is_past(UnixSeconds::new(event_time) + EVENT_AGE_MAX_S, now) {
+            unit.tables.outbox.remove((0, position))?;
+            unit.tables.dead.insert(seq, encode_dead(DeadReason::Expired, now)?)?;
+            expired += 1;
+        }
+    }
+    Ok(expired)
 }

@@ -32,10 +32,7 @@ pub(super) fn lead_by_id(
 }
 
 fn lead_by_seq(view: &impl View, seq: u64) -> Result<Option<Lead>, StoreError> {
-    view.leads()
-        .get(seq)?
-        .map(|bytes| decode_lead(bytes.value()))
-        .transpose()
+    view.leads().get(seq)?.map(|bytes| decode_lead(bytes.value())).transpose()
 }
 
 /// An event by its number: one that was reported, or the raw-lead event inside a lead.
@@ -56,18 +53,12 @@ pub(super) fn timeline(
     let mut events = Vec::new();
     if let Some((lead_seq, lead)) = lead {
         events.extend(lead.raw_event().map(|event| (*lead_seq, event)));
-        for row in view
-            .lead_events()
-            .range((*lead_seq, 0)..=(*lead_seq, u64::MAX))?
-        {
+        for row in view.lead_events().range((*lead_seq, 0)..=(*lead_seq, u64::MAX))? {
             let (_, seq) = row?.0.value();
             events.push((seq, event_by_seq(view, seq)?));
         }
     } else {
-        for row in view
-            .awaiting()
-            .range((lead_id.get(), 0)..=(lead_id.get(), u64::MAX))?
-        {
+        for row in view.awaiting().range((lead_id.get(), 0)..=(lead_id.get(), u64::MAX))? {
             let (_, seq) = row?.0.value();
             events.push((seq, event_by_seq(view, seq)?));
         }
@@ -99,27 +90,16 @@ pub(super) fn detail(
         let (reason, at) = decode_dead(dead.value())?;
         Standing::Dead { reason, at }
     } else {
-        lead.map_or(Standing::AwaitingLead, |lead| {
-            Standing::Queued(lead.dataset_id)
-        })
+        lead.map_or(Standing::AwaitingLead, |lead| Standing::Queued(lead.dataset_id))
     };
-    Ok(EventDetail {
-        event,
-        standing,
-        attempts,
-    })
+    Ok(EventDetail { event, standing, attempts })
 }
 
 /// A lead with its timeline.
 pub(super) fn lead_detail(view: &impl View, lead: NumberedLead) -> Result<LeadDetail, StoreError> {
     let events = timeline(view, lead.1.reported.lead_id, Some(&lead))?;
-    let events = events
-        .into_iter()
-        .map(|event| detail(view, event, Some(&lead.1)));
-    Ok(LeadDetail {
-        events: events.collect::<Result<_, _>>()?,
-        lead: lead.1,
-    })
+    let events = events.into_iter().map(|event| detail(view, event, Some(&lead.1)));
+    Ok(LeadDetail { events: events.collect::<Result<_, _>>()?, lead: lead.1 })
 }
 
 /// An event and its number, by its id, with its lead if that is known.

@@ -126,10 +126,7 @@ struct EventRecord<'a> {
 /// Writes an event.
 pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
     let customer = event.customer.iter().map(|(name, values)| {
-        (
-            name.into(),
-            values.iter().map(|value| value.as_str().into()).collect(),
-        )
+        (name.into(), values.iter().map(|value| value.as_str().into()).collect())
     });
     encode(&EventRecord {
         lead_id: event.lead_id.get(),
@@ -147,10 +144,7 @@ pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
 pub(super) fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> {
     let record: EventRecord<'_> = decode(bytes, "event")?;
     let customer = record.customer.into_iter().map(|(name, values)| {
-        (
-            name.into_owned(),
-            values.into_iter().map(Cow::into_owned).collect(),
-        )
+        (name.into_owned(), values.into_iter().map(Cow::into_owned).collect())
     });
     Ok(Event {
         lead_id: LeadId::from_u64(record.lead_id).ok_or(corrupt("lead id"))?,
@@ -339,10 +333,7 @@ mod tests {
     fn an_unknown_version_and_a_cut_record_are_corrupt_and_no_panic() {
         let bytes = encode_lead(&lead()).unwrap();
         for end in 0..bytes.len() {
-            assert!(
-                matches!(decode_lead(&bytes[..end]), Err(StoreError::Corrupt(_))),
-                "{end}"
-            );
+            assert!(matches!(decode_lead(&bytes[..end]), Err(StoreError::Corrupt(_))), "{end}");
         }
         let mut newer = bytes;
         newer[0] = VERSION + 1;
@@ -351,9 +342,7 @@ mod tests {
 
     #[test]
     fn the_number_of_a_reason_never_changes() {
-        let numbers: Vec<_> = REASONS
-            .map(|(number, reason)| (number, reason.name()))
-            .to_vec();
+        let numbers: Vec<_> = REASONS.map(|(number, reason)| (number, reason.name())).to_vec();
         let golden = [
             (1, "expired"),
             (2, "lead_not_found"),

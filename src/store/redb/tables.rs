@@ -16,7 +16,9 @@ use crate::store::{ApiKeyDigest, StoreError};
 macro_rules! tables {
     (
         read { $($(#[$doc:meta])* $field:ident: $name:literal, $key:ty => $value:ty;)* }
-        writer_only { $($(#[$own_doc:meta])* $own:ident: $own_name:literal, $own_key:ty => $own_value:ty;)* }
+        writer_only {
+            $($(#[$own_doc:meta])* $own:ident: $own_name:literal, $own_key:ty => $own_value:ty;)*
+        }
     ) => {
         /// All tables of a write transaction.
         pub(super) struct WriteTables<'t> {
@@ -63,7 +65,8 @@ macro_rules! tables {
 
 tables! {
     read {
-        /// Lead id → the lead's sequence number. The only table with keys in random order.
+        /// Lead id → the lead's sequence number. The only table of the webhook's path whose keys
+        /// come in random order.
         lead_index: "lead_index", u64 => u64;
         /// Sequence number → the lead with its raw-lead event, which has the same number.
         leads: "leads", u64 => &'static [u8];

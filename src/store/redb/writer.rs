@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
+use crate::store::redb::Purpose;
 use crate::store::redb::tables::{WriteTables, last_seq};
 
 /// Opens the database, at first and after a failure.
@@ -30,11 +31,7 @@ pub(super) struct Shared(Arc<RwLock<Option<Arc<Database>>>>);
 impl Shared {
     /// The database, for one short read.
     pub(super) fn get(&self) -> Result<Arc<Database>, StoreError> {
-        let database = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let database = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         database.ok_or_else(|| StoreError::Unavailable("the store is being opened again".into()))
     }
 
@@ -102,15 +99,16 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the database and starts the thread.
-    pub(super) fn start(open: Opener) -> Result<(Self, Shared), StoreError> {
+    pub(super) fn start(purpose: Purpose, open: Opener) -> Result<(Self, Shared), StoreError> {
         let database = Arc::new(open()?);
-        let last_seq = read_last_seq(&database)?;
+        let last_seq = read_last_seq(&database, purpose)?;
         let shared = Shared(Arc::new(RwLock::new(Some(database.clone()))));
         let (jobs, queue) = sync_channel(WRITE_QUEUE_MAX);
         let died = CancellationToken::new();
         let guard = died.clone();
         let mut thread = WriterThread {
             queue,
+            purpose,
             open,
             shared: shared.clone(),
             database: Some(database),
@@ -123,14 +121,7 @@ impl Writer {
                 thread.run();
             })
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok((
-            Self {
-                jobs: Some(jobs),
-                thread: Some(thread),
-                died,
-            },
-            shared,
-        ))
+        Ok((Self { jobs: Some(jobs), thread: Some(thread), died }, shared))
     }
 
     /// Runs work in the next commit and answers once that is durable.
@@ -140,17 +131,13 @@ impl Writer {
         F: FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Waiting {
-            work: Some(work),
-            result: None,
-            reply,
-        });
+        let job = Box::new(Waiting { work: Some(work), result: None, reply });
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
         match self.jobs.as_ref().ok_or_else(stopped)?.try_send(job) {
             Ok(()) => answer.await.map_err(|_| stopped())?,
-            Err(TrySendError::Full(_)) => Err(StoreError::Unavailable(
-                "too many writes are waiting".into(),
-            )),
+            Err(TrySendError::Full(_)) => {
+                Err(StoreError::Unavailable("too many writes are waiting".into()))
+            }
             Err(TrySendError::Disconnected(_)) => Err(stopped()),
         }
     }
@@ -172,6 +159,7 @@ impl Drop for Writer {
 
 struct WriterThread {
     queue: Receiver<Box<dyn Job>>,
+    purpose: Purpose,
     open: Opener,
     shared: Shared,
     database: Option<Arc<Database>>,
@@ -215,10 +203,7 @@ impl WriterThread {
             .as_ref()
             .ok_or_else(|| StoreError::Unavailable("the store could not be opened again".into()))?;
         let transaction = database.begin_write()?;
-        let mut unit = Unit {
-            tables: WriteTables::open(&transaction)?,
-            last_seq: self.last_seq,
-        };
+        let mut unit = Unit { tables: WriteTables::open(&transaction)?, last_seq: self.last_seq };
         for job in group {
             job.apply(&mut unit)?;
         }
@@ -243,7 +228,7 @@ impl WriterThread {
             return;
         }
         let opened = (self.open)().and_then(|database| {
-            let last_seq = read_last_seq(&database)?;
+            let last_seq = read_last_seq(&database, self.purpose)?;
             Ok((Arc::new(database), last_seq))
         });
         match opened {
@@ -260,11 +245,11 @@ impl WriterThread {
 }
 
 /// Makes missing tables and finds where the run of numbers stands.
-fn read_last_seq(database: &Database) -> Result<u64, StoreError> {
+fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
     let last = {
         let mut tables = WriteTables::open(&transaction)?;
-        super::check_layout(&mut tables)?;
+        super::check_layout(&mut tables, purpose)?;
         last_seq(&tables)?
     };
     transaction.commit()?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend};
 
-use crate::store::redb::RedbStore;
+use crate::store::redb::{Purpose, RedbStore};
 
 /// A disk; clones are the same one, and what is on it survives the database that used it.
 #[derive(Clone, Debug)]
@@ -32,8 +32,10 @@ impl Disk {
     /// A store on this disk, opened again whenever it needs to be.
     pub(super) fn store(&self) -> RedbStore {
         let disk = self.clone();
-        RedbStore::open_with(move || Ok(Database::builder().create_with_backend(disk.clone())?))
-            .unwrap()
+        RedbStore::open_with(Purpose::Live, move || {
+            Ok(Database::builder().create_with_backend(disk.clone())?)
+        })
+        .unwrap()
     }
 
     /// Lets writes and flushes fail from now on, or work again.

@@ -15,19 +15,16 @@ use crate::store::conformance::support::{
     piece, timeline, update,
 };
 use crate::store::query::LeadFilter;
-use crate::store::redb::RedbStore;
+use crate::store::redb::{Purpose, RedbStore};
 use crate::store::{Intake, Store, StoreError};
 
 fn intake(number: u64) -> Intake {
-    Intake {
-        leads: vec![lead(number)],
-        quarantined: Vec::new(),
-    }
+    Intake { leads: vec![lead(number)], quarantined: Vec::new() }
 }
 
 /// Why a store that must not open did not.
 fn refusal(path: &Path) -> StoreError {
-    match RedbStore::open(path) {
+    match RedbStore::open(path, Purpose::Live) {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
@@ -39,21 +36,18 @@ fn refusal(path: &Path) -> StoreError {
 async fn everything_is_there_when_the_file_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
-    let store = RedbStore::open(&path).unwrap();
+    let store = RedbStore::open(&path, Purpose::Live).unwrap();
     ingest(&store, &[lead(1)]).await;
     deliver_due(&store, 9).await;
     ingest(&store, &[lead(2), lead_of(3, 3)]).await;
     accept(&store, keyed("k", update(2, "won", 6)), at(9)).await;
     accept(&store, update(4, "won", 6), at(9)).await;
     store.add_api_key([7; 32]).await.unwrap();
-    let pieces = Intake {
-        quarantined: vec![piece("unreadable")],
-        ..Intake::default()
-    };
+    let pieces = Intake { quarantined: vec![piece("unreadable")], ..Intake::default() };
     store.ingest(pieces, at(9)).await.unwrap();
     let before = model::everything(&store, at(20)).await;
     drop(store);
-    let store = RedbStore::open(&path).unwrap();
+    let store = RedbStore::open(&path, Purpose::Live).unwrap();
     assert_eq!(model::everything(&store, at(20)).await, before);
     know(&store, keyed("k", update(2, "won", 6)), at(20)).await;
     assert_eq!(store.api_keys().await.unwrap(), [[7; 32]]);
@@ -74,10 +68,7 @@ async fn numbers_go_on_after_opening_again_whatever_was_last() {
             _ => {
                 let quarantined = vec![piece("unreadable")];
                 let leads = Vec::new();
-                store
-                    .ingest(Intake { leads, quarantined }, at(9))
-                    .await
-                    .unwrap();
+                store.ingest(Intake { leads, quarantined }, at(9)).await.unwrap();
             }
         }
         drop(store);
@@ -87,11 +78,7 @@ async fn numbers_go_on_after_opening_again_whatever_was_last() {
         assert_eq!(leads(&store, LeadFilter::default(), at(9)).await, expected);
         let events = store.list_events(None, all(), at(9)).await.unwrap().items;
         assert_eq!(events[0].event.lead_id, lead(number).reported.lead_id);
-        assert_eq!(
-            events.len() as u64,
-            number + number.div_ceil(4),
-            "none was overwritten"
-        );
+        assert_eq!(events.len() as u64, number + number.div_ceil(4), "none was overwritten");
     }
     let quarantine = disk.store().list_quarantine(all()).await.unwrap();
     assert_eq!(quarantine.items.len(), 2);
@@ -102,10 +89,7 @@ async fn positions_go_on_after_opening_again() {
     let disk = Disk::new();
     ingest(&disk.store(), &[lead(1), lead_of(2, 2), lead_of(3, 3)]).await;
     ingest(&disk.store(), &[lead(4)]).await;
-    assert_eq!(
-        due(&disk.store(), 1, at(9)).await,
-        ["1 initial_lead", "4 initial_lead"]
-    );
+    assert_eq!(due(&disk.store(), 1, at(9)).await, ["1 initial_lead", "4 initial_lead"]);
     assert_eq!(disk.store().stats().await.unwrap().queued, 4);
 }
 
@@ -125,10 +109,7 @@ async fn writes_that_wait_together_share_a_commit() {
         ingested.unwrap();
     }
     let of_many = disk.syncs() - before - of_one;
-    assert!(
-        of_many < 100 * of_one,
-        "{of_many} flushes for 500 writes, {of_one} for one"
-    );
+    assert!(of_many < 100 * of_one, "{of_many} flushes for 500 writes, {of_one} for one");
     assert_eq!(store.stats().await.unwrap().leads, 501);
 }
 
@@ -143,10 +124,7 @@ async fn a_failed_write_is_told_and_leaves_nothing_and_the_store_heals() {
     disk.set_broken(true);
     for number in [2, 3] {
         let failed = store.ingest(intake(number), at(9)).await;
-        assert!(
-            matches!(failed, Err(StoreError::Unavailable(_))),
-            "{failed:?}"
-        );
+        assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     }
     assert!(!store.died().is_cancelled(), "it may heal");
     disk.set_broken(false);
@@ -165,10 +143,7 @@ async fn all_writes_of_a_failed_commit_are_told() {
     disk.set_broken(true);
     let ingests = (1..=50).map(|number| store.ingest(intake(number), at(5)));
     for ingested in join_all(ingests).await {
-        assert!(
-            matches!(ingested, Err(StoreError::Unavailable(_))),
-            "{ingested:?}"
-        );
+        assert!(matches!(ingested, Err(StoreError::Unavailable(_))), "{ingested:?}");
     }
     disk.set_broken(false);
     ingest(&store, &[lead(1)]).await;
@@ -184,16 +159,10 @@ async fn a_panic_in_the_writer_is_told_and_what_was_committed_is_kept() {
     let before = found(&store, 1).await;
     let work = |_: &mut super::writer::Unit<'_>| -> Result<(), StoreError> { panic!("on purpose") };
     let failed = store.writer.submit(work).await;
-    assert!(
-        matches!(failed, Err(StoreError::Unavailable(_))),
-        "{failed:?}"
-    );
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     store.died().cancelled().await;
     let after = store.ingest(intake(2), at(9)).await;
-    assert!(
-        matches!(after, Err(StoreError::Unavailable(_))),
-        "{after:?}"
-    );
+    assert!(matches!(after, Err(StoreError::Unavailable(_))), "{after:?}");
     drop(store);
     let store = disk.store();
     assert_eq!(found(&store, 1).await, before);
@@ -213,11 +182,7 @@ async fn closing_a_store_does_the_work_that_is_waiting() {
     }
     drop(store);
     assert!(died.is_cancelled());
-    assert_eq!(
-        disk.store().stats().await.unwrap().leads,
-        1,
-        "though nobody waited for it"
-    );
+    assert_eq!(disk.store().stats().await.unwrap().leads, 1, "though nobody waited for it");
 }
 
 // ---- Files that are not for us ----------------------------------------------------------------
@@ -226,16 +191,12 @@ async fn closing_a_store_does_the_work_that_is_waiting() {
 fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
-    drop(RedbStore::open(&path).unwrap());
+    drop(RedbStore::open(&path, Purpose::Live).unwrap());
     let meta = TableDefinition::<&str, u64>::new("meta");
     let write = |version| {
         let database = Database::create(&path).unwrap();
         let transaction = database.begin_write().unwrap();
-        transaction
-            .open_table(meta)
-            .unwrap()
-            .insert("layout", version)
-            .unwrap();
+        transaction.open_table(meta).unwrap().insert("layout", version).unwrap();
         transaction.commit().unwrap();
     };
     write(super::LAYOUT_VERSION + 1);
@@ -244,7 +205,19 @@ fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
     };
     assert!(message.contains("layout 2"), "{message}");
     write(super::LAYOUT_VERSION);
-    assert!(RedbStore::open(&path).is_ok());
+    assert!(RedbStore::open(&path, Purpose::Live).is_ok());
+}
+
+#[test]
+fn a_file_keeps_to_its_purpose() {
+    let folder = tempfile::tempdir().unwrap();
+    for (purpose, other) in [(Purpose::Live, Purpose::Sandbox), (Purpose::Sandbox, Purpose::Live)] {
+        let path = folder.path().join(format!("{purpose:?}.redb"));
+        drop(RedbStore::open(&path, purpose).unwrap());
+        let refused = RedbStore::open(&path, other).err();
+        assert!(matches!(refused, Some(StoreError::Unsupported(_))), "{refused:?}");
+        assert!(RedbStore::open(&path, purpose).is_ok());
+    }
 }
 
 #[test]
@@ -255,10 +228,7 @@ fn a_file_that_is_no_store_is_refused_and_stays_as_it_is() {
     for content in ["x", "redb", "not a store", &long] {
         std::fs::write(&path, content).unwrap();
         let error = refusal(&path);
-        let told = matches!(
-            error,
-            StoreError::Unsupported(_) | StoreError::Unavailable(_)
-        );
+        let told = matches!(error, StoreError::Unsupported(_) | StoreError::Unavailable(_));
         assert!(told, "{error:?}");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
     }
@@ -275,10 +245,10 @@ fn a_folder_that_is_not_there_is_unavailable() {
 fn a_file_that_is_open_already_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
-    let first = RedbStore::open(&path).unwrap();
+    let first = RedbStore::open(&path, Purpose::Live).unwrap();
     assert!(matches!(refusal(&path), StoreError::Unsupported(_)));
     drop(first);
-    assert!(RedbStore::open(&path).is_ok());
+    assert!(RedbStore::open(&path, Purpose::Live).is_ok());
 }
 
 #[cfg(unix)]
@@ -287,7 +257,7 @@ fn only_its_owner_can_read_the_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
-    let _store = RedbStore::open(&path).unwrap();
+    let _store = RedbStore::open(&path, Purpose::Live).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

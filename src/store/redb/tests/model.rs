@@ -87,20 +87,9 @@ fn fate() -> impl Strategy<Value = Fate> {
 
 fn some_lead() -> impl Strategy<Value = SomeLead> {
     let age_s = prop_oneof![Just(-3), 0..60i64, Just(8 * DAY)];
-    (
-        1..=LEADS,
-        1..=3u64,
-        age_s,
-        prop::bool::weighted(0.1),
-        any::<bool>(),
+    (1..=LEADS, 1..=3u64, age_s, prop::bool::weighted(0.1), any::<bool>()).prop_map(
+        |(number, page, age_s, test, routed)| SomeLead { number, page, age_s, test, routed },
     )
-        .prop_map(|(number, page, age_s, test, routed)| SomeLead {
-            number,
-            page,
-            age_s,
-            test,
-            routed,
-        })
 }
 
 fn some_update() -> impl Strategy<Value = SomeUpdate> {
@@ -112,16 +101,14 @@ fn some_update() -> impl Strategy<Value = SomeUpdate> {
         prop::sample::select(&[0, 60][..]),
         prop::bool::weighted(0.2),
     )
-        .prop_map(
-            |(number, stage, ago_s, key, tolerance_s, strict)| SomeUpdate {
-                number,
-                stage,
-                ago_s,
-                key,
-                tolerance_s,
-                strict,
-            },
-        )
+        .prop_map(|(number, stage, ago_s, key, tolerance_s, strict)| SomeUpdate {
+            number,
+            stage,
+            ago_s,
+            key,
+            tolerance_s,
+            strict,
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -184,32 +171,18 @@ async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
         Step::Ingest(leads, with_piece) => {
             let intake = Intake {
                 leads: leads.iter().map(|lead| lead.lead(now_s)).collect(),
-                quarantined: with_piece
-                    .then(|| piece("unreadable"))
-                    .into_iter()
-                    .collect(),
+                quarantined: with_piece.then(|| piece("unreadable")).into_iter().collect(),
             };
             told(store.ingest(intake, now).await)
         }
         Step::Report(updates, routing) => {
             let updates = updates.iter().map(|update| update.update(now_s)).collect();
-            told(
-                store
-                    .record_stage_updates(updates, &routing.table(), now)
-                    .await,
-            )
+            told(store.record_stage_updates(updates, &routing.table(), now).await)
         }
         Step::Settle(number, limit, fates, sent) => {
-            let batch = store
-                .next_batch(dataset(*number), now, *limit)
-                .await
-                .unwrap();
+            let batch = store.next_batch(dataset(*number), now, *limit).await.unwrap();
             let attempt = sent.then(|| attempt(now_s, true));
-            told(
-                store
-                    .settle(settlement(*number, &batch, *fates, attempt, now))
-                    .await,
-            )
+            told(store.settle(settlement(*number, &batch, *fates, attempt, now)).await)
         }
         Step::Requeue(number, index) => {
             let lead = store.find_lead(lead_id(*number)).await.unwrap();
@@ -220,7 +193,7 @@ async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
             }
         }
         Step::Route(routing) => told(store.route_held(&routing.table()).await),
-        Step::Expire => told(store.expire_awaiting(now).await),
+        Step::Expire => told(store.expire_stranded(now).await),
         Step::Wait(_) => String::new(),
     }
 }
@@ -250,9 +223,7 @@ fn settlement(
             Fate::Failed => settlement.failed.push(queued.entry),
             Fate::Refused => {
                 settlement.failed.push(queued.entry);
-                settlement
-                    .dead
-                    .push((queued.entry, DeadReason::RefusedByMeta));
+                settlement.dead.push((queued.entry, DeadReason::RefusedByMeta));
             }
             Fate::Expired => settlement.dead.push((queued.entry, DeadReason::Expired)),
             Fate::Untouched => {}

@@ -1,46 +1,34 @@
-//! The model: a store that keeps everything in maps and forgets it when it is dropped.
-//!
-//! It is meant to be obviously right, not fast. It passes the same suite as the durable stores,
-//! and tests that need no disk run on it.
+//! What the model knows, and what each use case does to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use async_trait::async_trait;
 
 use crate::domain::event::{
-    DeadReason, Event, EventDetail, EventState, KeyDigest, LeadDetail, StageUpdate, Standing,
+    DeadReason, Event, EventDetail, KeyDigest, LeadDetail, StageUpdate, Standing,
 };
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
-use crate::limits::PAGE_SCAN_MAX;
-use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Ingested, Intake, LeadOutcome, Quarantined, QueueEntry,
-    QueuedEvent, Recorded, Requeued, Settlement, Stats, Store, StoreError, UpdateOutcome,
+    ApiKeyDigest, Batch, Enqueued, LeadOutcome, Quarantined, QueueEntry, QueuedEvent, Requeued,
+    Settlement, Stats, Stranded, UpdateOutcome,
 };
 
-/// A store in memory.
 #[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     last_seq: u64,
-    leads: BTreeMap<u64, Lead>,
-    events: BTreeMap<u64, Row>,
+    pub(super) leads: BTreeMap<u64, Lead>,
+    pub(super) events: BTreeMap<u64, Row>,
     queues: BTreeMap<(Option<DatasetId>, u64), u64>,
     keys: HashMap<KeyDigest, (u64, KeyDigest)>,
-    quarantine: BTreeMap<u64, Quarantined>,
-    api_keys: BTreeSet<ApiKeyDigest>,
+    pub(super) quarantine: BTreeMap<u64, Quarantined>,
+    pub(super) api_keys: BTreeSet<ApiKeyDigest>,
 }
 
 #[derive(Debug)]
-struct Row {
-    detail: EventDetail,
+pub(super) struct Row {
+    pub(super) detail: EventDetail,
     /// Whether it is its lead's raw-lead event.
     raw: bool,
     /// With which tolerance it is judged when its lead arrives.
@@ -48,15 +36,13 @@ struct Row {
 }
 
 impl State {
-    fn seq(&mut self) -> u64 {
+    pub(super) fn seq(&mut self) -> u64 {
         self.last_seq += 1;
         self.last_seq
     }
 
-    fn lead(&self, lead_id: LeadId) -> Option<&Lead> {
-        self.leads
-            .values()
-            .find(|lead| lead.reported.lead_id == lead_id)
+    pub(super) fn lead(&self, lead_id: LeadId) -> Option<&Lead> {
+        self.leads.values().find(|lead| lead.reported.lead_id == lead_id)
     }
 
     /// The events of a lead, the raw lead first.
@@ -67,33 +53,16 @@ impl State {
         rows.into_iter().map(|(seq, _)| *seq).collect()
     }
 
-    fn lead_detail(&self, lead: &Lead) -> LeadDetail {
+    pub(super) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
         let timeline = self.timeline(lead.reported.lead_id);
-        let events = timeline
-            .iter()
-            .map(|seq| self.events[seq].detail.clone())
-            .collect();
-        LeadDetail {
-            lead: lead.clone(),
-            events,
-        }
+        let events = timeline.iter().map(|seq| self.events[seq].detail.clone()).collect();
+        LeadDetail { lead: lead.clone(), events }
     }
 
     fn add_event(&mut self, event: Event, standing: Standing, tolerance_s: u32) -> u64 {
         let seq = self.seq();
-        let detail = EventDetail {
-            event,
-            standing,
-            attempts: Vec::new(),
-        };
-        self.events.insert(
-            seq,
-            Row {
-                detail,
-                raw: false,
-                tolerance_s,
-            },
-        );
+        let detail = EventDetail { event, standing, attempts: Vec::new() };
+        self.events.insert(seq, Row { detail, raw: false, tolerance_s });
         seq
     }
 
@@ -110,7 +79,12 @@ impl State {
         enqueued.0.extend(dataset_id);
     }
 
-    fn add_lead(&mut self, lead: Lead, now: Timestamp, enqueued: &mut Enqueued) -> LeadOutcome {
+    pub(super) fn add_lead(
+        &mut self,
+        lead: Lead,
+        now: Timestamp,
+        enqueued: &mut Enqueued,
+    ) -> LeadOutcome {
         if let Some(known) = self.lead(lead.reported.lead_id) {
             return if known.reported.agrees_with(&lead.reported) {
                 LeadOutcome::Duplicate
@@ -128,11 +102,7 @@ impl State {
             self.enqueue(seq, lead.dataset_id, enqueued);
         }
         for seq in awaiting {
-            let Row {
-                detail,
-                tolerance_s,
-                ..
-            } = &self.events[&seq];
+            let Row { detail, tolerance_s, .. } = &self.events[&seq];
             if detail.standing != Standing::AwaitingLead {
                 continue;
             }
@@ -150,7 +120,7 @@ impl State {
         LeadOutcome::New
     }
 
-    fn add_update(
+    pub(super) fn add_update(
         &mut self,
         update: StageUpdate,
         routing: &Routing,
@@ -166,10 +136,8 @@ impl State {
             };
         }
         let timeline = self.timeline(update.lead_id);
-        let siblings: Vec<Event> = timeline
-            .iter()
-            .map(|seq| self.events[seq].detail.event.clone())
-            .collect();
+        let siblings: Vec<Event> =
+            timeline.iter().map(|seq| self.events[seq].detail.event.clone()).collect();
         let lead = self.lead(update.lead_id).cloned();
         let decision = match decide(&update, lead.as_ref(), &siblings, now) {
             Ok(decision) => decision,
@@ -177,11 +145,7 @@ impl State {
         };
         let (seq, known) = match decision {
             Decision::Known { sibling } => (timeline[sibling], true),
-            Decision::New {
-                reported_time,
-                event_time,
-                tolerance_s,
-            } => {
+            Decision::New { reported_time, event_time, tolerance_s } => {
                 let event = update.into_event(reported_time, event_time, now);
                 let seq = self.add_event(event, Standing::AwaitingLead, tolerance_s);
                 if let Some(lead) = lead {
@@ -196,11 +160,7 @@ impl State {
             self.keys.insert(key, (seq, fingerprint));
         }
         let detail = self.events[&seq].detail.clone();
-        if known {
-            UpdateOutcome::Known(detail)
-        } else {
-            UpdateOutcome::Accepted(detail)
-        }
+        if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) }
     }
 
     /// Gives a lead without a dataset the one that is configured by now, and moves what it held
@@ -230,7 +190,7 @@ impl State {
         rows.map(|((_, position), seq)| (*position, *seq)).collect()
     }
 
-    fn settle(&mut self, settlement: Settlement) {
+    pub(super) fn settle(&mut self, settlement: Settlement) {
         let dataset_id = Some(settlement.dataset_id);
         for entry in settlement.delivered.iter().chain(&settlement.failed) {
             if self.queues.get(&(dataset_id, entry.position)) == Some(&entry.seq)
@@ -255,12 +215,12 @@ impl State {
         }
     }
 
-    fn find_seq(&self, event_id: EventId) -> Option<u64> {
+    pub(super) fn find_seq(&self, event_id: EventId) -> Option<u64> {
         let same = |seq: &u64| self.events[seq].detail.event.id() == event_id;
         self.timeline(event_id.lead_id()).into_iter().find(same)
     }
 
-    fn requeue(&mut self, event_id: EventId, now: Timestamp) -> Requeued {
+    pub(super) fn requeue(&mut self, event_id: EventId, now: Timestamp) -> Requeued {
         let Some(seq) = self.find_seq(event_id) else {
             return Requeued::NotFound;
         };
@@ -278,18 +238,14 @@ impl State {
         Requeued::Done(self.events[&seq].detail.clone(), enqueued)
     }
 
-    fn route_held(&mut self, routing: &Routing) -> u64 {
+    pub(super) fn route_held(&mut self, routing: &Routing) -> u64 {
         let held = self.held().into_iter();
-        let leads: BTreeSet<LeadId> = held
-            .map(|(_, seq)| self.events[&seq].detail.event.lead_id)
-            .collect();
-        leads
-            .into_iter()
-            .map(|lead_id| self.route_lead(lead_id, routing))
-            .sum()
+        let leads: BTreeSet<LeadId> =
+            held.map(|(_, seq)| self.events[&seq].detail.event.lead_id).collect();
+        leads.into_iter().map(|lead_id| self.route_lead(lead_id, routing)).sum()
     }
 
-    fn next_batch(&self, dataset_id: DatasetId, now: Timestamp, limit: usize) -> Batch {
+    pub(super) fn next_batch(&self, dataset_id: DatasetId, now: Timestamp, limit: usize) -> Batch {
         let mut batch = Batch::default();
         let mut kept_back = BTreeSet::new();
         let queue = (Some(dataset_id), 0)..=(Some(dataset_id), u64::MAX);
@@ -303,44 +259,38 @@ impl State {
                 let due = Some(event.event_time);
                 batch.next_due = batch.next_due.min(due).or(due);
             } else if !kept_back.contains(&event.lead_id) {
-                let entry = QueueEntry {
-                    position: *position,
-                    seq: *seq,
-                };
-                batch.events.push(QueuedEvent {
-                    entry,
-                    event: event.clone(),
-                });
+                let entry = QueueEntry { position: *position, seq: *seq };
+                batch.events.push(QueuedEvent { entry, event: event.clone() });
             }
         }
         batch
     }
 
-    fn expire_awaiting(&mut self, now: Timestamp) -> u64 {
-        let mut expired = 0;
+    pub(super) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
+        let mut stranded = Stranded::default();
         for row in self.events.values_mut() {
-            let event = &row.detail.event;
-            if row.detail.standing == Standing::AwaitingLead && event.is_past_sending(now) {
-                let reason = DeadReason::LeadNotFound;
+            let (reason, count) = match row.detail.standing {
+                Standing::AwaitingLead => (DeadReason::LeadNotFound, &mut stranded.awaiting),
+                Standing::Queued(None) => (DeadReason::Expired, &mut stranded.held),
+                _ => continue,
+            };
+            if row.detail.event.is_past_sending(now) {
                 row.detail.standing = Standing::Dead { reason, at: now };
-                expired += 1;
+                *count += 1;
             }
         }
-        expired
+        let events = &self.events;
+        self.queues.retain(|_, seq| matches!(events[seq].detail.standing, Standing::Queued(_)));
+        stranded
     }
 
-    fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> Stats {
         let count = |is: fn(&Standing) -> bool| {
-            self.events
-                .values()
-                .filter(|row| is(&row.detail.standing))
-                .count() as u64
+            self.events.values().filter(|row| is(&row.detail.standing)).count() as u64
         };
         let mut fronts = BTreeMap::new();
         for ((dataset_id, _), seq) in &self.queues {
-            fronts
-                .entry(*dataset_id)
-                .or_insert(self.events[seq].detail.event.event_time);
+            fronts.entry(*dataset_id).or_insert(self.events[seq].detail.event.event_time);
         }
         Stats {
             leads: self.leads.len() as u64,
@@ -350,145 +300,5 @@ impl State {
             quarantined: self.quarantine.len() as u64,
             fronts: fronts.into_iter().collect(),
         }
-    }
-}
-
-impl MemoryStore {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A page of the rows of a map, newest first.
-fn page_of<V, T>(
-    rows: &BTreeMap<u64, V>,
-    page: PageRequest,
-    mut item: impl FnMut(&V) -> Option<T>,
-) -> Page<T> {
-    let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for (seq, row) in rows.range(..page.cursor.unwrap_or(u64::MAX)).rev() {
-        if !builder.offer(*seq, item(row)) {
-            break;
-        }
-    }
-    builder.finish()
-}
-
-#[async_trait]
-impl Store for MemoryStore {
-    async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
-        let mut state = self.state();
-        let mut enqueued = Enqueued::default();
-        let outcomes = intake
-            .leads
-            .into_iter()
-            .map(|lead| state.add_lead(lead, now, &mut enqueued))
-            .collect();
-        for piece in intake.quarantined {
-            let seq = state.seq();
-            state.quarantine.insert(seq, piece);
-        }
-        Ok(Ingested { outcomes, enqueued })
-    }
-
-    async fn record_stage_updates(
-        &self,
-        updates: Vec<StageUpdate>,
-        routing: &Routing,
-        now: Timestamp,
-    ) -> Result<Recorded, StoreError> {
-        let mut state = self.state();
-        let mut enqueued = Enqueued::default();
-        let outcomes = updates
-            .into_iter()
-            .map(|update| state.add_update(update, routing, now, &mut enqueued))
-            .collect();
-        Ok(Recorded { outcomes, enqueued })
-    }
-
-    async fn next_batch(
-        &self,
-        dataset_id: DatasetId,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Batch, StoreError> {
-        Ok(self.state().next_batch(dataset_id, now, limit))
-    }
-
-    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
-        self.state().settle(settlement);
-        Ok(())
-    }
-
-    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
-        Ok(self.state().requeue(event_id, now))
-    }
-
-    async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
-        Ok(self.state().route_held(routing))
-    }
-
-    async fn expire_awaiting(&self, now: Timestamp) -> Result<u64, StoreError> {
-        Ok(self.state().expire_awaiting(now))
-    }
-
-    async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
-        let state = self.state();
-        Ok(state.lead(lead_id).map(|lead| state.lead_detail(lead)))
-    }
-
-    async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError> {
-        let state = self.state();
-        Ok(state
-            .find_seq(event_id)
-            .map(|seq| state.events[&seq].detail.clone()))
-    }
-
-    async fn list_leads(
-        &self,
-        filter: LeadFilter,
-        page: PageRequest,
-        now: Timestamp,
-    ) -> Result<Page<LeadDetail>, StoreError> {
-        let state = self.state();
-        Ok(page_of(&state.leads, page, |lead| {
-            let detail = filter.admits_lead(lead).then(|| state.lead_detail(lead))?;
-            filter.admits_detail(&detail, now).then_some(detail)
-        }))
-    }
-
-    async fn list_events(
-        &self,
-        wanted: Option<EventState>,
-        page: PageRequest,
-        now: Timestamp,
-    ) -> Result<Page<EventDetail>, StoreError> {
-        Ok(page_of(&self.state().events, page, |row| {
-            let admitted = wanted.is_none_or(|wanted| row.detail.state(now) == wanted);
-            admitted.then(|| row.detail.clone())
-        }))
-    }
-
-    async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
-        Ok(page_of(&self.state().quarantine, page, |piece| {
-            Some(piece.clone())
-        }))
-    }
-
-    async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
-        Ok(self.state().api_keys.iter().copied().collect())
-    }
-
-    async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
-        self.state().api_keys.insert(digest);
-        Ok(())
-    }
-
-    async fn stats(&self) -> Result<Stats, StoreError> {
-        Ok(self.state().stats())
-    }
-
-    async fn probe(&self) -> Result<(), StoreError> {
-        Ok(())
     }
 }

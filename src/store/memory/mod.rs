@@ -1,0 +1,160 @@
+//! The model: a store that keeps everything in maps and forgets it when it is dropped.
+//!
+//! It is meant to be obviously right, not fast. It passes the same suite as the durable stores,
+//! and tests that need no disk run on it.
+
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::limits::PAGE_SCAN_MAX;
+use crate::store::memory::state::State;
+use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
+use crate::store::{
+    ApiKeyDigest, Batch, Enqueued, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement,
+    Stats, Store, StoreError, Stranded,
+};
+
+/// A store in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<State>);
+
+impl MemoryStore {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A page of the rows of a map, newest first.
+fn page_of<V, T>(
+    rows: &BTreeMap<u64, V>,
+    page: PageRequest,
+    mut item: impl FnMut(&V) -> Option<T>,
+) -> Page<T> {
+    let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
+    for (seq, row) in rows.range(..page.cursor.unwrap_or(u64::MAX)).rev() {
+        if !builder.offer(*seq, item(row)) {
+            break;
+        }
+    }
+    builder.finish()
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
+        let mut state = self.state();
+        let mut enqueued = Enqueued::default();
+        let outcomes =
+            intake.leads.into_iter().map(|lead| state.add_lead(lead, now, &mut enqueued)).collect();
+        for piece in intake.quarantined {
+            let seq = state.seq();
+            state.quarantine.insert(seq, piece);
+        }
+        Ok(Ingested { outcomes, enqueued })
+    }
+
+    async fn record_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Recorded, StoreError> {
+        let mut state = self.state();
+        let mut enqueued = Enqueued::default();
+        let outcomes = updates
+            .into_iter()
+            .map(|update| state.add_update(update, routing, now, &mut enqueued))
+            .collect();
+        Ok(Recorded { outcomes, enqueued })
+    }
+
+    async fn next_batch(
+        &self,
+        dataset_id: DatasetId,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Batch, StoreError> {
+        Ok(self.state().next_batch(dataset_id, now, limit))
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+        self.state().settle(settlement);
+        Ok(())
+    }
+
+    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
+        Ok(self.state().requeue(event_id, now))
+    }
+
+    async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
+        Ok(self.state().route_held(routing))
+    }
+
+    async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
+        Ok(self.state().expire_stranded(now))
+    }
+
+    async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
+        let state = self.state();
+        Ok(state.lead(lead_id).map(|lead| state.lead_detail(lead)))
+    }
+
+    async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError> {
+        let state = self.state();
+        Ok(state.find_seq(event_id).map(|seq| state.events[&seq].detail.clone()))
+    }
+
+    async fn list_leads(
+        &self,
+        filter: LeadFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<LeadDetail>, StoreError> {
+        let state = self.state();
+        Ok(page_of(&state.leads, page, |lead| {
+            let detail = filter.admits_lead(lead).then(|| state.lead_detail(lead))?;
+            filter.admits_detail(&detail, now).then_some(detail)
+        }))
+    }
+
+    async fn list_events(
+        &self,
+        wanted: Option<EventState>,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Result<Page<EventDetail>, StoreError> {
+        Ok(page_of(&self.state().events, page, |row| {
+            let admitted = wanted.is_none_or(|wanted| row.detail.state(now) == wanted);
+            admitted.then(|| row.detail.clone())
+        }))
+    }
+
+    async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
+        Ok(page_of(&self.state().quarantine, page, |piece| Some(piece.clone())))
+    }
+
+    async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
+        Ok(self.state().api_keys.iter().copied().collect())
+    }
+
+    async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
+        self.state().api_keys.insert(digest);
+        Ok(())
+    }
+
+    async fn stats(&self) -> Result<Stats, StoreError> {
+        Ok(self.state().stats())
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}

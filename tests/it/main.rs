@@ -1,0 +1,9 @@
+//! The program from outside: through its HTTP door, its command line and its file, with the
+//! stand-in for Meta as the world around it.
+
+mod delivery;
+mod look_up;
+mod security;
+mod stage_updates;
+mod support;
+mod webhook;
