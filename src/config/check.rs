@@ -136,6 +136,11 @@ fn dataset(layers: &Layers, table: &DatasetTable, setting: &str) -> Result<Datas
         let problem = "is missing, or has characters that no token has";
         return Err(ConfigError::new(format!("access token of dataset {id}"), problem));
     }
+    let partner_agent = or_general(&table.partner_agent, "META_PARTNER_AGENT");
+    if partner_agent.as_deref().is_some_and(|name| !is_partner_agent(name)) {
+        let problem = "must have at most 22 characters, two of them letters";
+        return Err(ConfigError::new("META_PARTNER_AGENT", problem));
+    }
     let raw_stage = or_general(&table.raw_stage, "LEADLOOP_RAW_STAGE").unwrap_or_default();
     Ok(Dataset {
         id,
@@ -143,9 +148,14 @@ fn dataset(layers: &Layers, table: &DatasetTable, setting: &str) -> Result<Datas
         crm_name: or_general(&table.crm_name, "CRM_NAME")
             .ok_or_else(|| ConfigError::new("CRM_NAME", "is missing"))?,
         raw_stage: stage("raw_stage", &raw_stage)?,
-        partner_agent: or_general(&table.partner_agent, "META_PARTNER_AGENT"),
+        partner_agent,
         test_event_code: or_general(&table.test_event_code, "META_TEST_EVENT_CODE"),
     })
+}
+
+/// Whether Meta takes it as `partner_agent` (META 3.1).
+fn is_partner_agent(name: &str) -> bool {
+    name.chars().count() < 23 && name.chars().filter(|c| c.is_alphabetic()).count() >= 2
 }
 
 fn routing(
@@ -358,6 +368,7 @@ mod tests {
             ("[[api_keys]]\nname = \"x\"\nscopes = [\"read\"]", "API key x"),
             ("[[api_keys]]\nname = \"x\"\nkey = \"k\"\nscopes = [\"all\"]", "API key x"),
             ("store = \"postgres://host\"", "LEADLOOP_STORE"),
+            ("meta_partner_agent = \"a1\"", "META_PARTNER_AGENT"),
             ("meta_graph_url = \"http://graph.example\"", "META_GRAPH_URL"),
             ("meta_api_version = \"24\"", "META_API_VERSION"),
             ("listen = \"8080\"", "LEADLOOP_LISTEN"),

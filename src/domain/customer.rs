@@ -181,7 +181,9 @@ impl Customer {
     pub fn add(&mut self, parameter: Parameter, value: &str) -> Result<(), InvalidCustomer> {
         let name = parameter.name();
         let values = self.0.get(name).map_or(0, Vec::len);
-        if value.len() > CUSTOMER_VALUE_BYTES_MAX || values >= CUSTOMER_VALUES_MAX {
+        // Meta takes lists of the hashed parameters, and one text of each other (META 4).
+        let values_max = if parameter.is_hashed() { CUSTOMER_VALUES_MAX } else { 1 };
+        if value.len() > CUSTOMER_VALUE_BYTES_MAX || values >= values_max {
             return Err(InvalidCustomer::TooLarge(name));
         }
         if value.trim().is_empty() {
@@ -316,6 +318,8 @@ mod tests {
         for n in 0..CUSTOMER_VALUES_MAX {
             customer.add(Parameter::ExternalId, &n.to_string()).unwrap();
         }
+        customer.add(Parameter::Fbc, "fb.1.2.X").unwrap();
+        assert_eq!(customer.add(Parameter::Fbc, "y"), Err(InvalidCustomer::TooLarge("fbc")));
         let refused = customer.add(Parameter::ExternalId, "one more");
         assert_eq!(refused, Err(InvalidCustomer::TooLarge("external_id")));
     }

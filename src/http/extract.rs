@@ -42,7 +42,9 @@ impl FromRequest<AppState> for SignedBody {
         // Who shows nothing that could be a signature does not get to send a megabyte first.
         let signature = single_header(&parts.headers, SIGNATURE_HEADER);
         let signature = signature.ok_or_else(|| refuse("no_signature"))?;
-        let body = read_body(body, WEBHOOK_BODY_BYTES_MAX).await?;
+        let body = read_body(body, WEBHOOK_BODY_BYTES_MAX)
+            .await
+            .inspect_err(|_| state.metrics.webhook("unreadable_body"))?;
         if !state.verifier.verify(signature, &body) {
             return Err(refuse("bad_signature"));
         }

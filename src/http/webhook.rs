@@ -115,6 +115,10 @@ pub async fn deliver(
     for _ in 0..quarantined {
         state.metrics.lead("quarantined");
     }
+    for reason in &ingested.dead {
+        tracing::error!(reason = reason.name(), "an event that awaited its lead is a dead letter");
+        state.metrics.event_dead(reason.name());
+    }
     Ok("ok")
 }
 
@@ -131,7 +135,8 @@ fn intake(state: &AppState, content: WebhookContent, now: Timestamp) -> Intake {
         Lead::new(reported, SourceName::webhook(), dataset_id, raw_stage, now)
     };
     let quarantined = content.unreadable.into_iter().map(|piece| {
-        tracing::error!(reason = piece.reason, "a piece of a webhook is quarantined");
+        // The reason may quote what Meta sent, so it goes to the store and not to the log.
+        tracing::error!(bytes = piece.payload.len(), "a piece of a webhook is quarantined");
         Quarantined { received_at: now, reason: piece.reason, payload: piece.payload }
     });
     let quarantined = quarantined.collect();

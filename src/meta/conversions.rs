@@ -78,7 +78,6 @@ impl Serialize for UserData<'_> {
         let mut map = serializer.serialize_map(None)?;
         map.serialize_entry("lead_id", &self.0.lead_id.get())?;
         for (name, values) in self.0.customer.iter() {
-            // Hashed parameters may be lists; the unhashed ones are single strings (META 4).
             match values {
                 [value] => map.serialize_entry(name, value)?,
                 values => map.serialize_entry(name, values)?,

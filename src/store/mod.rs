@@ -139,12 +139,14 @@ pub struct Quarantined {
 }
 
 /// What became of a delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ingested {
     /// For each lead of the intake, in order.
     pub outcomes: Vec<LeadOutcome>,
     /// Whose queues grew.
     pub enqueued: Enqueued,
+    /// Why events that had awaited one of the leads turned out to be dead letters.
+    pub dead: Vec<DeadReason>,
 }
 
 /// What became of one lead.

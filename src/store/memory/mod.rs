@@ -51,14 +51,16 @@ fn page_of<V, T>(
 impl Store for MemoryStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
         let mut state = self.state();
-        let mut enqueued = Enqueued::default();
-        let outcomes =
-            intake.leads.into_iter().map(|lead| state.add_lead(lead, now, &mut enqueued)).collect();
+        let mut ingested = Ingested::default();
+        for lead in intake.leads {
+            let outcome = state.add_lead(lead, now, &mut ingested);
+            ingested.outcomes.push(outcome);
+        }
         for piece in intake.quarantined {
             let seq = state.seq();
             state.quarantine.insert(seq, piece);
         }
-        Ok(Ingested { outcomes, enqueued })
+        Ok(ingested)
     }
 
     async fn record_stage_updates(

@@ -11,8 +11,8 @@ use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, LeadOutcome, Quarantined, QueueEntry, QueuedEvent, Requeued,
-    Settlement, Stats, Stranded, UpdateOutcome,
+    ApiKeyDigest, Batch, Enqueued, Ingested, LeadOutcome, Quarantined, QueueEntry, QueuedEvent,
+    Requeued, Settlement, Stats, Stranded, UpdateOutcome,
 };
 
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl State {
         &mut self,
         lead: Lead,
         now: Timestamp,
-        enqueued: &mut Enqueued,
+        ingested: &mut Ingested,
     ) -> LeadOutcome {
         if let Some(known) = self.lead(lead.reported.lead_id) {
             return if known.reported.agrees_with(&lead.reported) {
@@ -99,7 +99,7 @@ impl State {
             siblings.push(event.clone());
             let seq = self.add_event(event, Standing::AwaitingLead, 0);
             self.events.entry(seq).and_modify(|row| row.raw = true);
-            self.enqueue(seq, lead.dataset_id, enqueued);
+            self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
         }
         for seq in awaiting {
             let Row { detail, tolerance_s, .. } = &self.events[&seq];
@@ -111,9 +111,12 @@ impl State {
                     let row = self.events.entry(seq);
                     row.and_modify(|row| row.detail.event.event_time = event_time);
                     siblings.push(self.events[&seq].detail.event.clone());
-                    self.enqueue(seq, lead.dataset_id, enqueued);
+                    self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
                 }
-                Err(reason) => self.set_standing(seq, Standing::Dead { reason, at: now }),
+                Err(reason) => {
+                    self.set_standing(seq, Standing::Dead { reason, at: now });
+                    ingested.dead.push(reason);
+                }
             }
         }
         self.leads.insert(seq, lead);

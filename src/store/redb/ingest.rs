@@ -37,23 +37,23 @@ pub(super) fn ingest(
     intake: Intake,
     now: Timestamp,
 ) -> Result<Ingested, StoreError> {
-    let mut enqueued = Enqueued::default();
-    let mut outcomes = Vec::with_capacity(intake.leads.len());
+    let mut ingested = Ingested::default();
     for lead in intake.leads {
-        outcomes.push(add_lead(unit, &lead, now, &mut enqueued)?);
+        let outcome = add_lead(unit, &lead, now, &mut ingested)?;
+        ingested.outcomes.push(outcome);
     }
     for piece in intake.quarantined {
         let seq = unit.seq();
         unit.tables.quarantine.insert(seq, encode_quarantined(&piece)?.as_slice())?;
     }
-    Ok(Ingested { outcomes, enqueued })
+    Ok(ingested)
 }
 
 fn add_lead(
     unit: &mut Unit<'_>,
     lead: &Lead,
     now: Timestamp,
-    enqueued: &mut Enqueued,
+    ingested: &mut Ingested,
 ) -> Result<LeadOutcome, StoreError> {
     let lead_id = lead.reported.lead_id;
     if let Some((_, known)) = lead_by_id(&unit.tables, lead_id)? {
@@ -68,9 +68,9 @@ fn add_lead(
     unit.tables.leads.insert(seq, encode_lead(lead)?.as_slice())?;
     let raw = lead.raw_event();
     if let Some(raw) = &raw {
-        enqueue(unit, seq, raw, lead.dataset_id, enqueued)?;
+        enqueue(unit, seq, raw, lead.dataset_id, &mut ingested.enqueued)?;
     }
-    join_awaiting(unit, (seq, lead), raw, now, enqueued)?;
+    join_awaiting(unit, (seq, lead), raw, now, ingested)?;
     Ok(LeadOutcome::New)
 }
 
@@ -80,7 +80,7 @@ fn join_awaiting(
     (lead_seq, lead): (u64, &Lead),
     raw: Option<Event>,
     now: Timestamp,
-    enqueued: &mut Enqueued,
+    ingested: &mut Ingested,
 ) -> Result<(), StoreError> {
     let lead_id = lead.reported.lead_id.get();
     let mut awaiting = Vec::new();
@@ -102,11 +102,12 @@ fn join_awaiting(
             Ok(event_time) => {
                 event.event_time = event_time;
                 unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
-                enqueue(unit, seq, &event, lead.dataset_id, enqueued)?;
+                enqueue(unit, seq, &event, lead.dataset_id, &mut ingested.enqueued)?;
                 siblings.push(event);
             }
             Err(reason) => {
                 unit.tables.dead.insert(seq, encode_dead(reason, now)?)?;
+                ingested.dead.push(reason);
             }
         }
     }
