@@ -7,11 +7,11 @@ use axum::extract::Path;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use utoipa::openapi::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa_swagger_ui::Config;
 
-use crate::http::error::{ApiError, Code};
+use crate::http::error::{ApiError, Code, Problem};
 use crate::http::state::AppState;
 
 /// The general part of the document; the routes add theirs.
@@ -35,6 +35,25 @@ pub(super) fn general() -> OpenApi {
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("api_key", SecurityScheme::Http(bearer));
+    document
+}
+
+/// The document with a body for every problem: whatever is not a success is one.
+pub(super) fn with_problems(mut document: OpenApi) -> OpenApi {
+    let schema = <Problem as utoipa::PartialSchema>::schema();
+    let components = document.components.get_or_insert_default();
+    components.schemas.insert("Problem".to_owned(), schema);
+    let operations = document.paths.paths.values_mut().flat_map(|path| {
+        [&mut path.get, &mut path.post, &mut path.put, &mut path.delete].into_iter().flatten()
+    });
+    for operation in operations {
+        for (status, response) in &mut operation.responses.responses {
+            if let (true, RefOr::T(response)) = (status.starts_with(['4', '5']), response) {
+                let body = Content::new(Some(Ref::from_schema_name("Problem")));
+                response.content.insert("application/problem+json".to_owned(), body.into());
+            }
+        }
+    }
     document
 }
 

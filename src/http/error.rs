@@ -8,6 +8,7 @@ use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 use crate::domain::intake::Refusal;
 use crate::domain::rules::RefusedTime;
@@ -85,6 +86,25 @@ catalogue! {
     TimedOut = "timed_out", SERVICE_UNAVAILABLE;
     /// A defect of leadloop's; it is in the log.
     Internal = "internal", INTERNAL_SERVER_ERROR;
+}
+
+/// A problem (RFC 9457). Some codes add fields of their own, such as the times that do not fit.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it describes what `ApiError::to_json` writes")]
+pub struct Problem {
+    /// `urn:leadloop:problem:` and the code.
+    r#type: String,
+    /// What the code means.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// The stable code.
+    #[schema(example = "event_time_too_old")]
+    code: String,
+    /// What is wrong in this case.
+    detail: String,
+    /// The field that is wrong, if it is one.
+    field: Option<String>,
 }
 
 /// A problem to answer with.

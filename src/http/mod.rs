@@ -49,14 +49,14 @@ fn routes() -> OpenApiRouter<AppState> {
 
 /// The OpenAPI document.
 pub fn openapi() -> OpenApi {
-    routes().split_for_parts().1
+    docs::with_problems(routes().split_for_parts().1)
 }
 
 /// The whole server as one service.
 pub fn router(state: AppState) -> Router {
-    let (routes, document) = routes().split_for_parts();
+    let routes = routes().split_for_parts().0;
     routes
-        .merge(docs::routes(&document))
+        .merge(docs::routes(&openapi()))
         .fallback(|| async { ApiError::plain(Code::NotFound) })
         .method_not_allowed_fallback(|| async { ApiError::plain(Code::MethodNotAllowed) })
         .layer(from_fn(within_time))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::{AccessGuard, ReadableTable, ReadableTableMetadata};
 
 use crate::domain::event::{EventDetail, EventState, LeadDetail};
 use crate::domain::ids::DatasetId;
@@ -45,32 +45,9 @@ pub(super) fn list_events(
     now: Timestamp,
 ) -> Result<Page<EventDetail>, StoreError> {
     let below = page.cursor.unwrap_or(u64::MAX);
-    let candidates = match state {
-        None | Some(EventState::Delivered) => newest_events(view, below)?,
-        Some(EventState::Dead) => {
-            let rows = view.dead().range(..below)?.rev().take(PAGE_SCAN_MAX);
-            rows.map(|row| Ok(row?.0.value())).collect::<Result<_, StoreError>>()?
-        }
-        Some(EventState::AwaitingLead) => {
-            let rows = view.awaiting().iter()?.map(|row| Ok(row?.0.value().1));
-            newest_of(rows, below)?
-        }
-        Some(state @ (EventState::Held | EventState::Pending)) => {
-            let rows = view.outbox().iter()?.filter_map(|row| {
-                row.map_err(StoreError::from)
-                    .map(|(key, value)| {
-                        let (seq, _, event_time) = value.value();
-                        let dataset_id = DatasetId::from_u64(key.value().0);
-                        let due = UnixSeconds::new(event_time);
-                        (EventState::of_queued(dataset_id, due, now) == state).then_some(seq)
-                    })
-                    .transpose()
-            });
-            newest_of(rows, below)?
-        }
-    };
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for seq in candidates {
+    for seq in candidates(view, state, below, now)? {
+        let seq = seq?;
         let detail = detail_by_seq(view, seq)?;
         let admitted = state.is_none_or(|state| detail.state(now) == state);
         if !builder.offer(seq, admitted.then_some(detail)) {
@@ -80,11 +57,59 @@ pub(super) fn list_events(
     Ok(builder.finish())
 }
 
+type Numbers<'v> = Box<dyn Iterator<Item = Result<u64, StoreError>> + 'v>;
+
+/// The numbers of events that may be in a state, newest first, from the table that knows.
+fn candidates(
+    view: &impl View,
+    state: Option<EventState>,
+    below: u64,
+    now: Timestamp,
+) -> Result<Numbers<'_>, StoreError> {
+    Ok(match state {
+        None => Box::new(newest_events(view, below)?),
+        Some(EventState::Delivered) => {
+            let rows = view.delivered().range(..below)?.rev();
+            Box::new(rows.map(|row| Ok(row?.0.value())))
+        }
+        Some(EventState::Dead) => {
+            let rows = view.dead().range(..below)?.rev();
+            Box::new(rows.map(|row| Ok(row?.0.value())))
+        }
+        Some(EventState::AwaitingLead) => {
+            let rows = view.awaiting().iter()?.map(|row| Ok(row?.0.value().1));
+            Box::new(newest_of(rows, below)?)
+        }
+        Some(state @ (EventState::Held | EventState::Pending)) => {
+            let rows = view.outbox().iter()?.filter_map(move |row| queued_in(state, row, now));
+            Box::new(newest_of(rows, below)?)
+        }
+    })
+}
+
+type OutboxRow<'v> = (AccessGuard<'v, (u64, u64)>, AccessGuard<'v, (u64, u64, i64)>);
+
+/// The number of the event in a row of the outbox, if the event is in that state.
+fn queued_in(
+    state: EventState,
+    row: Result<OutboxRow<'_>, redb::StorageError>,
+    now: Timestamp,
+) -> Option<Result<u64, StoreError>> {
+    let (key, value) = match row {
+        Ok(row) => row,
+        Err(error) => return Some(Err(error.into())),
+    };
+    let (seq, _, event_time) = value.value();
+    let dataset_id = DatasetId::from_u64(key.value().0);
+    let due = UnixSeconds::new(event_time);
+    (EventState::of_queued(dataset_id, due, now) == state).then_some(Ok(seq))
+}
+
 /// The newest numbers below a bound, of rows that come in another order.
 fn newest_of(
     rows: impl Iterator<Item = Result<u64, StoreError>>,
     below: u64,
-) -> Result<Vec<u64>, StoreError> {
+) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
     let mut newest = BTreeSet::new();
     for seq in rows {
         let seq = seq?;
@@ -95,33 +120,31 @@ fn newest_of(
             }
         }
     }
-    Ok(newest.into_iter().rev().collect())
+    Ok(newest.into_iter().rev().map(Ok))
 }
 
-/// The newest events below a bound: reported ones and the raw-lead events inside leads.
-fn newest_events(view: &impl View, below: u64) -> Result<Vec<u64>, StoreError> {
+/// The events below a bound, newest first: reported ones, and the raw-lead events inside leads.
+fn newest_events(
+    view: &impl View,
+    below: u64,
+) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
     let reported = view.events().range(..below)?.rev();
-    let mut reported = reported.map(|row| row.map(|(seq, _)| seq.value()));
-    let mut raw = view.leads().range(..below)?.rev().filter_map(|row| {
-        let lead = row
-            .map_err(StoreError::from)
-            .and_then(|(seq, bytes)| Ok((seq.value(), decode_lead(bytes.value())?)));
-        lead.map(|(seq, lead)| lead.raw_event().map(|_| seq)).transpose()
-    });
-    let mut next_reported: Option<u64> = reported.next().transpose()?;
-    let mut next_raw = raw.next().transpose()?;
-    let mut newest = Vec::new();
-    while newest.len() < PAGE_SCAN_MAX
-        && let Some(seq) = next_reported.max(next_raw)
-    {
-        newest.push(seq);
-        if next_reported == Some(seq) {
-            next_reported = reported.next().transpose()?;
-        } else {
-            next_raw = raw.next().transpose()?;
-        }
-    }
-    Ok(newest)
+    let mut reported = reported.map(|row| Ok(row?.0.value())).peekable();
+    let raw = view.leads().range(..below)?.rev();
+    let mut raw = raw.filter_map(|row| has_raw_event(row).transpose()).peekable();
+    Ok(std::iter::from_fn(move || match (reported.peek(), raw.peek()) {
+        (Some(Ok(seq)), Some(Ok(raw_seq))) if seq < raw_seq => raw.next(),
+        (Some(_), _) => reported.next(),
+        (None, _) => raw.next(),
+    }))
+}
+
+type LeadRow<'v> = (AccessGuard<'v, u64>, AccessGuard<'v, &'static [u8]>);
+
+/// The number of a lead that has a raw-lead event.
+fn has_raw_event(row: Result<LeadRow<'_>, redb::StorageError>) -> Result<Option<u64>, StoreError> {
+    let (seq, bytes) = row?;
+    Ok(decode_lead(bytes.value())?.raw_event().map(|_| seq.value()))
 }
 
 /// See [`crate::store::Store::list_quarantine`].

@@ -19,7 +19,7 @@ use std::fs::OpenOptions;
 use std::path::Path;
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
@@ -104,6 +104,15 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
+}
+
+/// Refuses a file that holds tables, and not the one that marks it as ours.
+fn check_owner(transaction: &WriteTransaction) -> Result<(), StoreError> {
+    let mut tables = transaction.list_tables()?.peekable();
+    if tables.peek().is_some() && !tables.any(|table| table.name() == "meta") {
+        return Err(StoreError::Unsupported("it is a database of another program".into()));
+    }
+    Ok(())
 }
 
 /// Marks a new store with layout and purpose, and refuses one that has others.

@@ -190,7 +190,10 @@ impl WriterThread {
         let committed = self.transact(&mut group);
         if let Err(error) = &committed {
             tracing::error!(%error, operations = group.len(), "commit failed");
-            self.close();
+            // A record that can't be read says nothing against the file as a whole.
+            if !matches!(error, StoreError::Corrupt(_)) {
+                self.close();
+            }
         }
         for job in group {
             job.finish(committed.clone());
@@ -247,6 +250,7 @@ impl WriterThread {
 /// Makes missing tables and finds where the run of numbers stands.
 fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
     let transaction = database.begin_write()?;
+    super::check_owner(&transaction)?;
     let last = {
         let mut tables = WriteTables::open(&transaction)?;
         super::check_layout(&mut tables, purpose)?;

@@ -209,6 +209,20 @@ fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_database_of_another_program_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("theirs.redb");
+    let database = Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(TableDefinition::<u64, u64>::new("theirs")).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(matches!(refusal(&path), StoreError::Unsupported(_)));
+    let transaction = Database::open(&path).unwrap().begin_write().unwrap();
+    assert_eq!(transaction.list_tables().unwrap().count(), 1);
+}
+
+#[test]
 fn a_file_keeps_to_its_purpose() {
     let folder = tempfile::tempdir().unwrap();
     for (purpose, other) in [(Purpose::Live, Purpose::Sandbox), (Purpose::Sandbox, Purpose::Live)] {
