@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Random};
 use crate::config::{ApiKey, Config, Scope};
 use crate::delivery::sink::GraphSink;
+use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
 use crate::http;
 use crate::http::state::AppState;
@@ -59,6 +60,7 @@ impl App {
             random: world.random,
             sink,
             metrics: Arc::new(Metrics::default()),
+            status: StatusBoard::default(),
         };
         Ok(Self { config: Arc::new(config), tools, api_keys, made_api_key })
     }
@@ -82,6 +84,7 @@ impl App {
             store: self.tools.store,
             clock: self.tools.clock,
             metrics: self.tools.metrics,
+            status: self.tools.status,
             wakers,
             api_keys: Arc::new(self.api_keys),
         };

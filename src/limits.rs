@@ -83,6 +83,17 @@ pub const ATTEMPT_TEXT_BYTES_MAX: usize = 500;
 /// Waits between tries of a dataset, in milliseconds; the last one repeats.
 pub const RETRY_SCHEDULE_MS: [u64; 10] =
     [1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000];
+/// Longest that Meta's headers can make a dataset wait, in milliseconds.
+pub const THROTTLE_WAIT_MS_MAX: u64 = 60 * 60 * 1_000;
+/// How often a paused dataset is probed, in milliseconds.
+pub const PROBE_EVERY_MS: u64 = 60_000;
+/// Events that Meta may refuse one after the other, taking none between them, before that is held
+/// against the dataset and not against the events.
+pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
+/// How long an event that Meta may be wrong about waits before it is tried again, in milliseconds.
+pub const DOUBT_RETRY_MS: i64 = 30_000;
+/// How long before its seven days an event is tried again whatever the wait is, in milliseconds.
+pub const DEADLINE_TRY_MS: i64 = 10 * 60 * 1_000;
 /// Longest that a worker sleeps with nothing due, so that a missed wake-up costs seconds only.
 pub const WORKER_IDLE_MS: i64 = 5_000;
 /// How often parked updates are looked through for those past their time, in milliseconds.

@@ -53,6 +53,7 @@ pub struct Metrics {
     delivered: CounterBy<1>,
     dead: CounterBy<1>,
     delay: Histogram,
+    paused: Family<[Label; 1], Gauge>,
     stored: Family<[Label; 1], Gauge>,
     queue_front: Family<[Label; 1], Gauge>,
 }
@@ -69,6 +70,7 @@ impl Default for Metrics {
             delivered: Family::default(),
             dead: Family::default(),
             delay: Histogram::new(exponential_buckets(0.001, 4.0, 12)),
+            paused: Family::default(),
             stored: Family::default(),
             queue_front: Family::default(),
         };
@@ -81,6 +83,8 @@ impl Default for Metrics {
         registry.register("events_dead", "Events given up, by reason", of.dead.clone());
         let help = "Seconds from hearing of an event to Meta's acceptance";
         registry.register("delivery_delay_seconds", help, of.delay.clone());
+        let help = "1 while a dataset is paused until somebody mends something";
+        registry.register("dataset_paused", help, of.paused.clone());
         registry.register("stored", "Rows in the store by kind", of.stored.clone());
         let help = "Event time of the event in front of a queue, in Unix seconds";
         registry.register("queue_front_event_time_seconds", help, of.queue_front.clone());
@@ -122,6 +126,12 @@ impl Metrics {
     /// Counts an event that was given up.
     pub fn event_dead(&self, reason: &'static str) {
         self.dead.get_or_create(&[("reason", reason.into())]).inc();
+    }
+
+    /// Sets whether a dataset is paused.
+    pub fn dataset_paused(&self, dataset_id: DatasetId, paused: bool) {
+        let dataset = ("dataset", Cow::from(dataset_id.to_string()));
+        self.paused.get_or_create(&[dataset]).set(paused.into());
     }
 
     /// Sets how many rows of a kind the store holds.

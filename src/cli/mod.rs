@@ -6,6 +6,7 @@
 
 mod api;
 mod config;
+mod datasets;
 mod events;
 pub mod exit;
 mod leads;
@@ -81,6 +82,8 @@ enum Command {
     Leads(leads::Args),
     /// List events, show one with its attempts, or send a dead letter after all
     Events(events::Args),
+    /// Show how the datasets are doing, and why one is paused
+    Datasets(datasets::Args),
     /// Check the settings and show them, without secrets
     Config(config::Args),
     /// Print the OpenAPI document
@@ -125,6 +128,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Trigger(args) => trigger::run(global, args).await,
             Command::Leads(args) => leads::run(global, args).await,
             Command::Events(args) => events::run(global, args).await,
+            Command::Datasets(args) => datasets::run(global, args).await,
             Command::Config(_) | Command::Openapi => Ok(()),
         }
     })

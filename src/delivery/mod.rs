@@ -6,6 +6,7 @@
 //! sent twice is between Meta's answer and our record of it, and then under the same event id.
 
 pub mod sink;
+pub mod status;
 pub mod step;
 pub mod verdict;
 pub mod worker;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Random};
 use crate::config::Dataset;
 use crate::delivery::sink::EventSink;
+use crate::delivery::status::StatusBoard;
 use crate::delivery::worker::Worker;
 use crate::domain::ids::DatasetId;
 use crate::store::{Enqueued, Store};
@@ -53,6 +55,8 @@ pub struct Tools {
     pub sink: Arc<dyn EventSink>,
     /// Where attempts are counted.
     pub metrics: Arc<Metrics>,
+    /// Where the workers write how their datasets are doing.
+    pub status: StatusBoard,
 }
 
 /// Starts a worker for each dataset; they end, each after its request, when `stop` is cancelled.

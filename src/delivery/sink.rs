@@ -9,6 +9,7 @@ use crate::config::Dataset;
 use crate::delivery::verdict::NoAnswer;
 use crate::limits::SEND_ANSWER_BYTES_MAX;
 use crate::meta::conversions::{Answer, read_answer};
+use crate::meta::usage::wait_s;
 
 /// Sends the body of a request for a dataset.
 #[async_trait]
@@ -53,7 +54,9 @@ impl EventSink for GraphSink {
             }
             answer.extend_from_slice(&chunk);
         }
-        Ok(read_answer(response.status().as_u16(), &answer))
+        let header = |name: &str| response.headers().get(name)?.to_str().ok();
+        let wait_s = wait_s(header);
+        Ok(Answer { wait_s, ..read_answer(response.status().as_u16(), &answer) })
     }
 }
 

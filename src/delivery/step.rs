@@ -1,10 +1,14 @@
 //! What to do with a batch: which events to send, and what to write down afterwards. Pure.
 
+use std::collections::BTreeSet;
+
 use crate::delivery::verdict::{NoAnswer, Verdict, judge};
 use crate::domain::event::{Attempt, DeadReason};
-use crate::domain::ids::DatasetId;
+use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::time::Timestamp;
-use crate::limits::ATTEMPT_TEXT_BYTES_MAX;
+use crate::limits::{
+    ATTEMPT_TEXT_BYTES_MAX, DEADLINE_TRY_MS, PROBE_EVERY_MS, THROTTLE_WAIT_MS_MAX,
+};
 use crate::meta::conversions::Answer;
 use crate::store::{QueueEntry, QueuedEvent, Settlement};
 
@@ -51,27 +55,98 @@ pub struct Sent<'a> {
     pub at: Timestamp,
     /// How it ended.
     pub outcome: Result<Answer, NoAnswer>,
+    /// Whether a refusal is believed of an event at all; not while Meta refuses everything.
+    pub believe_refusal: bool,
     /// The token, to be kept out of what is written down: Meta quotes a malformed one.
     pub access_token: &'a str,
 }
 
 /// The verdict on a request, and its record.
+///
+/// An event is a dead letter only when it was alone in a request that Meta refused for what it
+/// says, and only when there is no more doubt about that.
 pub fn settle_sent(sent: &Sent<'_>, now: Timestamp) -> (Verdict, Settlement) {
     let verdict = judge(&sent.outcome, sent.events.len());
     let entries: Vec<QueueEntry> = sent.events.iter().map(|queued| queued.entry).collect();
+    let dead = match (verdict, sent.events) {
+        (Verdict::Invalid { doubt_ms }, [alone])
+            if sent.believe_refusal && !is_doubted(alone, doubt_ms, now) =>
+        {
+            vec![(alone.entry, DeadReason::RefusedByMeta)]
+        }
+        _ => Vec::new(),
+    };
     let (delivered, failed) = match verdict {
         Verdict::Delivered => (entries, Vec::new()),
-        Verdict::Retry => (Vec::new(), entries),
+        _ => (Vec::new(), entries),
     };
     let settlement = Settlement {
         dataset_id: sent.dataset_id,
         attempt: Some(attempt(sent, verdict, now)),
         delivered,
         failed,
-        dead: Vec::new(),
+        dead,
         at: now,
     };
     (verdict, settlement)
+}
+
+/// Whether an event was reported too recently for Meta's refusal to be believed.
+fn is_doubted(queued: &QueuedEvent, doubt_ms: i64, now: Timestamp) -> bool {
+    now.millis_since(queued.event.received_at) < doubt_ms
+}
+
+/// A refused batch in two parts, to be sent one after the other: what Meta points at and the rest
+/// if it points at something, else its halves. Events of a lead keep their order.
+///
+/// Each part is smaller than the batch, so k wrong events among n are found in O(k log n)
+/// requests; a pointer is a hint only, since an event dies only when it is refused alone.
+pub fn take_apart(
+    events: Vec<QueuedEvent>,
+    blamed: &BTreeSet<usize>,
+) -> (Vec<QueuedEvent>, Vec<QueuedEvent>) {
+    let is_blamed = |place: usize| blamed.contains(&place);
+    let pointed_at = (0..events.len()).filter(|place| is_blamed(*place)).count();
+    if pointed_at == 0 || pointed_at == events.len() {
+        let mut first = events;
+        let second = first.split_off(first.len() / 2);
+        return (first, second);
+    }
+    // A lead with an event that is pointed at goes with it, so that its events stay in order.
+    let leads: BTreeSet<LeadId> =
+        events.iter().enumerate().filter(|(place, _)| is_blamed(*place)).map(lead_of).collect();
+    let (blamed, rest): (Vec<_>, Vec<_>) =
+        events.into_iter().partition(|queued| leads.contains(&queued.event.lead_id));
+    if rest.is_empty() { take_apart(blamed, &BTreeSet::new()) } else { (rest, blamed) }
+}
+
+fn lead_of((_, queued): (usize, &QueuedEvent)) -> LeadId {
+    queued.event.lead_id
+}
+
+/// When to try again: after the wait of the schedule or the one Meta asks for, whichever is longer,
+/// but no later than shortly before the first event would be too old.
+pub fn try_again_at(
+    verdict: Verdict,
+    scheduled_ms: u64,
+    events: &[QueuedEvent],
+    now: Timestamp,
+) -> Timestamp {
+    let asked_ms = match verdict {
+        Verdict::Retry { wait_ms } | Verdict::Throttled { wait_ms } => wait_ms.unwrap_or(0),
+        Verdict::Paused(_) => PROBE_EVERY_MS,
+        Verdict::Delivered | Verdict::Invalid { .. } => 0,
+    };
+    let wait_ms = scheduled_ms.max(asked_ms.min(THROTTLE_WAIT_MS_MAX)).cast_signed();
+    let wanted = now.plus_millis(wait_ms);
+    let deadlines = events.iter().map(|queued| queued.event.deliver_before().timestamp());
+    let last_try = deadlines.min().map(|deadline| deadline.plus_millis(-DEADLINE_TRY_MS));
+    match last_try {
+        // Whoever is nearer to the end than that is tried at the pace of the schedule.
+        Some(last_try) if last_try > now => wanted.min(last_try),
+        Some(_) => wanted.min(now.plus_millis(scheduled_ms.cast_signed())),
+        None => wanted,
+    }
 }
 
 fn attempt(sent: &Sent<'_>, verdict: Verdict, now: Timestamp) -> Attempt {
@@ -80,7 +155,7 @@ fn attempt(sent: &Sent<'_>, verdict: Verdict, now: Timestamp) -> Attempt {
     let message = match (&sent.outcome, error) {
         (Err(no_answer), _) => Some(no_answer.to_string()),
         (Ok(_), Some(error)) => error.message.as_deref().map(|text| clean(text, sent.access_token)),
-        (Ok(answer), None) if verdict == Verdict::Retry => Some(format!(
+        (Ok(answer), None) if verdict != Verdict::Delivered => Some(format!(
             "HTTP {}, events_received {:?} of {}",
             answer.http_status,
             answer.events_received,
@@ -128,8 +203,17 @@ mod tests {
 
     fn settled(events: &[QueuedEvent], outcome: Result<Answer, NoAnswer>) -> (Verdict, Settlement) {
         let dataset_id = DatasetId::from_u64(7).unwrap();
-        let access_token = "EAABsecret";
-        settle_sent(&Sent { dataset_id, events, at: at(0), outcome, access_token }, at(2))
+        settle_sent(
+            &Sent {
+                dataset_id,
+                events,
+                at: at(0),
+                outcome,
+                believe_refusal: true,
+                access_token: "EAABsecret",
+            },
+            at(2),
+        )
     }
 
     #[test]
@@ -158,7 +242,8 @@ mod tests {
         let events = [queued_at(1, SENT)];
         let body = br#"{"error":{"message":"Invalid","code":100,"error_subcode":2804036}}"#;
         let (verdict, settlement) = settled(&events, Ok(read_answer(400, body)));
-        assert_eq!(verdict, Verdict::Retry);
+        assert_eq!(verdict, Verdict::Invalid { doubt_ms: 600_000 });
+        assert_eq!(settlement.dead, [], "an unknown lead is doubted at first");
         assert_eq!((settlement.delivered.len(), settlement.failed.len()), (0, 1));
         let attempt = settlement.attempt.unwrap();
         assert_eq!((attempt.code, attempt.subcode), (Some(100), Some(2_804_036)));
@@ -181,5 +266,73 @@ mod tests {
         let (_, settlement) = settled(&[queued_at(1, SENT)], Ok(answer));
         let message = settlement.attempt.unwrap().message.unwrap();
         assert_eq!(message, "HTTP 200, events_received Some(0) of 1");
+    }
+
+    const REFUSED: &[u8] = br#"{"error":{"code":100,"error_subcode":2804050}}"#;
+    const UNKNOWN_LEAD: &[u8] = br#"{"error":{"code":100,"error_subcode":2804036}}"#;
+
+    #[test]
+    fn an_event_dies_only_alone() {
+        let events = [queued_at(1, SENT - 3_600), queued_at(2, SENT - 3_600)];
+        let (_, together) = settled(&events, Ok(read_answer(400, REFUSED)));
+        assert_eq!((together.dead.len(), together.failed.len()), (0, 2));
+        let (_, alone) = settled(&events[..1], Ok(read_answer(400, REFUSED)));
+        assert_eq!(alone.dead, [(events[0].entry, DeadReason::RefusedByMeta)]);
+        assert_eq!(alone.failed, [events[0].entry], "the attempt belongs to it all the same");
+    }
+
+    #[test]
+    fn an_unknown_lead_is_believed_ten_minutes_after_the_report() {
+        let dead = |age_s| {
+            let (_, settlement) =
+                settled(&[queued_at(1, SENT - age_s)], Ok(read_answer(400, UNKNOWN_LEAD)));
+            settlement.dead.len()
+        };
+        assert_eq!((dead(0), dead(597), dead(598)), (0, 0, 1));
+    }
+
+    fn apart(leads: &[u64], blamed: &[usize]) -> (Vec<u64>, Vec<u64>) {
+        let events = leads.iter().map(|number| queued_at(*number, SENT)).collect();
+        let numbers = |part: Vec<QueuedEvent>| {
+            part.iter().map(|queued| queued.event.lead_id.get() % 1_000).collect()
+        };
+        let (first, second) = take_apart(events, &blamed.iter().copied().collect());
+        (numbers(first), numbers(second))
+    }
+
+    #[test]
+    fn a_refused_batch_is_halved_or_what_meta_points_at_goes_last() {
+        assert_eq!(apart(&[1, 2, 3, 4, 5], &[]), (vec![1, 2], vec![3, 4, 5]));
+        assert_eq!(apart(&[1, 2, 3, 4], &[2]), (vec![1, 2, 4], vec![3]));
+        assert_eq!(apart(&[1, 2, 1, 4], &[2]), (vec![2, 4], vec![1, 1]), "a lead stays together");
+        assert_eq!(apart(&[1, 1], &[1]), (vec![1], vec![1]), "it gets smaller all the same");
+        assert_eq!(apart(&[1, 2], &[0, 1]), (vec![1], vec![2]));
+        assert_eq!(apart(&[1, 2], &[7]), (vec![1], vec![2]));
+    }
+
+    #[test]
+    fn the_longer_of_schedule_and_wish_counts_up_to_an_hour() {
+        let events = [queued_at(1, SENT)];
+        let wait_ms = |verdict, scheduled_ms| {
+            try_again_at(verdict, scheduled_ms, &events, at(0)).millis_since(at(0))
+        };
+        let asked = |seconds: u64| Verdict::Throttled { wait_ms: Some(seconds * 1_000) };
+        assert_eq!(wait_ms(Verdict::Retry { wait_ms: None }, 700), 700);
+        assert_eq!(wait_ms(asked(90), 700), 90_000);
+        assert_eq!(wait_ms(asked(1), 5_000), 5_000);
+        assert_eq!(wait_ms(asked(1_000_000), 700), 3_600_000);
+    }
+
+    #[test]
+    fn no_answer_parks_an_event_past_its_deadline() {
+        let week = 7 * 86_400;
+        let asked = Verdict::Throttled { wait_ms: Some(3_600_000) };
+        let try_at = |left_s: i64| {
+            let now = at(week - left_s);
+            try_again_at(asked, 5_000, &[queued_at(1, SENT)], now).millis_since(now)
+        };
+        assert_eq!(try_at(7_200), 3_600_000);
+        assert_eq!(try_at(1_800), 1_200_000, "ten minutes before its end");
+        assert_eq!(try_at(300), 5_000, "then at the pace of the schedule");
     }
 }

@@ -1,8 +1,11 @@
 //! The worker of one dataset: read what is due, send it, write down how it ended, again.
 //!
 //! It sends one batch at a time, so what gathers meanwhile goes out together next, and the events
-//! of a lead can't overtake each other. It decides nothing itself.
+//! of a lead can't overtake each other. A batch that Meta refuses for one wrong event is taken
+//! apart until that event is alone. What anything means is decided in [`super::verdict`], and what
+//! to write down in [`super::step`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
@@ -11,13 +14,20 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Dataset;
 use crate::delivery::Tools;
-use crate::delivery::step::{Plan, Sent, plan, settle_expired, settle_sent};
+use crate::delivery::status::Activity;
+use crate::delivery::step::{
+    Plan, Sent, plan, settle_expired, settle_sent, take_apart, try_again_at,
+};
 use crate::delivery::verdict::{NoAnswer, Verdict};
 use crate::domain::backoff::retry_delay_ms;
-use crate::domain::event::{DeadReason, Event};
-use crate::domain::time::Timestamp;
-use crate::limits::{SEND_BATCH_MAX, WORKER_IDLE_MS};
-use crate::meta::conversions::{Answer, Envelope, request_body};
+use crate::domain::event::Event;
+use crate::domain::ids::LeadId;
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::limits::{
+    DOUBT_RETRY_MS, PROBE_EVERY_MS, REFUSALS_IN_A_ROW_MAX, SEND_BATCH_MAX, WORKER_IDLE_MS,
+};
+use crate::meta::conversions::{Answer, Envelope, GraphError, request_body};
+use crate::meta::errors::PauseReason;
 use crate::store::{QueuedEvent, Settlement};
 
 /// When a worker looks at its queue again.
@@ -37,12 +47,16 @@ pub struct Worker {
     tools: Tools,
     /// Failures in a row, which say how long to wait.
     failures: u32,
+    /// Events that Meta refused one after the other, having taken none since.
+    refusals: u32,
+    /// Leads whose next event Meta refused and may take later; they are kept back until then.
+    doubted: BTreeMap<LeadId, Timestamp>,
 }
 
 impl Worker {
     /// A worker that has not failed yet.
     pub fn new(dataset: Dataset, tools: Tools) -> Self {
-        Self { dataset, tools, failures: 0 }
+        Self { dataset, tools, failures: 0, refusals: 0, doubted: BTreeMap::new() }
     }
 
     /// Works until `stop` is cancelled; a request that is under way is finished and recorded.
@@ -63,52 +77,105 @@ impl Worker {
         }
     }
 
-    /// One round: at most one request.
+    /// One round: one batch, in one request unless Meta refuses it for what it says.
     pub async fn step(&mut self, stop: &CancellationToken) -> Next {
         let now = self.tools.clock.now();
-        let batch = self.tools.store.next_batch(self.dataset.id, now, SEND_BATCH_MAX).await;
+        self.doubted.retain(|_, until| *until > now);
+        let kept_back: BTreeSet<LeadId> = self.doubted.keys().copied().collect();
+        // A paused dataset is probed with what is first in its queue.
+        let paused = matches!(self.activity(), Activity::Paused { .. });
+        let limit = if paused { 1 } else { SEND_BATCH_MAX };
+        let batch = self.tools.store.next_batch(self.dataset.id, now, limit, &kept_back).await;
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(dataset = %self.dataset.id, %error, "queue cannot be read");
-                return self.back_off();
+                return self.back_off(Verdict::Retry { wait_ms: None }, &[]);
             }
         };
-        let idle_until = now.plus_millis(WORKER_IDLE_MS);
-        let wake_at = batch.next_due.map_or(idle_until, |due| due.timestamp().min(idle_until));
+        let due = batch.next_due.map(UnixSeconds::timestamp);
         let Plan { send, expired } = plan(batch.events, now);
         if !expired.is_empty() {
-            let settlement = settle_expired(self.dataset.id, expired, now);
-            self.record(settlement, stop).await;
-        } else if send.is_empty() {
-            return Next::Idle(wake_at);
+            tracing::error!(
+                dataset = %self.dataset.id,
+                events = expired.len(),
+                "events expired undelivered"
+            );
+            self.record(settle_expired(self.dataset.id, expired, now), stop).await;
+            return Next::Now;
         }
-        if send.is_empty() { Next::Now } else { self.deliver(&send, stop).await }
+        if send.is_empty() {
+            let idle_until = now.plus_millis(WORKER_IDLE_MS);
+            let soonest = due.into_iter().chain(self.doubted.values().copied()).min();
+            return Next::Idle(soonest.map_or(idle_until, |at| at.min(idle_until)));
+        }
+        self.deliver(send, stop).await
     }
 
-    async fn deliver(&mut self, events: &[QueuedEvent], stop: &CancellationToken) -> Next {
+    /// Sends a batch; one that is refused for what it says is taken apart, and its parts are sent
+    /// one after the other, so that the good events are not held up by a wrong one.
+    async fn deliver(&mut self, events: Vec<QueuedEvent>, stop: &CancellationToken) -> Next {
+        let mut parts = vec![events];
+        while let Some(mut part) = parts.pop() {
+            part.retain(|queued| !self.doubted.contains_key(&queued.event.lead_id));
+            if part.is_empty() {
+                continue;
+            }
+            let (verdict, blamed) = self.send_and_record(&part, stop).await;
+            if matches!(verdict, Verdict::Delivered | Verdict::Invalid { .. }) {
+                self.failures = 0;
+            }
+            match verdict {
+                Verdict::Invalid { .. } if part.len() > 1 => {
+                    let (first, second) = take_apart(part, &blamed);
+                    parts.extend([second, first]);
+                }
+                // A refused event is dead, or kept back for a while; nobody waits for it.
+                Verdict::Delivered | Verdict::Invalid { .. } => {}
+                verdict => return self.back_off(verdict, &part),
+            }
+            if stop.is_cancelled() {
+                return Next::Now;
+            }
+        }
+        if self.refusals >= REFUSALS_IN_A_ROW_MAX {
+            return self.back_off(Verdict::Paused(PauseReason::Refusals), &[]);
+        }
+        self.note_working();
+        Next::Now
+    }
+
+    async fn send_and_record(
+        &mut self,
+        events: &[QueuedEvent],
+        stop: &CancellationToken,
+    ) -> (Verdict, BTreeSet<usize>) {
         let at = self.tools.clock.now();
         let outcome = self.send(events).await;
         let now = self.tools.clock.now();
-        let (verdict, settlement) = settle_sent(
-            &Sent {
-                dataset_id: self.dataset.id,
-                events,
-                at,
-                outcome,
-                access_token: self.dataset.access_token.expose_secret(),
-            },
-            now,
-        );
+        let sent = Sent {
+            dataset_id: self.dataset.id,
+            events,
+            at,
+            outcome,
+            believe_refusal: self.refusals < REFUSALS_IN_A_ROW_MAX,
+            access_token: self.dataset.access_token.expose_secret(),
+        };
+        let (verdict, settlement) = settle_sent(&sent, now);
+        let error = sent.outcome.as_ref().ok().and_then(|answer| answer.error.as_ref());
+        let blamed = error.map(GraphError::blamed).unwrap_or_default();
         self.tell(verdict, events, &settlement, now);
-        self.record(settlement, stop).await;
-        match verdict {
-            Verdict::Delivered => {
-                self.failures = 0;
-                Next::Now
-            }
-            Verdict::Retry => self.back_off(),
+        if verdict == Verdict::Delivered {
+            self.refusals = 0;
         }
+        self.refusals += u32::from(!settlement.dead.is_empty());
+        if let (Verdict::Invalid { .. }, [alone]) = (verdict, events)
+            && settlement.dead.is_empty()
+        {
+            self.doubted.insert(alone.event.lead_id, now.plus_millis(DOUBT_RETRY_MS));
+        }
+        self.record(settlement, stop).await;
+        (verdict, blamed)
     }
 
     async fn send(&self, events: &[QueuedEvent]) -> Result<Answer, NoAnswer> {
@@ -131,10 +198,6 @@ impl Worker {
         for (_, reason) in &settlement.dead {
             self.tools.metrics.event_dead(reason.name());
         }
-        if settlement.dead.iter().any(|(_, reason)| *reason == DeadReason::Expired) {
-            let events = settlement.dead.len();
-            tracing::error!(dataset = %self.dataset.id, events, "events expired undelivered");
-        }
         let mut tries = 0;
         while let Err(error) = self.tools.store.settle(settlement.clone()).await {
             tries += 1;
@@ -148,10 +211,55 @@ impl Worker {
         }
     }
 
-    fn back_off(&mut self) -> Next {
+    fn activity(&self) -> Activity {
+        self.tools.status.get(self.dataset.id)
+    }
+
+    fn note_working(&self) {
+        let before = self.tools.status.set(self.dataset.id, Activity::Active);
+        self.tools.metrics.dataset_paused(self.dataset.id, false);
+        if let Activity::Paused { reason, .. } = before {
+            tracing::warn!(
+                dataset = %self.dataset.id,
+                reason = reason.name(),
+                "dataset resumed: it works again"
+            );
+        }
+    }
+
+    /// Waits by the schedule, or as long as Meta asks; a pause is written on the board.
+    fn back_off(&mut self, verdict: Verdict, events: &[QueuedEvent]) -> Next {
         self.failures = self.failures.saturating_add(1);
-        let wait_ms = retry_delay_ms(self.failures, self.tools.random.next_u64());
-        Next::BackOff(self.tools.clock.now().plus_millis(wait_ms.cast_signed()))
+        let now = self.tools.clock.now();
+        let scheduled_ms = retry_delay_ms(self.failures, self.tools.random.next_u64());
+        let scheduled_ms = match verdict {
+            Verdict::Paused(_) => scheduled_ms.min(PROBE_EVERY_MS),
+            _ => scheduled_ms,
+        };
+        let next_try_at = try_again_at(verdict, scheduled_ms, events, now);
+        let before = self.activity();
+        let since = before.trouble_since().unwrap_or(now);
+        let activity = match (verdict, before) {
+            (Verdict::Paused(reason), Activity::Paused { .. }) => {
+                Activity::Paused { reason, since, next_try_at }
+            }
+            (Verdict::Paused(reason), _) => {
+                tracing::error!(
+                    dataset = %self.dataset.id,
+                    reason = reason.name(),
+                    "dataset paused: its events are kept until this is mended"
+                );
+                self.tools.metrics.dataset_paused(self.dataset.id, true);
+                Activity::Paused { reason, since: now, next_try_at }
+            }
+            // A probe that met other trouble leaves the pause as it is.
+            (_, Activity::Paused { reason, since, .. }) => {
+                Activity::Paused { reason, since, next_try_at }
+            }
+            _ => Activity::Waiting { since, next_try_at },
+        };
+        self.tools.status.set(self.dataset.id, activity);
+        Next::BackOff(next_try_at)
     }
 
     fn tell(
@@ -174,12 +282,13 @@ impl Worker {
             tracing::warn!(
                 dataset = %dataset_id,
                 events = events.len(),
+                dead = settlement.dead.len(),
                 status = attempt.http_status,
                 code = attempt.code,
                 subcode = attempt.subcode,
                 fbtrace_id = attempt.fbtrace_id,
                 failures = self.failures + 1,
-                "delivery failed, will be tried again"
+                "delivery failed"
             );
         }
     }

@@ -4,6 +4,7 @@
 //! wire format of the Conversions API. The routes below are the table of contents; each takes its
 //! method, path and documentation from its handler.
 
+mod datasets;
 mod docs;
 pub mod error;
 mod events;
@@ -42,6 +43,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(events::get_event))
         .routes(routes!(events::retry_event))
         .routes(routes!(events::list_quarantine))
+        .routes(routes!(datasets::list_datasets))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))

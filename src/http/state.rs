@@ -8,6 +8,7 @@ use subtle::ConstantTimeEq;
 use crate::clock::Clock;
 use crate::config::{ApiKey, Config};
 use crate::delivery::Wakers;
+use crate::delivery::status::StatusBoard;
 use crate::meta::signature::SignatureVerifier;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -23,6 +24,8 @@ pub struct AppState {
     pub clock: Arc<dyn Clock>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// How the datasets are doing.
+    pub status: StatusBoard,
     /// Wakes the delivery workers.
     pub wakers: Wakers,
     /// Checks webhook signatures.

@@ -10,6 +10,7 @@ use crate::domain::event::{Attempt, EventDetail, LeadDetail, Standing};
 use crate::domain::lead::RawLead;
 use crate::domain::time::Timestamp;
 use crate::http::time::rfc3339;
+use crate::meta::errors::find_rule;
 use crate::store::Quarantined;
 
 /// A lead.
@@ -169,11 +170,18 @@ pub struct MetaErrorView {
     message: Option<String>,
     /// The HTTP status; null if there was no answer.
     http_status: Option<u16>,
+    /// What the code means, if it is known.
+    meaning: Option<&'static str>,
+    /// What a person can do about it.
+    advice: Option<&'static str>,
 }
 
 impl MetaErrorView {
     fn of(attempt: &Attempt) -> Self {
+        let rule = find_rule(attempt.code, attempt.subcode);
         Self {
+            meaning: rule.map(|rule| rule.meaning),
+            advice: rule.map(|rule| rule.advice),
             code: attempt.code,
             subcode: attempt.subcode,
             message: attempt.message.clone(),

@@ -3,6 +3,8 @@
 //! What Meta silently discards can't be written here: `action_source` and the two markers of a CRM
 //! event are always there (META 3.2). What an answer means is decided in `delivery::verdict`.
 
+use std::collections::BTreeSet;
+
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -113,6 +115,8 @@ pub struct Answer {
     pub error: Option<GraphError>,
     /// Meta's trace id.
     pub fbtrace_id: Option<String>,
+    /// How many seconds the headers ask to wait.
+    pub wait_s: Option<u64>,
 }
 
 /// An error of the Graph API (META 3.6). Only its numbers are to be judged by: the texts come in
@@ -128,7 +132,20 @@ pub struct GraphError {
     pub message: Option<String>,
     /// Whether Meta says that trying again helps.
     pub is_transient: Option<bool>,
+    error_data: Option<Value>,
     fbtrace_id: Option<String>,
+}
+
+impl GraphError {
+    /// Places in `data` that the error points at, if it does (`blame_field_specs`, META 3.1).
+    ///
+    /// The form is not documented: any text such as `data[3]...` counts, and it is a hint only.
+    pub fn blamed(&self) -> BTreeSet<usize> {
+        let Some(error_data) = &self.error_data else { return BTreeSet::new() };
+        let text = error_data["blame_field_specs"].to_string();
+        let place = |piece: &str| piece.split_once(']')?.0.parse().ok();
+        text.split("data[").skip(1).filter_map(place).collect()
+    }
 }
 
 #[derive(Deserialize, Default)]
@@ -150,7 +167,8 @@ pub fn read_answer(http_status: u16, body: &[u8]) -> Answer {
     });
     let fbtrace_id =
         wire.fbtrace_id.or_else(|| error.as_ref().and_then(|error| error.fbtrace_id.clone()));
-    Answer { http_status, events_received: wire.events_received, error, fbtrace_id }
+    let events_received = wire.events_received;
+    Answer { http_status, events_received, error, fbtrace_id, wait_s: None }
 }
 
 #[cfg(test)]
@@ -235,6 +253,11 @@ mod tests {
         let odd = read_answer(200, br#"{"error":"boom","events_received":1}"#);
         assert_eq!(odd.error.unwrap().message.as_deref(), Some("\"boom\""));
         assert_eq!(read_answer(200, br#"{"error":null,"events_received":1}"#).error, None);
+        let blaming = read_answer(
+            400,
+            br#"{"error":{"code":100,"error_data":{"blame_field_specs":[["data[3][event_time]"],["data[11]"]]}}}"#,
+        );
+        assert_eq!(blaming.error.unwrap().blamed(), BTreeSet::from([3, 11]));
         let html = read_answer(502, b"<html>Bad Gateway</html>");
         assert_eq!((html.http_status, html.events_received, html.error), (502, None, None));
     }

@@ -4,5 +4,7 @@
 //! no other module knows a field name of Meta's. Nothing here does I/O.
 
 pub mod conversions;
+pub mod errors;
 pub mod signature;
+pub mod usage;
 pub mod webhook;

@@ -51,7 +51,8 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Recorded, StoreError>;
 
-    /// The next events to send to a dataset, at most `limit`, in the order of their queue.
+    /// The next events to send to a dataset, at most `limit`, in the order of their queue, leaving
+    /// out the leads that are kept back.
     ///
     /// An event that is not due keeps back the later ones of its lead, and nobody else's.
     async fn next_batch(
@@ -59,6 +60,7 @@ pub trait Store: Send + Sync {
         dataset_id: DatasetId,
         now: Timestamp,
         limit: usize,
+        kept_back: &BTreeSet<LeadId>,
     ) -> Result<Batch, StoreError>;
 
     /// Records how a batch ended: the attempt, what was delivered, what failed and stays queued,

@@ -1,9 +1,11 @@
 //! The queues: what is next, and how it ended.
 
 use super::support::{
-    accept, at, attempt, dataset, deliver_due, due, entries, found, ingest, ingest_at, lead,
-    lead_of, second, settlement, timeline, tolerant, update,
+    NOBODY, accept, at, attempt, dataset, deliver_due, due, entries, found, ingest, ingest_at,
+    lead, lead_id, lead_of, second, settlement, timeline, tolerant, update,
 };
+use std::collections::BTreeSet;
+
 use crate::domain::event::{DeadReason, Standing};
 use crate::store::{Batch, Settlement, Store};
 
@@ -11,6 +13,7 @@ on_every_store![
     events_come_in_the_order_in_which_they_were_queued,
     a_batch_is_no_longer_than_asked_for,
     an_event_that_is_not_due_keeps_back_later_events_of_its_lead_only,
+    a_lead_that_is_kept_back_keeps_nobody_else_back,
     the_next_due_time_is_the_earliest_of_those_not_due,
     an_empty_queue_has_no_events_and_no_due_time,
     datasets_are_not_mixed,
@@ -38,11 +41,11 @@ async fn events_come_in_the_order_in_which_they_were_queued(store: &dyn Store) {
 async fn a_batch_is_no_longer_than_asked_for(store: &dyn Store) {
     ingest(store, &[lead(1), lead(2), lead(3)]).await;
     for limit in 0..=4 {
-        let batch = store.next_batch(dataset(1), at(9), limit).await.unwrap();
+        let batch = store.next_batch(dataset(1), at(9), limit, &NOBODY).await.unwrap();
         assert_eq!(batch.events.len(), limit.min(3));
     }
-    let first = store.next_batch(dataset(1), at(9), 2).await.unwrap();
-    let again = store.next_batch(dataset(1), at(9), 2).await.unwrap();
+    let first = store.next_batch(dataset(1), at(9), 2, &NOBODY).await.unwrap();
+    let again = store.next_batch(dataset(1), at(9), 2, &NOBODY).await.unwrap();
     assert_eq!(first, again, "looking takes nothing away");
 }
 
@@ -56,12 +59,22 @@ async fn an_event_that_is_not_due_keeps_back_later_events_of_its_lead_only(store
     assert_eq!(due(store, 1, at(30)).await, expected);
 }
 
+async fn a_lead_that_is_kept_back_keeps_nobody_else_back(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2)]).await;
+    accept(store, update(1, "won", 8), at(9)).await;
+    let kept_back = BTreeSet::from([lead_id(1)]);
+    let batch = store.next_batch(dataset(1), at(9), 1, &kept_back).await.unwrap();
+    let leads: Vec<_> = batch.events.iter().map(|queued| queued.event.lead_id).collect();
+    assert_eq!(leads, [lead_id(2)]);
+    assert_eq!(due(store, 1, at(9)).await.len(), 3, "nothing has moved");
+}
+
 async fn the_next_due_time_is_the_earliest_of_those_not_due(store: &dyn Store) {
     ingest(store, &[lead(1), lead(2)]).await;
     accept(store, tolerant(60, update(1, "won", 40)), at(9)).await;
     accept(store, tolerant(60, update(2, "won", 30)), at(9)).await;
     let next_due = async |now| {
-        let batch = store.next_batch(dataset(1), now, 100).await.unwrap();
+        let batch = store.next_batch(dataset(1), now, 100, &NOBODY).await.unwrap();
         batch.next_due
     };
     assert_eq!(next_due(at(9)).await, Some(second(30)));
@@ -70,7 +83,7 @@ async fn the_next_due_time_is_the_earliest_of_those_not_due(store: &dyn Store) {
 }
 
 async fn an_empty_queue_has_no_events_and_no_due_time(store: &dyn Store) {
-    let batch = store.next_batch(dataset(1), at(9), 10).await.unwrap();
+    let batch = store.next_batch(dataset(1), at(9), 10, &NOBODY).await.unwrap();
     assert_eq!(batch, Batch::default());
 }
 

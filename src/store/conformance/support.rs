@@ -3,7 +3,7 @@
 //! Leads and datasets are numbered, times are seconds after [`CREATED`]. What a store shows is
 //! turned into lines such as `1 won pending`, so that a test reads like a transcript.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use redb::Database;
 use redb::backends::InMemoryBackend;
@@ -26,6 +26,8 @@ use crate::store::{
 
 /// When the leads were created, unless a test says otherwise.
 pub const CREATED: i64 = 1_762_000_000;
+/// No lead is kept back.
+pub const NOBODY: BTreeSet<LeadId> = BTreeSet::new();
 /// Seconds in a day.
 pub const DAY: i64 = 86_400;
 const FIRST_LEAD: u64 = 1_234_567_890_000_000;
@@ -206,7 +208,7 @@ pub async fn refuse(store: &dyn Store, update: StageUpdate, now: Timestamp) -> R
 
 /// The places of what is due in dataset 1.
 pub async fn entries(store: &dyn Store, now: Timestamp) -> Vec<QueueEntry> {
-    let batch = store.next_batch(dataset(1), now, 1_000).await.unwrap();
+    let batch = store.next_batch(dataset(1), now, 1_000, &NOBODY).await.unwrap();
     batch.events.iter().map(|queued| queued.entry).collect()
 }
 
@@ -246,7 +248,7 @@ pub fn line(detail: &EventDetail, now: Timestamp) -> String {
 
 /// What is due in a dataset, in order.
 pub async fn due(store: &dyn Store, number: u64, now: Timestamp) -> Vec<String> {
-    let batch = store.next_batch(dataset(number), now, 1_000).await.unwrap();
+    let batch = store.next_batch(dataset(number), now, 1_000, &NOBODY).await.unwrap();
     let events = batch.events.iter();
     events.map(|queued| name_of(queued.event.lead_id, &queued.event.stage)).collect()
 }

@@ -5,7 +5,7 @@
 
 mod state;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -83,8 +83,9 @@ impl Store for MemoryStore {
         dataset_id: DatasetId,
         now: Timestamp,
         limit: usize,
+        kept_back: &BTreeSet<LeadId>,
     ) -> Result<Batch, StoreError> {
-        Ok(self.state().next_batch(dataset_id, now, limit))
+        Ok(self.state().next_batch(dataset_id, now, limit, kept_back))
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {

@@ -248,9 +248,15 @@ impl State {
         leads.into_iter().map(|lead_id| self.route_lead(lead_id, routing)).sum()
     }
 
-    pub(super) fn next_batch(&self, dataset_id: DatasetId, now: Timestamp, limit: usize) -> Batch {
+    pub(super) fn next_batch(
+        &self,
+        dataset_id: DatasetId,
+        now: Timestamp,
+        limit: usize,
+        kept_back: &BTreeSet<LeadId>,
+    ) -> Batch {
         let mut batch = Batch::default();
-        let mut kept_back = BTreeSet::new();
+        let mut kept_back = kept_back.clone();
         let queue = (Some(dataset_id), 0)..=(Some(dataset_id), u64::MAX);
         for ((_, position), seq) in self.queues.range(queue) {
             if batch.events.len() >= limit {

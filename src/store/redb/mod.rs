@@ -15,6 +15,7 @@ mod tables;
 mod tests;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::path::Path;
 
@@ -166,8 +167,10 @@ impl Store for RedbStore {
         dataset_id: DatasetId,
         now: Timestamp,
         limit: usize,
+        kept_back: &BTreeSet<LeadId>,
     ) -> Result<Batch, StoreError> {
-        self.read(move |tables| queue::next_batch(tables, dataset_id, now, limit)).await
+        let kept_back = kept_back.clone();
+        self.read(move |tables| queue::next_batch(tables, dataset_id, now, limit, &kept_back)).await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {

@@ -24,9 +24,10 @@ pub(super) fn next_batch(
     dataset_id: DatasetId,
     now: Timestamp,
     limit: usize,
+    kept_back: &BTreeSet<LeadId>,
 ) -> Result<Batch, StoreError> {
     let mut batch = Batch::default();
-    let mut kept_back = BTreeSet::new();
+    let mut kept_back: BTreeSet<u64> = kept_back.iter().map(|lead_id| lead_id.get()).collect();
     let dataset = dataset_id.get();
     for row in view.outbox().range((dataset, 0)..=(dataset, u64::MAX))? {
         if batch.events.len() >= limit {

@@ -8,8 +8,8 @@ use crate::domain::event::{Attempt, DeadReason, EventDetail, EventState, LeadDet
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::conformance::support::{
-    DAY, at, attempt, dataset, heard_of, keyed, lead_id, page, piece, redb_in_memory, reported,
-    routing, second, strict, tolerant, update,
+    DAY, NOBODY, at, attempt, dataset, heard_of, keyed, lead_id, page, piece, redb_in_memory,
+    reported, routing, second, strict, tolerant, update,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::query::{LeadFilter, Page, PageRequest};
@@ -180,7 +180,7 @@ async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
             told(store.record_stage_updates(updates, &routing.table(), now).await)
         }
         Step::Settle(number, limit, fates, sent) => {
-            let batch = store.next_batch(dataset(*number), now, *limit).await.unwrap();
+            let batch = store.next_batch(dataset(*number), now, *limit, &NOBODY).await.unwrap();
             let attempt = sent.then(|| attempt(now_s, true));
             told(store.settle(settlement(*number, &batch, *fates, attempt, now)).await)
         }
@@ -256,7 +256,7 @@ pub(super) async fn everything(store: &dyn Store, now: Timestamp) -> Everything 
     let mut batches = Vec::new();
     for number in 1..=3 {
         for limit in [2, 100] {
-            let batch = store.next_batch(dataset(number), now, limit).await.unwrap();
+            let batch = store.next_batch(dataset(number), now, limit, &NOBODY).await.unwrap();
             let queued: Vec<_> = batch.events.iter().map(|queued| &queued.event).collect();
             batches.push(format!("{queued:?} {:?}", batch.next_due));
         }

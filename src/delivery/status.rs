@@ -1,0 +1,61 @@
+//! How each dataset is doing, for whoever asks: working, waiting, or paused and why.
+//!
+//! It is what the workers know at the moment and is not stored; after a restart they find out anew.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::domain::ids::DatasetId;
+use crate::domain::time::Timestamp;
+use crate::meta::errors::PauseReason;
+
+/// What a dataset's worker is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activity {
+    /// Sending, or with nothing to send.
+    Active,
+    /// Waiting after a failure that will pass.
+    Waiting {
+        /// Since the first of the failures in a row.
+        since: Timestamp,
+        /// The next try.
+        next_try_at: Timestamp,
+    },
+    /// Not sent to until somebody mends something; probed meanwhile.
+    Paused {
+        /// What is to be mended.
+        reason: PauseReason,
+        /// Since when.
+        since: Timestamp,
+        /// The next probe.
+        next_try_at: Timestamp,
+    },
+}
+
+impl Activity {
+    /// Since when the trouble lasts, if there is some.
+    pub const fn trouble_since(self) -> Option<Timestamp> {
+        match self {
+            Self::Active => None,
+            Self::Waiting { since, .. } | Self::Paused { since, .. } => Some(since),
+        }
+    }
+}
+
+/// The board that workers write on; clones are the same board.
+#[derive(Clone, Debug, Default)]
+pub struct StatusBoard(Arc<Mutex<BTreeMap<DatasetId, Activity>>>);
+
+impl StatusBoard {
+    /// What a dataset's worker is about.
+    pub fn get(&self, dataset_id: DatasetId) -> Activity {
+        let board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.get(&dataset_id).copied().unwrap_or(Activity::Active)
+    }
+
+    /// Writes it down, and answers what stood there before.
+    pub fn set(&self, dataset_id: DatasetId, activity: Activity) -> Activity {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.insert(dataset_id, activity).unwrap_or(Activity::Active)
+    }
+}

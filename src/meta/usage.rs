@@ -1,0 +1,82 @@
+//! How long Meta asks to wait, from the headers of an answer (META 3.6).
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Seconds that the headers ask to wait; the longest of them, if any asks.
+///
+/// `header` gives the value of a header by its lower-case name. What can't be read asks nothing.
+pub fn wait_s<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<u64> {
+    let retry_after = header("retry-after").and_then(|value| value.trim().parse().ok());
+    let business = header("x-business-use-case-usage").and_then(business_wait_s);
+    let account = header("x-ad-account-usage").and_then(account_wait_s);
+    [retry_after, business, account].into_iter().flatten().filter(|wait_s| *wait_s > 0).max()
+}
+
+#[derive(Deserialize)]
+struct BusinessUsage {
+    /// Minutes.
+    #[serde(default)]
+    estimated_time_to_regain_access: u64,
+}
+
+fn business_wait_s(value: &str) -> Option<u64> {
+    let businesses: Map<String, Value> = serde_json::from_str(value).ok()?;
+    let usages = businesses.into_iter().flat_map(|(_, usages)| match usages {
+        Value::Array(usages) => usages,
+        other => vec![other],
+    });
+    let minutes = usages.filter_map(|usage| serde_json::from_value::<BusinessUsage>(usage).ok());
+    minutes.map(|usage| usage.estimated_time_to_regain_access.saturating_mul(60)).max()
+}
+
+#[derive(Deserialize)]
+struct AccountUsage {
+    #[serde(default)]
+    acc_id_util_pct: f64,
+    /// Seconds.
+    #[serde(default)]
+    reset_time_duration: u64,
+}
+
+fn account_wait_s(value: &str) -> Option<u64> {
+    let usage: AccountUsage = serde_json::from_str(value).ok()?;
+    (usage.acc_id_util_pct >= 100.0).then_some(usage.reset_time_duration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wait(headers: &[(&str, &'static str)]) -> Option<u64> {
+        wait_s(|name| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value))
+    }
+
+    #[test]
+    fn the_longest_wait_that_is_asked_for_counts() {
+        let business = r#"{"1":[{"type":"ads","estimated_time_to_regain_access":0}],
+            "2":[{"type":"leadgen","call_count":100,"estimated_time_to_regain_access":3}]}"#;
+        assert_eq!(wait(&[("x-business-use-case-usage", business)]), Some(180));
+        assert_eq!(
+            wait(&[("retry-after", "600"), ("x-business-use-case-usage", business)]),
+            Some(600)
+        );
+        let full = r#"{"acc_id_util_pct":100.0,"reset_time_duration":40}"#;
+        assert_eq!(wait(&[("x-ad-account-usage", full)]), Some(40));
+    }
+
+    #[test]
+    fn headers_that_ask_nothing_or_make_no_sense_are_no_wait() {
+        let idle = r#"{"acc_id_util_pct":9.5,"reset_time_duration":40}"#;
+        for headers in [
+            &[][..],
+            &[("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT")],
+            &[("retry-after", "-1")],
+            &[("x-ad-account-usage", idle)],
+            &[("x-business-use-case-usage", "[]")],
+            &[("x-business-use-case-usage", r#"{"1":[{"estimated_time_to_regain_access":-3}]}"#)],
+        ] {
+            assert_eq!(wait(headers), None, "{headers:?}");
+        }
+    }
+}
