@@ -11,6 +11,7 @@ use crate::http::error::ApiError;
 use crate::http::extract::Reader;
 use crate::http::state::AppState;
 use crate::http::time::rfc3339;
+use crate::meta::errors::PauseReason;
 
 /// A dataset.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,8 +55,8 @@ impl DatasetView {
             crm_name: dataset.crm_name.clone(),
             raw_stage: dataset.raw_stage.to_string(),
             state,
-            reason: reason.map(|reason| reason.name()),
-            advice: reason.map(|reason| reason.advice()),
+            reason: reason.map(PauseReason::name),
+            advice: reason.map(PauseReason::advice),
             since: since.map(rfc3339),
             next_try_at: next_try_at.map(rfc3339),
             queue_front_event_time: front,

@@ -118,7 +118,7 @@ const fn throttled(codes: RangeInclusive<i64>, meaning: &'static str) -> ErrorRu
 const NOTHING: &str = "Nothing; it is tried again.";
 
 /// Every error that is known.
-pub const RULES: &[ErrorRule] = &[
+pub static RULES: &[ErrorRule] = &[
     invalid(2_804_003, "The event is older than 7 days.", "Nothing: it came too late."),
     doubted(
         2_804_004,
