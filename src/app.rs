@@ -15,6 +15,7 @@ use crate::delivery::sink::GraphSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
 use crate::http;
+use crate::http::server::DoorLimits;
 use crate::http::state::AppState;
 use crate::limits::{HOUSEKEEPING_EVERY_MS, SHUTDOWN_GRACE};
 use crate::meta::signature::SignatureVerifier;
@@ -38,6 +39,7 @@ pub struct App {
     tools: Tools,
     api_keys: Vec<ApiKey>,
     made_api_key: Option<String>,
+    door: DoorLimits,
 }
 
 impl App {
@@ -62,7 +64,8 @@ impl App {
             metrics: Arc::new(Metrics::default()),
             status: StatusBoard::default(),
         };
-        Ok(Self { config: Arc::new(config), tools, api_keys, made_api_key })
+        let door = DoorLimits::default();
+        Ok(Self { config: Arc::new(config), tools, api_keys, made_api_key, door })
     }
 
     /// The key that was made because there was none: to be shown now, and never again.
@@ -70,11 +73,15 @@ impl App {
         self.made_api_key.as_deref()
     }
 
+    /// Other limits on what a client can hold open, for tests that have no time.
+    #[must_use]
+    pub fn with_door(mut self, door: DoorLimits) -> Self {
+        self.door = door;
+        self
+    }
+
     /// Serves until `stop` is cancelled; then finishes what is under way, within bounds.
-    ///
-    /// # Errors
-    /// If the listener fails.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
         let datasets = self.config.datasets.values().cloned();
         let (wakers, mut tasks) = delivery::start(datasets, &self.tools, &stop);
         tasks.spawn(keep_house(self.tools.clone(), stop.clone()));
@@ -86,29 +93,15 @@ impl App {
             metrics: self.tools.metrics,
             status: self.tools.status,
             wakers,
+            body_timeout: self.door.body_timeout,
             api_keys: Arc::new(self.api_keys),
         };
-        let stopping = stop.clone();
-        let server = axum::serve(listener, http::router(state))
-            .with_graceful_shutdown(async move { stopping.cancelled().await });
-        let finish = async {
-            stop.cancelled().await;
-            tokio::time::sleep(SHUTDOWN_GRACE).await;
-        };
-        let result = tokio::select! {
-            result = server => result,
-            () = finish => {
-                tracing::warn!("some requests did not end in time");
-                Ok(())
-            }
-        };
-        stop.cancel();
+        http::server::serve(listener, http::router(state), self.door, stop).await;
         let all_ended = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
             // Their events are queued still, and go out after the next start.
             tracing::warn!("some deliveries did not end in time");
         }
-        Ok(result?)
     }
 }
 

@@ -34,6 +34,21 @@ pub const EVENTS_PER_LEAD_MAX: usize = 500;
 /// Longest time a request may take before it is answered 503.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
+// ---- The door ---------------------------------------------------------------------------------
+
+/// Longest time for a request's head, and for the next request on an open connection.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the whole body of a request.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Most headers of a request.
+pub const HEADERS_MAX: usize = 64;
+/// Largest head of a request in bytes.
+pub const HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Most connections at a time; further ones wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 4_096;
+/// How long the accept loop waits after a failure such as too many open files.
+pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
 // ---- Pages of lists ---------------------------------------------------------------------------
 
 /// Page size of a list when none is asked for.

@@ -74,7 +74,7 @@ async fn serve(
         (None, None) => {}
     }
     tokio::select! {
-        result = app.run(listener, stop.clone()) => Ok(result?),
+        () = app.run(listener, stop.clone()) => Ok(()),
         () = died.cancelled() => {
             Err(Failure::new(Exit::Software, "the store's thread died; start again to repair it"))
         }

@@ -80,6 +80,8 @@ catalogue! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// The body, or the number of items in it, is over the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE;
+    /// The body did not come in time.
+    BodyTimedOut = "body_timed_out", REQUEST_TIMEOUT;
     /// Nothing can be stored or read at the moment; nothing was changed; try again.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
     /// The request took too long; it may or may not have been carried out; repeating it is safe.

@@ -1,6 +1,8 @@
 //! What handlers ask for, checked before they run: a signed body, a key with a scope, JSON, a
 //! query. A handler that takes one of these can't forget the check.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::{AUTHORIZATION, HeaderMap};
@@ -15,8 +17,14 @@ use crate::limits::WEBHOOK_BODY_BYTES_MAX;
 use crate::meta::signature::SIGNATURE_HEADER;
 
 /// Reads a body of at most so many bytes.
-async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
+async fn read_body(
+    body: Body,
+    bytes_max: usize,
+    body_timeout: Duration,
+) -> Result<Bytes, ApiError> {
+    let read = tokio::time::timeout(body_timeout, axum::body::to_bytes(body, bytes_max));
+    let read = read.await.map_err(|_| ApiError::plain(Code::BodyTimedOut))?;
+    read.map_err(|error| {
         if std::error::Error::source(&error)
             .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
         {
@@ -42,7 +50,7 @@ impl FromRequest<AppState> for SignedBody {
         // Who shows nothing that could be a signature does not get to send a megabyte first.
         let signature = single_header(&parts.headers, SIGNATURE_HEADER);
         let signature = signature.ok_or_else(|| refuse("no_signature"))?;
-        let body = read_body(body, WEBHOOK_BODY_BYTES_MAX)
+        let body = read_body(body, WEBHOOK_BODY_BYTES_MAX, state.body_timeout)
             .await
             .inspect_err(|_| state.metrics.webhook("unreadable_body"))?;
         if !state.verifier.verify(signature, &body) {
@@ -96,8 +104,8 @@ pub struct JsonBody<T, const BYTES_MAX: usize>(pub T);
 impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<AppState> for JsonBody<T, BYTES_MAX> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &AppState) -> Result<Self, ApiError> {
-        let body = read_body(request.into_body(), BYTES_MAX).await?;
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let body = read_body(request.into_body(), BYTES_MAX, state.body_timeout).await?;
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|error| ApiError::new(Code::InvalidRequest, error.to_string()))

@@ -12,6 +12,7 @@ mod extract;
 mod health;
 mod leads;
 mod page;
+pub mod server;
 mod stage_body;
 mod stages;
 pub mod state;

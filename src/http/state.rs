@@ -1,6 +1,7 @@
 //! What every handler gets, and the keys that callers show.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -30,6 +31,8 @@ pub struct AppState {
     pub wakers: Wakers,
     /// Checks webhook signatures.
     pub verifier: SignatureVerifier,
+    /// How long a client may take to send a body.
+    pub body_timeout: Duration,
     /// The keys of the API, configured or made.
     pub api_keys: Arc<Vec<ApiKey>>,
 }

@@ -2,6 +2,7 @@
 //! stand-in for Meta as the world around it.
 
 mod delivery;
+mod door;
 mod look_up;
 mod security;
 mod stage_updates;

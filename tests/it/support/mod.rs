@@ -12,6 +12,7 @@ use leadloop::clock::{MockClock, SeededRandom};
 use leadloop::config::{Config, Layers};
 use leadloop::domain::ids::LeadId;
 use leadloop::domain::time::UnixSeconds;
+use leadloop::http::server::DoorLimits;
 use leadloop::meta::signature::sign;
 use leadloop::sandbox::{Sandbox, Settings};
 use leadloop::store::Store;
@@ -49,7 +50,7 @@ pub struct TestApp {
     pub meta: Sandbox,
     client: reqwest::Client,
     stop: CancellationToken,
-    server: JoinHandle<anyhow::Result<()>>,
+    server: JoinHandle<()>,
 }
 
 /// What a server answered.
@@ -88,6 +89,21 @@ impl TestApp {
 
     /// A server at the time that a clock shows.
     pub async fn start_at(more: &str, store: Arc<dyn Store>, clock: Arc<MockClock>) -> Self {
+        Self::start_on(more, store, clock, DoorLimits::default()).await
+    }
+
+    /// A server with other limits on what a client can hold open.
+    pub async fn start_with_door(door: DoorLimits) -> Self {
+        let clock = Arc::new(MockClock::at(UnixSeconds::new(START).timestamp()));
+        Self::start_on("", Arc::new(MemoryStore::default()), clock, door).await
+    }
+
+    async fn start_on(
+        more: &str,
+        store: Arc<dyn Store>,
+        clock: Arc<MockClock>,
+        door: DoorLimits,
+    ) -> Self {
         let stop = CancellationToken::new();
         let meta_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -108,7 +124,7 @@ impl TestApp {
         tokio::spawn(meta.clone().run(meta_listener, stop.clone()));
         let world = World { store: store.clone(), clock: clock.clone(), random };
         let app = App::build(config, world).await.unwrap();
-        let server = tokio::spawn(app.run(listener, stop.clone()));
+        let server = tokio::spawn(app.with_door(door).run(listener, stop.clone()));
         let client = leadloop::client::http_client(&url).unwrap();
         Self { url, clock, store, meta, client, stop, server }
     }
@@ -216,11 +232,11 @@ impl TestApp {
     /// Ends a test that leaves events in a queue on purpose.
     pub async fn finish_with_rest(self) {
         self.stop.cancel();
-        within_patience(self.server).await.unwrap().unwrap();
+        within_patience(self.server).await.unwrap();
     }
 }
 
-async fn within_patience<T>(future: impl Future<Output = T>) -> T {
+pub async fn within_patience<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.expect("it takes too long")
 }
 

@@ -1,0 +1,97 @@
+//! Clients that hold a connection open and say nothing, or never stop.
+
+use std::time::Duration;
+
+use leadloop::http::server::DoorLimits;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{TestApp, within_patience};
+
+const SHORT: DoorLimits = DoorLimits {
+    header_timeout: Duration::from_millis(150),
+    body_timeout: Duration::from_millis(150),
+    connections_max: 3,
+};
+
+async fn connect(app: &TestApp) -> TcpStream {
+    TcpStream::connect(app.url.trim_start_matches("http://")).await.unwrap()
+}
+
+/// Sends bytes, and reads until the server closes the connection.
+async fn until_closed(app: &TestApp, sent: &str) -> String {
+    let mut stream = connect(app).await;
+    stream.write_all(sent.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // A connection that is reset has been closed, too.
+    let _ = within_patience(stream.read_to_end(&mut answer)).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_whole_head_is_closed() {
+    let app = TestApp::start_with_door(SHORT).await;
+    for sent in ["", "GET /hea", "GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "] {
+        let answer = until_closed(&app, sent).await;
+        assert!(!answer.contains("200"), "{sent:?}: {answer}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_its_request() {
+    let app = TestApp::start_with_door(SHORT).await;
+    let answer = until_closed(&app, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("ok"), "{answer}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_answered_408() {
+    let app = TestApp::start_with_door(SHORT).await;
+    let head = "POST /webhooks/meta HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=00\r\n";
+    for length in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
+        let answer = until_closed(&app, &format!("{head}{length}\r\n\r\n5\r\nabcde")).await;
+        assert!(answer.starts_with("HTTP/1.1 408"), "{length}: {answer}");
+        assert!(answer.contains("body_timed_out"));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn too_many_and_too_large_headers_are_refused() {
+    let app = TestApp::start_with_door(SHORT).await;
+    let many = "X-A: 1\r\n".repeat(100);
+    let large = format!("X-A: {}\r\n", "a".repeat(20_000));
+    for headers in [many, large] {
+        let request = format!("GET /healthz HTTP/1.1\r\nHost: x\r\n{headers}\r\n");
+        let answer = until_closed(&app, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_no_http_is_answered_400_and_closed() {
+    let app = TestApp::start_with_door(SHORT).await;
+    for junk in ["\x16\x03\x01\x02\x00\x01", "HELLO\r\n\r\n", "GET / HTTP/9.9\r\n\r\n"] {
+        let answer = until_closed(&app, junk).await;
+        assert!(!answer.contains("200 OK"), "{answer}");
+    }
+    let two_lengths = "POST /webhooks/meta HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\
+                       Content-Length: 2\r\n\r\nab";
+    assert!(until_closed(&app, two_lengths).await.starts_with("HTTP/1.1 400"));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn silent_connections_lock_nobody_out_for_long() {
+    let app = TestApp::start_with_door(SHORT).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(connect(&app).await);
+    }
+    let answer = app.get("/healthz").await;
+    assert_eq!(answer.status, 200);
+    app.finish().await;
+}
