@@ -65,7 +65,7 @@ async fn serve(
     let died = store.died();
     let address = listener.local_addr()?;
     let clock = Arc::new(SystemClock);
-    let world = World { store, clock, random: Arc::new(SystemRandom) };
+    let world = World { store: store.clone(), clock, random: Arc::new(SystemRandom) };
     let app = App::build(config, world).await?;
     tracing::info!(%address, store = %path.display(), "listening");
     match (sandbox, app.made_api_key()) {
@@ -73,12 +73,16 @@ async fn serve(
         (None, Some(key)) => print_api_key(key),
         (None, None) => {}
     }
-    tokio::select! {
+    let result = tokio::select! {
         result = app.run(listener, stop.clone()) => Ok(result?),
         () = died.cancelled() => {
             Err(Failure::new(Exit::Software, "the store's thread died; start again to repair it"))
         }
-    }
+    };
+    // Held until here: the store's thread ends with the last handle, and a server that is stopping
+    // lets go of its handles before it is done.
+    drop(store);
+    result
 }
 
 async fn bind(address: &str) -> Result<TcpListener, Failure> {
