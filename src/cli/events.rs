@@ -4,14 +4,15 @@ use reqwest::Method;
 
 use crate::cli::Global;
 use crate::cli::api::Server;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
 use crate::domain::ids::EventId;
 
 /// Options of `events`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show this event with its attempts
-    event_id: Option<String>,
+    #[arg(value_parser = EventId::parse)]
+    event_id: Option<EventId>,
     /// Put this event, a dead letter, back into its queue
     #[arg(long, requires = "event_id")]
     retry: bool,
@@ -30,7 +31,7 @@ pub(super) struct Args {
 
 /// Prints the server's answer as JSON.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let Some(text) = args.event_id else {
+    let Some(event_id) = args.event_id else {
         let query = [
             ("state", args.state),
             ("limit", args.limit.map(|limit| limit.to_string())),
@@ -38,8 +39,6 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         ];
         return args.server.print(global, Method::GET, "/v1/events", &query).await;
     };
-    let event_id =
-        EventId::parse(&text).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let (method, path) = if args.retry {
         (Method::POST, format!("/v1/events/{event_id}/retry"))
     } else {
