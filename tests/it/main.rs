@@ -3,6 +3,7 @@
 
 mod delivery;
 mod look_up;
+mod process;
 mod security;
 mod stage_updates;
 mod support;
