@@ -14,10 +14,11 @@ use crate::client::http_client;
 /// machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Server {
-    /// The server
+    /// Where the server is
     #[arg(
         long,
         env = "LEADLOOP_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
         value_name = "URL"
     )]

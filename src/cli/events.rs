@@ -11,7 +11,7 @@ use crate::domain::ids::EventId;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show this event with its attempts
-    #[arg(value_parser = EventId::parse)]
+    #[arg(value_parser = EventId::parse, conflicts_with_all = ["state", "limit", "cursor"])]
     event_id: Option<EventId>,
     /// Put this event, a dead letter, back into its queue
     #[arg(long, requires = "event_id")]
@@ -19,8 +19,8 @@ pub(super) struct Args {
     /// List those in this state: `awaiting_lead`, `held`, `pending`, `delivered` or `dead`
     #[arg(long)]
     state: Option<String>,
-    /// How many to list
-    #[arg(long)]
+    /// How many to list, 1 to 200; 50 by default
+    #[arg(long, value_name = "NUMBER")]
     limit: Option<u8>,
     /// Go on after the page that answered this `next_cursor`
     #[arg(long)]

@@ -15,22 +15,27 @@ use crate::sandbox::trigger::{SAMPLE_AGE_S, SampleLead, deliver, sample_lead_id,
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to send it
-    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/meta")]
+    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/meta", value_name = "URL")]
     url: String,
     /// Id of the lead; a new one by default
-    #[arg(long, value_parser = LeadId::parse)]
+    #[arg(long, value_parser = LeadId::parse, value_name = "ID")]
     lead_id: Option<LeadId>,
     /// Id of the Page
-    #[arg(long, default_value = "1000000001", value_parser = PageId::parse)]
+    #[arg(long, default_value = "1000000001", value_parser = PageId::parse, value_name = "ID")]
     page_id: PageId,
     /// Id of the form
-    #[arg(long, default_value = "1000000002", value_parser = FormId::parse)]
+    #[arg(long, default_value = "1000000002", value_parser = FormId::parse, value_name = "ID")]
     form_id: FormId,
     /// When the lead was created, in Unix seconds; two seconds ago by default
     #[arg(long, value_name = "SECONDS")]
     created_time: Option<i64>,
-    /// How many leads to send in one webhook
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// How many leads to send in one webhook, 1 to 1000
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+        value_name = "NUMBER"
+    )]
     leads: u16,
 }
 
