@@ -10,6 +10,7 @@ mod events;
 pub mod exit;
 mod leads;
 mod openapi;
+mod output;
 mod sandbox;
 mod serve;
 mod settings;

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, World};
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::print;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Layers};
@@ -69,8 +70,8 @@ async fn serve(
     let app = App::build(config, world).await?;
     tracing::info!(%address, store = %path.display(), "listening");
     match (sandbox, app.made_api_key()) {
-        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &path),
-        (None, Some(key)) => print_api_key(key),
+        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &path)?,
+        (None, Some(key)) => print_api_key(key)?,
         (None, None) => {}
     }
     let result = tokio::select! {
@@ -153,17 +154,16 @@ fn start_sandbox(
     Ok(address)
 }
 
-fn print_api_key(key: &str) {
-    println!("An API key was made, because none is configured. It is shown this once:");
-    println!();
-    println!("  {key}");
-    println!();
+fn print_api_key(key: &str) -> Result<(), Failure> {
+    print(&format!(
+        "An API key was made, because none is configured. It is shown this once:\n\n  {key}\n\n"
+    ))
 }
 
-fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) {
+fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) -> Result<(), Failure> {
     let program = std::env::args().next().unwrap_or_else(|| "leadloop".to_owned());
     let (store, SandboxAddress { url: sandbox, api_key }) = (store.display(), sandbox);
-    print!(
+    print(&format!(
         "
 leadloop is running, with a stand-in for Meta. Nothing leaves this machine.
 
@@ -189,5 +189,5 @@ Try this in another terminal:
 
 Ctrl-C stops it.
 "
-    );
+    ))
 }

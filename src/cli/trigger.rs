@@ -2,6 +2,7 @@
 
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::print;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::client::http_client;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
@@ -61,8 +62,5 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     if status != 200 {
         return Err(Failure::new(Exit::Failure, format!("the webhook answered {status}")));
     }
-    for lead in leads {
-        println!("{}", lead.lead_id);
-    }
-    Ok(())
+    print(&leads.iter().map(|lead| format!("{}\n", lead.lead_id)).collect::<String>())
 }

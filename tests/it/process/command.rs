@@ -1,5 +1,7 @@
 //! The commands about live data, and what each way to end is called.
 
+use std::process::{Command, Stdio};
+
 use leadloop::domain::ids::{EventId, LeadId};
 use leadloop::domain::stage::StageName;
 use leadloop::domain::time::UnixSeconds;
@@ -7,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::program::{API_KEY, APP_SECRET, Ended, Place, Server, settings};
+use super::program::{API_KEY, APP_SECRET, Ended, PROGRAM, Place, Server, settings};
 
 /// A server with its stand-in and one lead that has reached two stages.
 async fn served(place: &Place) -> (Server, Server, String) {
@@ -100,4 +102,14 @@ async fn a_webhook_that_is_refused_fails_the_trigger() {
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
     assert!(ended.stderr.contains("the webhook answered 401"), "{ended:?}");
     server.stop().await;
+}
+
+#[test]
+fn a_reader_that_stops_before_the_end_makes_no_command_fail() {
+    for arguments in [&["config", "--default"][..], &["openapi"]] {
+        let mut command = Command::new(PROGRAM);
+        let mut child = command.args(arguments).env_clear().stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        assert!(child.wait().unwrap().success(), "{arguments:?}");
+    }
 }

@@ -178,7 +178,7 @@ fn shown(event: &Value) -> Shown {
     Shown { event_id: text("event_id"), stage: text("stage"), state: text("state") }
 }
 
-fn receipt(taken: TakenEvent) -> Receipt {
+fn receipt(taken: &TakenEvent) -> Receipt {
     let source = taken.event["custom_data"]["lead_event_source"].as_str().unwrap();
     let run = source.strip_prefix("run ").unwrap().parse().unwrap();
     let event_id = taken.event["event_id"].as_str().unwrap().to_owned();
@@ -251,7 +251,7 @@ async fn a_server_that_is_killed_under_load_loses_nothing_and_repeats_nothing_it
         timelines
     };
     let timelines = tokio::time::timeout(TIME_MAX, test).await.expect("it takes too long");
-    let receipts: Vec<Receipt> = meta.events().into_iter().map(receipt).collect();
+    let receipts: Vec<Receipt> = meta.events().iter().map(receipt).collect();
     let journal = world.journal.lock().unwrap().clone();
     let summary = check(&journal, &timelines, &receipts).unwrap_or_else(|faults| {
         panic!("seed {SEED}, {} faults:\n{}", faults.len(), faults.join("\n"))

@@ -142,7 +142,7 @@ impl Program {
             }
         };
         let status: ExitStatus = within(ending).await;
-        let (stdout, stderr) = (self.stdout.to_end(), self.stderr.to_end());
+        let (stdout, stderr) = (self.stdout.rest(), self.stderr.rest());
         Ended { code: status.code(), stdout, stderr }
     }
 }
@@ -152,9 +152,9 @@ impl Drop for Program {
         // It may have ended already; then there is nobody to kill.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let log = self.stderr.to_end();
+        let log = self.stderr.rest();
         if std::thread::panicking() {
-            eprintln!("stdout:\n{}\nstderr:\n{log}", self.stdout.to_end());
+            eprintln!("stdout:\n{}\nstderr:\n{log}", self.stdout.rest());
             return;
         }
         for secret in &self.secrets {
@@ -193,7 +193,7 @@ impl Output {
     }
 
     /// All of it, once the program has ended.
-    fn to_end(&mut self) -> String {
+    fn rest(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }
