@@ -1,6 +1,7 @@
 //! The program from outside: through its HTTP door, its command line and its file, with the
 //! stand-in for Meta as the world around it.
 
+mod browser;
 mod delivery;
 mod look_up;
 mod process;

@@ -6,7 +6,7 @@
 mod command;
 mod journal;
 mod kill;
-mod program;
+pub mod program;
 mod settings;
 mod start;
 mod stop;
