@@ -104,33 +104,33 @@ enum LogStyle {
 enum Command {
     /// Run the server
     ///
-    /// It takes leads at /webhooks/meta and stage updates at /v1/stage-updates, keeps them in its
+    /// It takes leads at `/webhooks/meta` and stage updates at `/v1/stage-updates`, keeps them in its
     /// store, and delivers them to Meta. SIGINT and SIGTERM stop it: what is under way is finished
     /// first, and what is queued goes out after the next start.
     ///
-    /// It needs META_APP_SECRET, META_VERIFY_TOKEN, META_DATASET_ID and META_ACCESS_TOKEN. Without
-    /// a configured API key it makes one at the first start and prints it, this once.
+    /// It needs `META_APP_SECRET`, `META_VERIFY_TOKEN`, `META_DATASET_ID` and `META_ACCESS_TOKEN`.
+    /// Without a configured API key it makes one at the first start and prints it, this once.
     Serve(serve::Args),
     /// Run the stand-in for Meta on its own
     ///
     /// It takes events as the Conversions API would, with the same checks and error codes, and
     /// shows on a page what it took. It has the dataset and the token of the settings, so a server
-    /// with the same settings and META_GRAPH_URL set to its address can use it. It keeps everything
-    /// in memory.
+    /// with the same settings and `META_GRAPH_URL` set to its address can use it. It keeps
+    /// everything in memory.
     Sandbox(sandbox::Args),
     /// Send a signed sample webhook, as Meta would
     ///
-    /// It is signed with META_APP_SECRET, or with the secret of `serve --sandbox` if that is not
+    /// It is signed with `META_APP_SECRET`, or with the secret of `serve --sandbox` if that is not
     /// set. The ids of the leads are printed, one a line, once the webhook has answered 200.
     Trigger(trigger::Args),
     /// List leads, or show one with its timeline
     ///
-    /// The answer of the server is printed as JSON. The API key is taken from LEADLOOP_API_KEY of
+    /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
     /// the settings; an argument could be seen by everybody on the machine.
     Leads(leads::Args),
     /// List events, show one with its attempts, or send a dead letter after all
     ///
-    /// The answer of the server is printed as JSON. The API key is taken from LEADLOOP_API_KEY of
+    /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
     /// the settings; an argument could be seen by everybody on the machine.
     Events(events::Args),
     /// Check the settings and show them, without secrets

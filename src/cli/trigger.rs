@@ -62,5 +62,6 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     if status != 200 {
         return Err(Failure::new(Exit::Failure, format!("the webhook answered {status}")));
     }
-    print(&leads.iter().map(|lead| format!("{}\n", lead.lead_id)).collect::<String>())
+    let ids: Vec<String> = leads.iter().map(|lead| lead.lead_id.to_string()).collect();
+    print(&format!("{}\n", ids.join("\n")))
 }
