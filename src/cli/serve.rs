@@ -91,7 +91,8 @@ async fn bind(address: &str) -> Result<TcpListener, Failure> {
     Ok(listener.with_context(|| format!("cannot listen on {address}"))?)
 }
 
-fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
+/// Cancels when the process is asked to stop.
+pub(super) fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {

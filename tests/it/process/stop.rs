@@ -85,3 +85,8 @@ async fn an_edge_that_never_answers_does_not_keep_the_program_from_stopping() {
     assert_eq!(timeline, ["initial_lead delivered"]);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn the_stand_in_stops_in_order_too() {
+    Place::new().sandbox(&settings(&[], [])).await.stop().await;
+}
