@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::print;
 use crate::cli::settings::layers;
 use crate::client::http_client;
 
@@ -14,10 +15,11 @@ use crate::client::http_client;
 /// machine.
 #[derive(Debug, clap::Args)]
 pub(super) struct Server {
-    /// The server
+    /// Where the server is
     #[arg(
         long,
         env = "LEADLOOP_SERVER",
+        hide_env_values = true,
         default_value = "http://127.0.0.1:8080",
         value_name = "URL"
     )]
@@ -48,8 +50,7 @@ impl Server {
         let status = response.status();
         let body: Value = response.json().await?;
         if status.is_success() {
-            println!("{body:#}");
-            return Ok(());
+            return print(&format!("{body:#}\n"));
         }
         let detail = body["detail"].as_str().unwrap_or("the server's answer makes no sense");
         let exit = match status {

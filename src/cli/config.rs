@@ -1,7 +1,10 @@
 //! `leadloop config`: check the settings, and show what they come to.
 
+use std::fmt::Write as _;
+
 use crate::cli::Global;
 use crate::cli::exit::Failure;
+use crate::cli::output::print;
 use crate::cli::settings::layers;
 use crate::config::layers::SETTINGS;
 use crate::config::{Config, DEFAULT_FILE};
@@ -17,32 +20,40 @@ pub(super) struct Args {
 /// Prints the settings in force, secrets left out; fails if a server could not start with them.
 pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     if args.default {
-        print!("{DEFAULT_FILE}");
-        return Ok(());
+        return print(DEFAULT_FILE);
     }
     let layers = layers(global)?;
     let config = Config::from_layers(&layers)?;
+    let mut text = String::new();
     for setting in SETTINGS {
         let shown = match layers.get(setting.env) {
             None => "(not set)",
             Some(_) if setting.secret => "(set)",
             Some(value) => value,
         };
-        println!("{:<22} {shown}", setting.env);
+        let _ = writeln!(text, "{:<22} {shown}", setting.env);
     }
     for dataset in config.datasets.values() {
-        println!("dataset {}: {}, raw stage {}", dataset.id, dataset.crm_name, dataset.raw_stage);
+        let _ = writeln!(
+            text,
+            "dataset {}: {}, raw stage {}",
+            dataset.id, dataset.crm_name, dataset.raw_stage
+        );
     }
     for page in &layers.tables.pages {
-        println!("page {}: dataset {}", page.id, page.dataset);
+        let _ = writeln!(text, "page {}: dataset {}", page.id, page.dataset);
     }
     for (name, source) in &config.sources {
         let tolerance_s = source.policy.clock_tolerance_s;
-        println!("source {name}: clock tolerance {tolerance_s} s, strict {}", source.policy.strict);
+        let _ = writeln!(
+            text,
+            "source {name}: clock tolerance {tolerance_s} s, strict {}",
+            source.policy.strict
+        );
     }
     for key in &config.api_keys {
         let scopes: Vec<_> = key.scopes.iter().map(|scope| scope.name()).collect();
-        println!("API key {}: {}", key.name, scopes.join(", "));
+        let _ = writeln!(text, "API key {}: {}", key.name, scopes.join(", "));
     }
-    Ok(())
+    print(&text)
 }

@@ -4,22 +4,23 @@ use reqwest::Method;
 
 use crate::cli::Global;
 use crate::cli::api::Server;
-use crate::cli::exit::{Exit, Failure};
+use crate::cli::exit::Failure;
 use crate::domain::ids::EventId;
 
 /// Options of `events`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show this event with its attempts
-    event_id: Option<String>,
+    #[arg(value_parser = EventId::parse, conflicts_with_all = ["state", "limit", "cursor"])]
+    event_id: Option<EventId>,
     /// Put this event, a dead letter, back into its queue
     #[arg(long, requires = "event_id")]
     retry: bool,
     /// List those in this state: `awaiting_lead`, `held`, `pending`, `delivered` or `dead`
     #[arg(long)]
     state: Option<String>,
-    /// How many to list
-    #[arg(long)]
+    /// How many to list, 1 to 200; 50 by default
+    #[arg(long, value_name = "NUMBER")]
     limit: Option<u8>,
     /// Go on after the page that answered this `next_cursor`
     #[arg(long)]
@@ -30,7 +31,7 @@ pub(super) struct Args {
 
 /// Prints the server's answer as JSON.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let Some(text) = args.event_id else {
+    let Some(event_id) = args.event_id else {
         let query = [
             ("state", args.state),
             ("limit", args.limit.map(|limit| limit.to_string())),
@@ -38,8 +39,6 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         ];
         return args.server.print(global, Method::GET, "/v1/events", &query).await;
     };
-    let event_id =
-        EventId::parse(&text).map_err(|error| Failure::new(Exit::Failure, error.to_string()))?;
     let (method, path) = if args.retry {
         (Method::POST, format!("/v1/events/{event_id}/retry"))
     } else {

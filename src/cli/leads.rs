@@ -11,19 +11,20 @@ use crate::domain::ids::LeadId;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show this lead with its timeline
-    #[arg(value_parser = LeadId::parse)]
+    #[arg(value_parser = LeadId::parse, conflicts_with_all = ["page_id", "stage", "state", "limit", "cursor"])]
     lead_id: Option<LeadId>,
     /// List those of this Page
-    #[arg(long)]
+    #[arg(long, value_name = "ID")]
     page_id: Option<String>,
     /// List those in this stage
     #[arg(long)]
     stage: Option<String>,
-    /// List those with an event in this state
+    /// List those with an event in this state: `awaiting_lead`, `held`, `pending`, `delivered` or
+    /// `dead`
     #[arg(long)]
     state: Option<String>,
-    /// How many to list
-    #[arg(long)]
+    /// How many to list, 1 to 200; 50 by default
+    #[arg(long, value_name = "NUMBER")]
     limit: Option<u8>,
     /// Go on after the page that answered this `next_cursor`
     #[arg(long)]

@@ -11,6 +11,7 @@ mod events;
 pub mod exit;
 mod leads;
 mod openapi;
+mod output;
 mod sandbox;
 mod serve;
 mod settings;
@@ -28,13 +29,17 @@ use crate::telemetry::{LogFormat, init_logs};
 /// leadloop takes leads from Meta's webhook, sends Meta the raw-lead event at once, takes stage
 /// updates from a CRM, and delivers them to the Conversions API, in order and on record.
 ///
-/// Settings come from the environment, from a file `.env`, or from `leadloop.toml`; the command
-/// `config --default` prints every setting. Try `leadloop serve --sandbox` first: it needs none.
-///
-/// Exit codes: 0 success, 1 failure, 2 wrong usage, 3 not found, 69 server not reachable,
-/// 70 defect, 78 wrong settings.
+/// Settings come from the environment, from a file `.env`, or from `leadloop.toml`, in this order;
+/// `leadloop config --default` prints all of them. Try `leadloop serve --sandbox` first: it needs
+/// none.
 #[derive(Debug, Parser)]
-#[command(name = "leadloop", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "leadloop",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_long_help = EXIT_CODES
+)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -42,23 +47,49 @@ pub struct Cli {
     command: Command,
 }
 
+const EXIT_CODES: &str = "\
+Exit codes:
+   0  success
+   1  failure
+   2  wrong usage
+   3  what was asked for does not exist
+  69  the server cannot be reached
+  70  a defect of the program; starting it again repairs the store
+  78  a setting is missing or wrong";
+
 /// Options of every command.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
     /// File with settings; without it `leadloop.toml` is read if it is there
-    #[arg(long, global = true, env = "LEADLOOP_CONFIG", value_name = "FILE")]
+    #[arg(
+        long,
+        global = true,
+        env = "LEADLOOP_CONFIG",
+        hide_env_values = true,
+        value_name = "FILE"
+    )]
     config: Option<PathBuf>,
     /// What to log: a level, or a filter such as `info,leadloop::delivery=debug`
     #[arg(
         long,
         global = true,
         env = "LEADLOOP_LOG",
+        hide_env_values = true,
         default_value = "info",
-        value_name = "FILTER"
+        value_name = "FILTER",
+        value_parser = log_filter
     )]
     log: String,
-    /// How to write logs
-    #[arg(long, global = true, env = "LEADLOOP_LOG_FORMAT", default_value = "human")]
+    /// How to write logs, which go to stderr
+    #[arg(
+        long,
+        global = true,
+        env = "LEADLOOP_LOG_FORMAT",
+        hide_env_values = true,
+        default_value = "human",
+        value_name = "STYLE"
+    )]
     log_format: LogStyle,
 }
 
@@ -73,21 +104,50 @@ enum LogStyle {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server
+    ///
+    /// It takes leads at `/webhooks/meta` and stage updates at `/v1/stage-updates`, keeps them in its
+    /// store, and delivers them to Meta. SIGINT and SIGTERM stop it: what is under way is finished
+    /// first, and what is queued goes out after the next start.
+    ///
+    /// It needs `META_APP_SECRET`, `META_VERIFY_TOKEN`, `META_DATASET_ID` and `META_ACCESS_TOKEN`.
+    /// Without a configured API key it makes one at the first start and prints it, this once.
     Serve(serve::Args),
     /// Run the stand-in for Meta on its own
+    ///
+    /// It takes events as the Conversions API would, with the same checks and error codes, and
+    /// shows on a page what it took. It has the dataset and the token of the settings, so a server
+    /// with the same settings and `META_GRAPH_URL` set to its address can use it. It keeps
+    /// everything in memory.
     Sandbox(sandbox::Args),
     /// Send a signed sample webhook, as Meta would
+    ///
+    /// It is signed with `META_APP_SECRET`, or with the secret of `serve --sandbox` if that is not
+    /// set. The ids of the leads are printed, one a line, once the webhook has answered 200.
     Trigger(trigger::Args),
     /// List leads, or show one with its timeline
+    ///
+    /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
+    /// the settings; an argument could be seen by everybody on the machine.
     Leads(leads::Args),
     /// List events, show one with its attempts, or send a dead letter after all
+    ///
+    /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
+    /// the settings; an argument could be seen by everybody on the machine.
     Events(events::Args),
     /// Show how the datasets are doing, and why one is paused
     Datasets(datasets::Args),
     /// Check the settings and show them, without secrets
+    ///
+    /// It fails, and names the setting, if a server could not start with them.
     Config(config::Args),
     /// Print the OpenAPI document
     Openapi,
+}
+
+/// A filter that can't be read would silently log something else.
+fn log_filter(text: &str) -> Result<String, String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(text);
+    filter.map(|_| text.to_owned()).map_err(|error| error.to_string())
 }
 
 /// Runs the command; what went wrong is said on stderr.

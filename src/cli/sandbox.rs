@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::serve::stop_on_signal;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::clock::{SystemClock, SystemRandom};
 use crate::domain::ids::DatasetId;
@@ -25,11 +26,13 @@ pub(super) struct Args {
     target: String,
 }
 
-/// Runs until SIGINT.
+/// Runs until SIGINT or SIGTERM.
 ///
 /// Dataset, token and app secret are those of the settings, so that a server with the same
 /// settings and `META_GRAPH_URL` set to this address finds what it expects.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
     let mut layers = layers(global)?;
     layers.default_to("META_APP_SECRET", SANDBOX_APP_SECRET);
     layers.default_to("META_DATASET_ID", "1000000000000009");
@@ -51,9 +54,5 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         .with_context(|| format!("cannot listen on {}", args.listen))?;
     let address = listener.local_addr()?;
     eprintln!("The stand-in for Meta is at http://{address}; set META_GRAPH_URL to that.");
-    let stop = CancellationToken::new();
-    tokio::select! {
-        served = sandbox.run(listener, stop) => Ok(served?),
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    }
+    Ok(sandbox.run(listener, stop).await?)
 }

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::{App, World};
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::print;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Layers};
@@ -65,20 +66,24 @@ async fn serve(
     let died = store.died();
     let address = listener.local_addr()?;
     let clock = Arc::new(SystemClock);
-    let world = World { store, clock, random: Arc::new(SystemRandom) };
+    let world = World { store: store.clone(), clock, random: Arc::new(SystemRandom) };
     let app = App::build(config, world).await?;
     tracing::info!(%address, store = %path.display(), "listening");
     match (sandbox, app.made_api_key()) {
-        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &path),
-        (None, Some(key)) => print_api_key(key),
+        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &path)?,
+        (None, Some(key)) => print_api_key(key)?,
         (None, None) => {}
     }
-    tokio::select! {
+    let result = tokio::select! {
         () = app.run(listener, stop.clone()) => Ok(()),
         () = died.cancelled() => {
             Err(Failure::new(Exit::Software, "the store's thread died; start again to repair it"))
         }
-    }
+    };
+    // Held until here: the store's thread ends with the last handle, and a server that is stopping
+    // lets go of its handles before it is done.
+    drop(store);
+    result
 }
 
 async fn bind(address: &str) -> Result<TcpListener, Failure> {
@@ -86,7 +91,8 @@ async fn bind(address: &str) -> Result<TcpListener, Failure> {
     Ok(listener.with_context(|| format!("cannot listen on {address}"))?)
 }
 
-fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
+/// Cancels when the process is asked to stop.
+pub(super) fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     tokio::spawn(async move {
@@ -149,17 +155,16 @@ fn start_sandbox(
     Ok(address)
 }
 
-fn print_api_key(key: &str) {
-    println!("An API key was made, because none is configured. It is shown this once:");
-    println!();
-    println!("  {key}");
-    println!();
+fn print_api_key(key: &str) -> Result<(), Failure> {
+    print(&format!(
+        "An API key was made, because none is configured. It is shown this once:\n\n  {key}\n\n"
+    ))
 }
 
-fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) {
+fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) -> Result<(), Failure> {
     let program = std::env::args().next().unwrap_or_else(|| "leadloop".to_owned());
     let (store, SandboxAddress { url: sandbox, api_key }) = (store.display(), sandbox);
-    print!(
+    print(&format!(
         "
 leadloop is running, with a stand-in for Meta. Nothing leaves this machine.
 
@@ -185,5 +190,5 @@ Try this in another terminal:
 
 Ctrl-C stops it.
 "
-    );
+    ))
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::print;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::client::http_client;
 use crate::clock::{Clock, Random, SystemClock, SystemRandom};
@@ -15,22 +16,27 @@ use crate::sandbox::trigger::{SAMPLE_AGE_S, SampleLead, deliver, sample_lead_id,
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where to send it
-    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/meta")]
+    #[arg(long, default_value = "http://127.0.0.1:8080/webhooks/meta", value_name = "URL")]
     url: String,
     /// Id of the lead; a new one by default
-    #[arg(long, value_parser = LeadId::parse)]
+    #[arg(long, value_parser = LeadId::parse, value_name = "ID")]
     lead_id: Option<LeadId>,
     /// Id of the Page
-    #[arg(long, default_value = "1000000001", value_parser = PageId::parse)]
+    #[arg(long, default_value = "1000000001", value_parser = PageId::parse, value_name = "ID")]
     page_id: PageId,
     /// Id of the form
-    #[arg(long, default_value = "1000000002", value_parser = FormId::parse)]
+    #[arg(long, default_value = "1000000002", value_parser = FormId::parse, value_name = "ID")]
     form_id: FormId,
     /// When the lead was created, in Unix seconds; two seconds ago by default
     #[arg(long, value_name = "SECONDS")]
     created_time: Option<i64>,
-    /// How many leads to send in one webhook
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    /// How many leads to send in one webhook, 1 to 1000
+    #[arg(
+        long,
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u16).range(1..=1000),
+        value_name = "NUMBER"
+    )]
     leads: u16,
 }
 
@@ -56,8 +62,6 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     if status != 200 {
         return Err(Failure::new(Exit::Failure, format!("the webhook answered {status}")));
     }
-    for lead in leads {
-        println!("{}", lead.lead_id);
-    }
-    Ok(())
+    let ids: Vec<String> = leads.iter().map(|lead| lead.lead_id.to_string()).collect();
+    print(&format!("{}\n", ids.join("\n")))
 }

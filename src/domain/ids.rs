@@ -12,9 +12,9 @@ use crate::domain::time::UnixSeconds;
 
 /// A text that is not an id of the kind that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a {kind}: {expected}")]
+#[error("not {kind}: {expected}")]
 pub struct InvalidId {
-    /// What the text should have been, such as `lead id`.
+    /// What the text should have been, with its article, such as `a lead id`.
     pub kind: &'static str,
     /// What such an id looks like.
     pub expected: &'static str,
@@ -42,7 +42,7 @@ impl LeadId {
     /// growth on Meta's side loses no lead.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         digits(text).and_then(Self::from_u64).ok_or(InvalidId {
-            kind: "lead id",
+            kind: "a lead id",
             expected: "Meta's leadgen_id of 15 to 17 digits, as a string or an integer",
         })
     }
@@ -100,19 +100,19 @@ macro_rules! meta_id {
 
 meta_id!(
     /// Meta's id of a Facebook Page.
-    PageId, "page id"
+    PageId, "a page id"
 );
 meta_id!(
     /// Meta's id of an Instant Form.
-    FormId, "form id"
+    FormId, "a form id"
 );
 meta_id!(
     /// Meta's id of an ad; absent for organic leads.
-    AdId, "ad id"
+    AdId, "an ad id"
 );
 meta_id!(
     /// Meta's id of a dataset, once called a pixel: where events are sent to.
-    DatasetId, "dataset id"
+    DatasetId, "a dataset id"
 );
 
 /// Our id of an event, the same for the same event for ever.
@@ -149,7 +149,7 @@ impl EventId {
     /// Reads an event id as it was given out.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         Self::read(text)
-            .ok_or(InvalidId { kind: "event id", expected: "evt_ and 40 lower-case hex digits" })
+            .ok_or(InvalidId { kind: "an event id", expected: "evt_ and 40 lower-case hex digits" })
     }
 
     fn read(text: &str) -> Option<Self> {

@@ -32,6 +32,10 @@ pub(super) fn general() -> OpenApi {
     let catalogue = codes.collect::<Vec<_>>().join("\n");
     let text = document.info.description.unwrap_or_default();
     document.info.description = Some(format!("{text}\n\n{catalogue}"));
+    if let Some(license) = &mut document.info.license {
+        // The page would make a link of it, which leads nowhere: an expression has no page.
+        license.identifier = None;
+    }
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("api_key", SecurityScheme::Http(bearer));

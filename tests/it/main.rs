@@ -1,9 +1,11 @@
 //! The program from outside: through its HTTP door, its command line and its file, with the
 //! stand-in for Meta as the world around it.
 
+mod browser;
 mod delivery;
 mod door;
 mod look_up;
+mod process;
 mod security;
 mod stage_updates;
 mod support;
