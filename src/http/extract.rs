@@ -1,8 +1,8 @@
 //! What handlers ask for, checked before they run: a signed body, a key with a scope, JSON, a
-//! query. A handler that takes one of these can't forget the check.
+//! path, a query. A handler that takes one of these can't forget the check.
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::http::request::Parts;
 use http_body_util::LengthLimitError;
@@ -99,6 +99,19 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<AppState> for Json
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|error| ApiError::new(Code::InvalidRequest, error.to_string()))
+    }
+}
+
+/// The variable part of a path.
+pub struct ApiPath(pub String);
+
+impl FromRequestParts<AppState> for ApiPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(part)| Self(part))
+            .map_err(|error| ApiError::new(Code::InvalidRequest, error.body_text()))
     }
 }
 

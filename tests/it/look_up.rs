@@ -278,9 +278,11 @@ async fn what_is_not_there_is_not_found_and_what_is_no_id_is_said_to_be_none() {
         (Method::GET, "/v1/leads/4711".into(), (400, "invalid_lead_id")),
         (Method::GET, "/v1/leads/abc".into(), (400, "invalid_lead_id")),
         (Method::GET, "/v1/leads/3.6e16".into(), (400, "invalid_lead_id")),
+        (Method::GET, "/v1/leads/%FF".into(), (400, "invalid_request")),
         (Method::GET, "/v1/leads/".into(), (404, "not_found")),
         (Method::GET, format!("/v1/events/{event}"), (404, "not_found")),
         (Method::GET, "/v1/events/evt_1".into(), (404, "not_found")),
+        (Method::GET, "/v1/events/%FF".into(), (400, "invalid_request")),
         (Method::POST, format!("/v1/events/{event}/retry"), (404, "not_found")),
         (Method::POST, "/v1/events/evt_1/retry".into(), (404, "not_found")),
     ] {
