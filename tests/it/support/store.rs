@@ -1,6 +1,6 @@
 //! A store that fails when it is told to.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use leadloop::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
@@ -19,12 +19,33 @@ use leadloop::store::{
 pub struct FailingStore {
     inner: MemoryStore,
     fails: AtomicBool,
+    fails_settling: AtomicBool,
+    failures: AtomicUsize,
 }
 
 impl FailingStore {
     /// From now on everything fails, or nothing does.
     pub fn fail(&self, fails: bool) {
         self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// From now on no outcome of a delivery can be recorded, or every one can.
+    pub fn fail_settling(&self, fails: bool) {
+        self.fails_settling.store(fails, Ordering::SeqCst);
+    }
+
+    /// How often something failed since the last call.
+    pub fn take_failures(&self) -> usize {
+        self.failures.swap(0, Ordering::SeqCst)
+    }
+
+    fn check(&self, method: &str) -> Result<(), StoreError> {
+        let settling = method == "settle" && self.fails_settling.load(Ordering::SeqCst);
+        if settling || self.fails.load(Ordering::SeqCst) {
+            self.failures.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable("/var/disk is full".into()));
+        }
+        Ok(())
     }
 }
 
@@ -34,9 +55,7 @@ macro_rules! store {
         #[async_trait]
         impl Store for FailingStore {
             $(async fn $name(&self, $($argument: $type),*) -> Result<$out, StoreError> {
-                if self.fails.load(Ordering::SeqCst) {
-                    return Err(StoreError::Unavailable("/var/disk is full".into()));
-                }
+                self.check(stringify!($name))?;
                 self.inner.$name($($argument),*).await
             })*
         }
