@@ -98,7 +98,17 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<AppState> for Json
         let body = read_body(request.into_body(), BYTES_MAX).await?;
         serde_json::from_slice(&body)
             .map(Self)
-            .map_err(|error| ApiError::new(Code::InvalidRequest, error.to_string()))
+            .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))
+    }
+}
+
+/// What is wrong with a JSON text, without the value that is: it may be about a person.
+pub(super) fn what_is_wrong(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quoted = ["invalid type", "invalid value"].into_iter().find(|kind| text.starts_with(kind));
+    match (quoted, text.rfind(", expected ")) {
+        (Some(kind), Some(expected)) => format!("{kind}{}", &text[expected..]),
+        _ => text,
     }
 }
 

@@ -506,6 +506,22 @@ async fn customer_values_that_match_nobody_are_refused_without_being_repeated() 
 }
 
 #[tokio::test]
+async fn a_value_of_the_wrong_kind_is_refused_without_being_repeated() {
+    let app = TestApp::start().await;
+    for (update, expected) in [
+        (with(stage(1, "won", 50), "customer", EMAIL), "invalid type, expected a map"),
+        (with(stage(1, "won", 50), "customer", json!([EMAIL])), "invalid type, expected a map"),
+        (json!(EMAIL), "invalid type, expected struct"),
+    ] {
+        let problem = refused(&app, &update).await;
+        assert_eq!(problem["code"], "invalid_request");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.starts_with(expected), "{detail}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn custom_data_reaches_meta_beside_the_markers_of_a_crm_event() {
     let app = TestApp::start().await;
     app.report(&[lead(1)]).await;
