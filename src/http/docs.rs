@@ -52,7 +52,8 @@ pub(super) fn routes(document: &OpenApi) -> Router<AppState> {
 /// The page itself, the same with and without a slash at the end.
 async fn index() -> Result<Response, ApiError> {
     let page = read_asset("")?;
-    let page = String::from_utf8_lossy(&page.bytes).replace("\"./", "\"/docs/");
+    let page = String::from_utf8_lossy(&page.bytes);
+    let page = page.replace("\"./", "\"/docs/").replace("\"index.css\"", "\"/docs/index.css\"");
     let mut response = Html(page).into_response();
     let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

@@ -259,3 +259,27 @@ async fn the_openapi_document_names_every_route_and_every_code() {
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn the_page_to_read_it_loads_nothing_from_elsewhere() {
+    let app = TestApp::start().await;
+    let page = app.send(app.request(Method::GET, "/docs")).await;
+    assert!(
+        page.headers["content-security-policy"].to_str().unwrap().contains("default-src 'self'")
+    );
+    let mut loaded = 0;
+    for attribute in ["src=\"", "href=\""] {
+        for (at, _) in page.text.match_indices(attribute) {
+            let address = &page.text[at + attribute.len()..];
+            let address = &address[..address.find('"').unwrap()];
+            assert!(address.starts_with("/docs/"), "{address} in {}", page.text);
+            let asset = app.send(app.request(Method::GET, address)).await;
+            assert_eq!(asset.status, 200, "{address}");
+            loaded += 1;
+        }
+    }
+    assert!(loaded >= 3, "{}", page.text);
+    let start = app.send(app.request(Method::GET, "/docs/swagger-initializer.js")).await.text;
+    assert!(start.contains("/openapi.json") && !start.contains("http"), "{start}");
+    app.finish().await;
+}
