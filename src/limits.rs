@@ -36,8 +36,11 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 // ---- The door ---------------------------------------------------------------------------------
 
-/// Longest time for a request's head, and for the next request on an open connection.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the head of the first request on a connection.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time for the head of each further request. Longer than proxies keep idle connections
+/// open, so that it is they who close them and no request meets a closing door.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for the whole body of a request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most headers of a request.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Path;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -12,6 +11,7 @@ use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
 use utoipa_swagger_ui::Config;
 
 use crate::http::error::{ApiError, Code, Problem};
+use crate::http::extract::ApiPath;
 use crate::http::state::AppState;
 
 /// The general part of the document; the routes add theirs.
@@ -69,13 +69,14 @@ pub(super) fn routes(document: &OpenApi) -> Router<AppState> {
         .route("/openapi.json", get(move || async move { (json, document) }))
         .route("/docs", get(index))
         .route("/docs/", get(index))
-        .route("/docs/{file}", get(|Path(file): Path<String>| async move { asset(&file) }))
+        .route("/docs/{file}", get(|ApiPath(file): ApiPath| async move { asset(&file) }))
 }
 
 /// The page itself, the same with and without a slash at the end.
 async fn index() -> Result<Response, ApiError> {
     let page = read_asset("")?;
-    let page = String::from_utf8_lossy(&page.bytes).replace("\"./", "\"/docs/");
+    let page = String::from_utf8_lossy(&page.bytes);
+    let page = page.replace("\"./", "\"/docs/").replace("\"index.css\"", "\"/docs/index.css\"");
     let mut response = Html(page).into_response();
     let policy = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:";
     response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

@@ -1,14 +1,14 @@
 //! Looking events up, and sending dead letters after all; and what could not be read.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::domain::ids::EventId;
 use crate::http::error::{ApiError, Code};
-use crate::http::extract::{Admin, ApiQuery, Reader};
+use crate::http::extract::{Admin, ApiPath, ApiQuery, Reader};
 use crate::http::leads::read_state;
 use crate::http::page::{page_request, read_with, show_cursor};
 use crate::http::state::AppState;
@@ -58,7 +58,7 @@ fn read_event_id(text: &str) -> Result<EventId, ApiError> {
 pub async fn get_event(
     _: Reader,
     State(state): State<AppState>,
-    Path(event_id): Path<String>,
+    ApiPath(event_id): ApiPath,
 ) -> Result<Json<EventView>, ApiError> {
     let detail = state.store.find_event(read_event_id(&event_id)?).await?;
     let detail = detail.ok_or_else(|| ApiError::new(Code::NotFound, "there is no such event"))?;
@@ -109,7 +109,7 @@ pub async fn list_events(
 pub async fn retry_event(
     _: Admin,
     State(state): State<AppState>,
-    Path(event_id): Path<String>,
+    ApiPath(event_id): ApiPath,
 ) -> Result<(StatusCode, Json<EventView>), ApiError> {
     let event_id = read_event_id(&event_id)?;
     let now = state.clock.now();

@@ -1,10 +1,10 @@
 //! What handlers ask for, checked before they run: a signed body, a key with a scope, JSON, a
-//! query. A handler that takes one of these can't forget the check.
+//! path, a query. A handler that takes one of these can't forget the check.
 
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::http::request::Parts;
 use http_body_util::LengthLimitError;
@@ -108,7 +108,30 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<AppState> for Json
         let body = read_body(request.into_body(), BYTES_MAX, state.body_timeout).await?;
         serde_json::from_slice(&body)
             .map(Self)
-            .map_err(|error| ApiError::new(Code::InvalidRequest, error.to_string()))
+            .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))
+    }
+}
+
+/// What is wrong with a JSON text, without the value that is: it may be about a person.
+pub(super) fn what_is_wrong(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let quoted = ["invalid type", "invalid value"].into_iter().find(|kind| text.starts_with(kind));
+    match (quoted, text.rfind(", expected ")) {
+        (Some(kind), Some(expected)) => format!("{kind}{}", &text[expected..]),
+        _ => text,
+    }
+}
+
+/// The variable part of a path.
+pub struct ApiPath(pub String);
+
+impl FromRequestParts<AppState> for ApiPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {
+        let path = Path::from_request_parts(parts, state).await;
+        path.map(|Path(part)| Self(part))
+            .map_err(|error| ApiError::new(Code::InvalidRequest, error.body_text()))
     }
 }
 

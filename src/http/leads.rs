@@ -1,7 +1,7 @@
 //! Looking leads up.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -9,7 +9,7 @@ use crate::domain::event::EventState;
 use crate::domain::ids::{FormId, InvalidId, LeadId, PageId};
 use crate::domain::stage::StageName;
 use crate::http::error::{ApiError, Code};
-use crate::http::extract::{ApiQuery, Reader};
+use crate::http::extract::{ApiPath, ApiQuery, Reader};
 use crate::http::page::{page_request, read_with, show_cursor};
 use crate::http::state::AppState;
 use crate::http::time::read_time_text;
@@ -55,7 +55,7 @@ pub struct LeadQuery {
 pub async fn get_lead(
     _: Reader,
     State(state): State<AppState>,
-    Path(lead_id): Path<String>,
+    ApiPath(lead_id): ApiPath,
 ) -> Result<Json<LeadView>, ApiError> {
     let lead_id = LeadId::parse(&lead_id)
         .map_err(|error| ApiError::new(Code::InvalidLeadId, error.to_string()))?;

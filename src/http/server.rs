@@ -15,17 +15,20 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::limits::{
-    ACCEPT_RETRY, BODY_TIMEOUT, CONNECTIONS_MAX, HEADER_BYTES_MAX, HEADER_TIMEOUT, HEADERS_MAX,
-    SHUTDOWN_GRACE,
+    ACCEPT_RETRY, BODY_TIMEOUT, CONNECTIONS_MAX, HEAD_TIMEOUT, HEADER_BYTES_MAX, HEADERS_MAX,
+    IDLE_TIMEOUT, SHUTDOWN_GRACE,
 };
 
 /// How long a client may keep us waiting, and how many may.
 #[derive(Clone, Copy, Debug)]
 pub struct DoorLimits {
-    /// For a whole request head, and for the next request on an open connection.
-    pub header_timeout: Duration,
+    /// For the head of the first request on a connection.
+    pub head_timeout: Duration,
+    /// For the head of each further request.
+    pub idle_timeout: Duration,
     /// For the whole body of a request.
     pub body_timeout: Duration,
     /// Open connections; further ones wait to be accepted.
@@ -35,7 +38,8 @@ pub struct DoorLimits {
 impl Default for DoorLimits {
     fn default() -> Self {
         Self {
-            header_timeout: HEADER_TIMEOUT,
+            head_timeout: HEAD_TIMEOUT,
+            idle_timeout: IDLE_TIMEOUT,
             body_timeout: BODY_TIMEOUT,
             connections_max: CONNECTIONS_MAX,
         }
@@ -94,12 +98,27 @@ async fn serve_connection(
 ) {
     // A small answer must not wait for a larger packet.
     let _ = stream.set_nodelay(true);
+    let asked = CancellationToken::new();
+    let first_head = asked.clone();
+    let router = router.map_request(move |request| {
+        first_head.cancel();
+        request
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        .header_read_timeout(limits.idle_timeout)
         .max_headers(HEADERS_MAX)
         .max_header_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    // What goes wrong on a connection is the client's affair: it hung up, or sent no HTTP.
-    let _ = watcher.watch(connection).await;
+    let connection = watcher.watch(connection);
+    let silent = async {
+        if tokio::time::timeout(limits.head_timeout, asked.cancelled()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        // What goes wrong on a connection is the client's affair: it hung up, or sent no HTTP.
+        _ = connection => {}
+        () = silent => {}
+    }
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::event::{EventDetail, StageUpdate};
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
-use crate::http::extract::{JsonBody, Reporter};
+use crate::http::extract::{JsonBody, Reporter, what_is_wrong};
 use crate::http::stage_body::{StageUpdateBody, read_update};
 use crate::http::state::AppState;
 use crate::limits::{BATCH_BODY_BYTES_MAX, BATCH_UPDATES_MAX, UPDATE_BODY_BYTES_MAX};
@@ -131,7 +131,7 @@ pub async fn report_batch(
         .into_iter()
         .map(|update| {
             let body = serde_json::from_value(update)
-                .map_err(|error| ApiError::new(Code::InvalidRequest, error.to_string()))?;
+                .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))?;
             read_update(body, &state.config)
         })
         .collect();

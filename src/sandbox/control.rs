@@ -28,7 +28,7 @@ pub(super) async fn add_faults(
 
 /// Forgets the faults that have not happened yet.
 pub(super) async fn clear_faults(State(sandbox): State<Sandbox>) -> StatusCode {
-    sandbox.memory().faults.clear();
+    sandbox.behave();
     StatusCode::NO_CONTENT
 }
 

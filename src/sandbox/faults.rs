@@ -20,6 +20,11 @@ pub enum Fault {
         #[serde(default)]
         is_transient: bool,
     },
+    /// Too many calls (80004), with the header that says for how many minutes; nothing is taken.
+    Throttle {
+        /// How long to wait.
+        minutes: u64,
+    },
     /// A 200 that says it received one event less; nothing is taken.
     Short,
     /// A 200 with an error inside; nothing is taken.

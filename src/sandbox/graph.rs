@@ -35,6 +35,12 @@ pub(super) async fn take_events(
         }
         Some(Fault::Cut) => cut(),
         Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Throttle { minutes }) => {
+            let usage = json!({"1": [{"estimated_time_to_regain_access": minutes}]}).to_string();
+            let answer = graph_error(80_004, None, false, "Too many calls");
+            let headers = [("x-business-use-case-usage", usage)];
+            (StatusCode::BAD_REQUEST, headers, Json(answer)).into_response()
+        }
         Some(Fault::Garbage) => "<html>It works!</html>".into_response(),
         Some(Fault::Short) => {
             let count = body["data"].as_array().map_or(0, Vec::len);

@@ -141,6 +141,16 @@ impl Sandbox {
         self.memory().faults.extend(faults);
     }
 
+    /// Forgets the faults that have not happened yet.
+    pub fn behave(&self) {
+        self.memory().faults.clear();
+    }
+
+    /// Takes [`Sandbox::delete_lead`] back.
+    pub fn restore_lead(&self, lead_id: LeadId) {
+        self.memory().deleted_leads.remove(&lead_id);
+    }
+
     /// Makes a lead one that Meta no longer has: events about it are refused (2804036).
     pub fn delete_lead(&self, lead_id: LeadId) {
         self.memory().deleted_leads.insert(lead_id);

@@ -9,7 +9,8 @@ use tokio::net::TcpStream;
 use crate::support::{TestApp, within_patience};
 
 const SHORT: DoorLimits = DoorLimits {
-    header_timeout: Duration::from_millis(150),
+    head_timeout: Duration::from_millis(150),
+    idle_timeout: Duration::from_millis(150),
     body_timeout: Duration::from_millis(150),
     connections_max: 3,
 };

@@ -9,4 +9,5 @@ mod process;
 mod security;
 mod stage_updates;
 mod support;
+mod verdicts;
 mod webhook;

@@ -1,10 +1,14 @@
 //! A whole server for a test: its own port, store, time and stand-in for Meta.
 //!
 //! Time stands still until a test moves it. [`TestApp::finish`] ends every test: it stops the
-//! server, sees that no task died, and that nothing is left in a queue unless the test says so.
+//! server, sees that nothing is left in a queue unless the test says so, that Meta would count all
+//! that was sent and got nothing twice, and that no answer gave a secret or a person away.
+
+pub mod store;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use leadloop::app::{App, World};
@@ -14,6 +18,7 @@ use leadloop::domain::ids::LeadId;
 use leadloop::domain::time::UnixSeconds;
 use leadloop::http::server::DoorLimits;
 use leadloop::meta::signature::sign;
+use leadloop::sandbox::faults::Fault;
 use leadloop::sandbox::{Sandbox, Settings};
 use leadloop::store::Store;
 use leadloop::store::memory::MemoryStore;
@@ -36,12 +41,42 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SETTINGS: &str = r#"
 meta_app_secret = "test-app-secret, old-app-secret"
 meta_verify_token = "test-verify-token"
-meta_dataset_id = "700"
-meta_access_token = "test-token-700"
 crm_name = "Codex CRM"
 listen = "127.0.0.1:0"
 api_key = "test-admin-key"
 "#;
+
+/// The dataset of every Page that is not routed elsewhere.
+pub const DATASET_700: &str = r#"
+meta_dataset_id = "700"
+meta_access_token = "test-token-700"
+"#;
+
+/// The dataset of Page 301, and of no other.
+pub const DATASET_701: &str = r#"
+[[datasets]]
+id = "701"
+access_token = "test-token-701"
+[[pages]]
+id = "301"
+dataset = "701"
+"#;
+
+/// Customers of the tests, in the clear: these words are in no answer and not in the store.
+pub const EMAIL: &str = "Erika.Mustermann@example.org";
+pub const PHONE: &str = "+49 151 12345678";
+
+/// What no answer may contain, whatever is asked.
+const NEVER_SHOWN: [&str; 8] = [
+    APP_SECRET,
+    "old-app-secret",
+    "test-verify-token",
+    "test-token-70",
+    ADMIN_KEY,
+    "mustermann",
+    "151 12345678",
+    "15112345678",
+];
 
 pub struct TestApp {
     pub url: String,
@@ -51,6 +86,10 @@ pub struct TestApp {
     client: reqwest::Client,
     stop: CancellationToken,
     server: JoinHandle<()>,
+    /// Every answer so far, for a last look.
+    answers: Mutex<String>,
+    /// Whether an answer of the stand-in was lost, so that it is right to send again.
+    doubles: AtomicBool,
 }
 
 /// What a server answered.
@@ -81,21 +120,19 @@ impl TestApp {
         Self::start_with("", Arc::new(MemoryStore::default())).await
     }
 
-    /// A server with more settings in the form of the file, on a store of the test's.
+    /// A server with dataset 700 and more settings in the form of the file.
     pub async fn start_with(more: &str, store: Arc<dyn Store>) -> Self {
-        let clock = MockClock::at(UnixSeconds::new(START).timestamp());
-        Self::start_at(more, store, Arc::new(clock)).await
+        Self::start_at(&format!("{DATASET_700}{more}"), store, clock_at_start()).await
     }
 
-    /// A server at the time that a clock shows.
+    /// A server whose datasets are the test's own, at the time that a clock shows.
     pub async fn start_at(more: &str, store: Arc<dyn Store>, clock: Arc<MockClock>) -> Self {
         Self::start_on(more, store, clock, DoorLimits::default()).await
     }
 
     /// A server with other limits on what a client can hold open.
     pub async fn start_with_door(door: DoorLimits) -> Self {
-        let clock = Arc::new(MockClock::at(UnixSeconds::new(START).timestamp()));
-        Self::start_on("", Arc::new(MemoryStore::default()), clock, door).await
+        Self::start_on(DATASET_700, Arc::new(MemoryStore::default()), clock_at_start(), door).await
     }
 
     async fn start_on(
@@ -126,17 +163,25 @@ impl TestApp {
         let app = App::build(config, world).await.unwrap();
         let server = tokio::spawn(app.with_door(door).run(listener, stop.clone()));
         let client = leadloop::client::http_client(&url).unwrap();
-        Self { url, clock, store, meta, client, stop, server }
+        let (answers, doubles) = (Mutex::default(), AtomicBool::default());
+        Self { url, clock, store, meta, client, stop, server, answers, doubles }
     }
 
     pub async fn send(&self, request: RequestBuilder) -> Answer {
         let response = within_patience(request.send()).await.unwrap();
         let (status, headers) = (response.status(), response.headers().clone());
-        Answer { status, headers, text: response.text().await.unwrap() }
+        let text = response.text().await.unwrap();
+        self.answers.lock().unwrap().push_str(&format!("{headers:?} {text}\n").to_lowercase());
+        Answer { status, headers, text }
     }
 
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.url))
+    }
+
+    /// Asks as whoever holds a key.
+    pub async fn ask(&self, key: &str, method: Method, path: &str) -> Answer {
+        self.send(self.request(method, path).bearer_auth(key)).await
     }
 
     /// Asks with the admin key.
@@ -151,13 +196,25 @@ impl TestApp {
 
     /// Posts bytes to the webhook, rightly signed.
     pub async fn webhook(&self, body: &[u8]) -> Answer {
+        self.send(self.signed(body)).await
+    }
+
+    /// A request to the webhook, rightly signed.
+    pub fn signed(&self, body: &[u8]) -> RequestBuilder {
         let signature = sign(&APP_SECRET.into(), body);
         let request = self.request(Method::POST, "/webhooks/meta").body(body.to_vec());
-        self.send(request.header("x-hub-signature-256", signature)).await
+        request.header("x-hub-signature-256", signature)
     }
 
     /// Tells of leads as Meta does, and sees that they were taken in.
     pub async fn report(&self, leads: &[Value]) {
+        for lead in leads {
+            let lead_id = lead["leadgen_id"].as_str().and_then(|id| LeadId::parse(id).ok());
+            let created_time = lead["created_time"].as_i64().map(UnixSeconds::new);
+            if let (Some(lead_id), Some(created_time)) = (lead_id, created_time) {
+                self.meta.know_lead(lead_id, created_time);
+            }
+        }
         let answer = self.webhook(delivery_of(leads).to_string().as_bytes()).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
     }
@@ -165,6 +222,27 @@ impl TestApp {
     /// Reports a stage.
     pub async fn stage_update(&self, update: &Value) -> Answer {
         self.post("/v1/stage-updates", update).await
+    }
+
+    /// Reports a stage, and sees that it was taken in.
+    pub async fn stage(&self, number: u64, name: &str, seconds: i64) -> Value {
+        let answer = self.stage_update(&stage(number, name, seconds)).await;
+        assert_eq!(answer.status, 202, "{}", answer.text);
+        answer.json()
+    }
+
+    /// Reports several stages in one request: the verdicts.
+    pub async fn batch(&self, updates: &[Value]) -> Vec<Value> {
+        let answer = self.post("/v1/stage-updates/batch", &json!({"updates": updates})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()["results"].as_array().unwrap().clone()
+    }
+
+    /// Makes coming requests to the stand-in go wrong.
+    pub fn misbehave(&self, faults: impl IntoIterator<Item = Fault>) {
+        let faults: Vec<Fault> = faults.into_iter().collect();
+        self.doubles.fetch_or(faults.contains(&Fault::TakeAndCut), Ordering::Relaxed);
+        self.meta.misbehave(faults);
     }
 
     /// A lead with its timeline, as the API shows it.
@@ -185,6 +263,20 @@ impl TestApp {
         lead["events"].as_array().unwrap().iter().map(line).collect()
     }
 
+    /// The event of a lead's stage with every attempt.
+    pub async fn event(&self, number: u64, stage: &str) -> Value {
+        let lead = self.lead(number).await;
+        let mut events = lead["events"].as_array().unwrap().iter();
+        let event = events.find(|event| event["stage"] == stage).unwrap();
+        let event_id = event["event_id"].as_str().unwrap();
+        self.get(&format!("/v1/events/{event_id}")).await.json()
+    }
+
+    /// Waits until a lead's raw-lead event has been tried so often, in vain.
+    pub async fn failed(&self, number: u64, attempts: usize) {
+        self.until(async || self.event(number, "initial_lead").await["attempts"] == attempts).await;
+    }
+
     /// What the stand-in took, in lines such as `1 qualified`, in order.
     pub fn taken(&self) -> Vec<String> {
         let first = lead_id(0).get();
@@ -203,8 +295,21 @@ impl TestApp {
 
     /// How many events are in a state.
     pub async fn listed(&self, state: &str) -> usize {
-        let page = self.get(&format!("/v1/events?limit=200&state={state}")).await.json();
-        page["events"].as_array().unwrap().len()
+        let path = format!("/v1/events?limit=200&state={state}");
+        self.whole_list(&path, "events").await.len()
+    }
+
+    /// All rows of a list, page by page.
+    pub async fn whole_list(&self, path: &str, name: &str) -> Vec<Value> {
+        let (mut rows, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("{path}&cursor={cursor}")).await.json();
+            rows.extend(page[name].as_array().unwrap().clone());
+            match page["next_cursor"].as_str() {
+                Some(next) => next.clone_into(&mut cursor),
+                None => return rows,
+            }
+        }
     }
 
     /// Asks again and again until it is so, within patience.
@@ -222,6 +327,12 @@ impl TestApp {
         self.clock.advance_ms(seconds * 1_000);
     }
 
+    /// How many leads, events in queues, events awaiting a lead and unreadable pieces there are.
+    pub async fn stored(&self) -> [u64; 4] {
+        let stats = self.store.stats().await.unwrap();
+        [stats.leads, stats.queued, stats.awaiting, stats.quarantined]
+    }
+
     /// Ends the test: nothing may be left in a queue.
     pub async fn finish(self) {
         let left = self.store.stats().await.unwrap();
@@ -231,9 +342,26 @@ impl TestApp {
 
     /// Ends a test that leaves events in a queue on purpose.
     pub async fn finish_with_rest(self) {
+        let metrics = self.send(self.request(Method::GET, "/metrics")).await;
+        assert!([200, 503].contains(&metrics.status.as_u16()));
         self.stop.cancel();
         within_patience(self.server).await.unwrap();
+        let answers = self.answers.into_inner().unwrap();
+        for word in NEVER_SHOWN {
+            assert!(!answers.contains(word), "{word} was shown");
+        }
+        let events = self.meta.events();
+        let mut wrong: Vec<&String> = events.iter().flat_map(|taken| &taken.not_counted).collect();
+        if self.doubles.into_inner() {
+            wrong.retain(|why| *why != "the same event_id was taken before");
+        }
+        assert_eq!(wrong, [""; 0], "Meta does not count all that was sent");
     }
+}
+
+/// A clock that shows the time at which tests begin.
+pub fn clock_at_start() -> Arc<MockClock> {
+    Arc::new(MockClock::at(UnixSeconds::new(START).timestamp()))
 }
 
 pub async fn within_patience<T>(future: impl Future<Output = T>) -> T {
@@ -253,6 +381,13 @@ pub fn lead(number: u64) -> Value {
 pub fn lead_created_at(number: u64, created_time: i64) -> Value {
     json!({"leadgen_id": lead_id(number).to_string(), "page_id": "300", "form_id": "17",
            "ad_id": "55", "created_time": created_time})
+}
+
+/// Lead number n of another Page.
+pub fn lead_of(page_id: &str, number: u64) -> Value {
+    let mut lead = lead(number);
+    lead["page_id"] = json!(page_id);
+    lead
 }
 
 /// A delivery with one entry for each lead.

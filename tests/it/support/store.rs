@@ -1,0 +1,88 @@
+//! A store that fails when it is told to.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use leadloop::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use leadloop::domain::ids::{DatasetId, EventId, LeadId};
+use leadloop::domain::routing::Routing;
+use leadloop::domain::time::Timestamp;
+use leadloop::store::memory::MemoryStore;
+use leadloop::store::query::{LeadFilter, Page, PageRequest};
+use leadloop::store::{
+    ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
+    Store, StoreError, Stranded,
+};
+
+/// A store in memory with a switch.
+#[derive(Default)]
+pub struct FailingStore {
+    inner: MemoryStore,
+    fails: AtomicBool,
+    fails_settling: AtomicBool,
+    failures: AtomicUsize,
+}
+
+impl FailingStore {
+    /// From now on everything fails, or nothing does.
+    pub fn fail(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// From now on no outcome of a delivery can be recorded, or every one can.
+    pub fn fail_settling(&self, fails: bool) {
+        self.fails_settling.store(fails, Ordering::SeqCst);
+    }
+
+    /// How often something failed since the last call.
+    pub fn take_failures(&self) -> usize {
+        self.failures.swap(0, Ordering::SeqCst)
+    }
+
+    fn check(&self, method: &str) -> Result<(), StoreError> {
+        let settling = method == "settle" && self.fails_settling.load(Ordering::SeqCst);
+        if settling || self.fails.load(Ordering::SeqCst) {
+            self.failures.fetch_add(1, Ordering::SeqCst);
+            return Err(StoreError::Unavailable("/var/disk is full".into()));
+        }
+        Ok(())
+    }
+}
+
+/// Hands every method on, unless the store fails.
+macro_rules! store {
+    ($($name:ident($($argument:ident: $type:ty),* $(,)?) -> $out:ty;)*) => {
+        #[async_trait]
+        impl Store for FailingStore {
+            $(async fn $name(&self, $($argument: $type),*) -> Result<$out, StoreError> {
+                self.check(stringify!($name))?;
+                self.inner.$name($($argument),*).await
+            })*
+        }
+    };
+}
+
+store! {
+    ingest(intake: Intake, now: Timestamp) -> Ingested;
+    record_stage_updates(updates: Vec<StageUpdate>, routing: &Routing, now: Timestamp) -> Recorded;
+    next_batch(
+        dataset_id: DatasetId,
+        now: Timestamp,
+        limit: usize,
+        kept_back: &BTreeSet<LeadId>,
+    ) -> Batch;
+    settle(settlement: Settlement) -> ();
+    requeue(event_id: EventId, now: Timestamp) -> Requeued;
+    route_held(routing: &Routing) -> u64;
+    expire_stranded(now: Timestamp) -> Stranded;
+    find_lead(lead_id: LeadId) -> Option<LeadDetail>;
+    find_event(event_id: EventId) -> Option<EventDetail>;
+    list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadDetail>;
+    list_events(state: Option<EventState>, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
+    list_quarantine(page: PageRequest) -> Page<Quarantined>;
+    api_keys() -> Vec<ApiKeyDigest>;
+    add_api_key(digest: ApiKeyDigest) -> ();
+    stats() -> Stats;
+    probe() -> ();
+}
