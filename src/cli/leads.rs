@@ -11,7 +11,10 @@ use crate::domain::ids::LeadId;
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Show this lead with its timeline
-    #[arg(value_parser = LeadId::parse, conflicts_with_all = ["page_id", "stage", "state", "limit", "cursor"])]
+    #[arg(
+        value_parser = LeadId::parse,
+        conflicts_with_all = ["page_id", "stage", "state", "limit", "cursor"]
+    )]
     lead_id: Option<LeadId>,
     /// List those of this Page
     #[arg(long, value_name = "ID")]

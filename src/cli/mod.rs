@@ -105,9 +105,9 @@ enum LogStyle {
 enum Command {
     /// Run the server
     ///
-    /// It takes leads at `/webhooks/meta` and stage updates at `/v1/stage-updates`, keeps them in its
-    /// store, and delivers them to Meta. SIGINT and SIGTERM stop it: what is under way is finished
-    /// first, and what is queued goes out after the next start.
+    /// It takes leads at `/webhooks/meta` and stage updates at `/v1/stage-updates`, keeps them in
+    /// its store, and delivers them to Meta. SIGINT and SIGTERM stop it: what is under way is
+    /// finished first, and what is queued goes out after the next start.
     ///
     /// It needs `META_APP_SECRET`, `META_VERIFY_TOKEN`, `META_DATASET_ID` and `META_ACCESS_TOKEN`.
     /// Without a configured API key it makes one at the first start and prints it, this once.
