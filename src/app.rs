@@ -96,12 +96,16 @@ impl App {
             body_timeout: self.door.body_timeout,
             api_keys: Arc::new(self.api_keys),
         };
-        http::server::serve(listener, http::router(state), self.door, stop).await;
-        let all_ended = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-            // Their events are queued still, and go out after the next start.
-            tracing::warn!("some deliveries did not end in time");
-        }
+        let deliveries = async {
+            stop.cancelled().await;
+            let all_ended = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
+                // Their events are queued still, and go out after the next start.
+                tracing::warn!("some deliveries did not end in time");
+            }
+        };
+        let door = http::server::serve(listener, http::router(state), self.door, stop.clone());
+        tokio::join!(door, deliveries);
     }
 }
 

@@ -57,6 +57,7 @@ struct Inner {
 #[derive(Default)]
 struct Memory {
     events: VecDeque<TakenEvent>,
+    event_ids: BTreeSet<String>,
     requests: u64,
     faults: VecDeque<Fault>,
     deleted_leads: BTreeSet<LeadId>,
@@ -167,7 +168,9 @@ impl Sandbox {
         let mut memory = self.memory();
         for event in events {
             let mut not_counted = checks::not_counted(&event, &memory.leads);
-            if memory.events.iter().any(|taken| taken.event["event_id"] == event["event_id"]) {
+            if let Some(event_id) = event["event_id"].as_str()
+                && !memory.event_ids.insert(event_id.to_owned())
+            {
                 not_counted.push("the same event_id was taken before".to_owned());
             }
             let dataset_id = dataset_id.to_string();
@@ -178,8 +181,11 @@ impl Sandbox {
                 event,
                 not_counted,
             });
-            if memory.events.len() > SANDBOX_EVENTS_MAX {
-                memory.events.pop_front();
+            if memory.events.len() > SANDBOX_EVENTS_MAX
+                && let Some(oldest) = memory.events.pop_front()
+                && let Some(event_id) = oldest.event["event_id"].as_str()
+            {
+                memory.event_ids.remove(event_id);
             }
         }
         drop(memory);
