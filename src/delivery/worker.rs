@@ -184,3 +184,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
