@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Random};
@@ -81,7 +82,11 @@ impl App {
     }
 
     /// Serves until `stop` is cancelled; then finishes what is under way, within bounds.
-    pub async fn run(self, listener: TcpListener, stop: CancellationToken) {
+    ///
+    /// # Errors
+    /// If a task of the server's panicked. It has stopped then, because a dataset without its
+    /// worker would be silent, and starting again is what repairs it.
+    pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), TaskDied> {
         let datasets = self.config.datasets.values().cloned();
         let (wakers, mut tasks) = delivery::start(datasets, &self.tools, &stop);
         tasks.spawn(keep_house(self.tools.clone(), stop.clone()));
@@ -96,17 +101,40 @@ impl App {
             body_timeout: self.door.body_timeout,
             api_keys: Arc::new(self.api_keys),
         };
-        let deliveries = async {
-            stop.cancelled().await;
-            let all_ended = async { while tasks.join_next().await.is_some() {} };
-            if tokio::time::timeout(SHUTDOWN_GRACE, all_ended).await.is_err() {
-                // Their events are queued still, and go out after the next start.
-                tracing::warn!("some deliveries did not end in time");
-            }
-        };
         let door = http::server::serve(listener, http::router(state), self.door, stop.clone());
-        tokio::join!(door, deliveries);
+        let (died, ()) = tokio::join!(watch(tasks, &stop), door);
+        died
     }
+}
+
+/// A task of the server's panicked; the log has the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a task of the server died; start again to repair it")]
+pub struct TaskDied;
+
+/// Waits for the tasks to end, which they do when `stop` is cancelled; one that dies before stops
+/// everything.
+async fn watch(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Result<(), TaskDied> {
+    let mut result = Ok(());
+    let all_ended = async {
+        while let Some(ended) = tasks.join_next().await {
+            if ended.is_err() {
+                tracing::error!("a task of the server died");
+                result = Err(TaskDied);
+                stop.cancel();
+            }
+        }
+    };
+    let out_of_time = async {
+        stop.cancelled().await;
+        tokio::time::sleep(SHUTDOWN_GRACE).await;
+    };
+    tokio::select! {
+        () = all_ended => {}
+        // Their events are queued still, and go out after the next start.
+        () = out_of_time => tracing::warn!("some deliveries did not end in time"),
+    }
+    result
 }
 
 /// The configured keys and those that were made here; makes one if there is none at all.
@@ -174,5 +202,31 @@ async fn keep_house(tools: Tools, stop: CancellationToken) {
             () = stop.cancelled() => {}
             () = tools.clock.sleep_until(now.plus_millis(HOUSEKEEPING_EVERY_MS)) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_dies_stops_the_others() {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let other = stop.clone();
+        tasks.spawn(async move { other.cancelled().await });
+        tasks.spawn(async { panic!("a defect") });
+        assert_eq!(watch(tasks, &stop).await, Err(TaskDied));
+        assert!(stop.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn tasks_that_end_when_they_are_told_to_are_no_failure() {
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let told = stop.clone();
+        tasks.spawn(async move { told.cancelled().await });
+        stop.cancel();
+        assert_eq!(watch(tasks, &stop).await, Ok(()));
     }
 }

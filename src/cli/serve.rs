@@ -75,7 +75,9 @@ async fn serve(
         (None, None) => {}
     }
     let result = tokio::select! {
-        () = app.run(listener, stop.clone()) => Ok(()),
+        ended = app.run(listener, stop.clone()) => {
+            ended.map_err(|died| Failure::new(Exit::Software, died.to_string()))
+        }
         () = died.cancelled() => {
             Err(Failure::new(Exit::Software, "the store's thread died; start again to repair it"))
         }

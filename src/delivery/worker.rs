@@ -195,9 +195,6 @@ impl Worker {
     /// If we die before the commit, the batch is sent again with the same event ids; from the
     /// commit on, what was delivered has left the queue.
     async fn record(&mut self, settlement: Settlement, stop: &CancellationToken) {
-        for (_, reason) in &settlement.dead {
-            self.tools.metrics.event_dead(reason.name());
-        }
         let mut tries = 0;
         while let Err(error) = self.tools.store.settle(settlement.clone()).await {
             tries += 1;
@@ -208,6 +205,9 @@ impl Worker {
                 () = stop.cancelled() => return,
                 () = self.tools.clock.sleep_until(until) => {}
             }
+        }
+        for (_, reason) in &settlement.dead {
+            self.tools.metrics.event_dead(reason.name());
         }
     }
 
@@ -293,3 +293,6 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

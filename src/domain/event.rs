@@ -152,7 +152,7 @@ impl StageUpdate {
 }
 
 /// Half a SHA-256 over length-prefixed parts.
-fn short_digest(parts: &[&[u8]]) -> KeyDigest {
+pub fn short_digest(parts: &[&[u8]]) -> KeyDigest {
     let mut hash = Sha256::new();
     for part in parts {
         hash.update((part.len() as u64).to_be_bytes());

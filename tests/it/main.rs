@@ -1,7 +1,7 @@
 //! The program from outside: through its HTTP door, its command line and its file, with the
 //! stand-in for Meta as the world around it.
 
-#![expect(clippy::unwrap_used, reason = "a test that meets nothing has failed")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod browser;
 mod delivery;

@@ -1,4 +1,4 @@
-//! Stage updates: the rules of `event_time` and everything else a CRM is told, alone and in batches.
+//! Stage updates: the rules of `event_time`, and all else that a CRM is told, alone and in batches.
 
 use std::sync::Arc;
 

@@ -21,6 +21,7 @@ on_every_store![
     a_lead_that_is_too_old_has_no_raw_event,
     a_raw_event_of_the_future_is_held_until_it_is_due,
     what_could_not_be_read_is_kept_beside_the_good_leads,
+    a_piece_that_comes_again_is_kept_once,
     quarantine_is_listed_page_by_page,
     a_lead_of_an_unknown_page_is_stored_and_held,
     held_events_move_in_order_once_their_page_is_routed,
@@ -119,6 +120,17 @@ async fn what_could_not_be_read_is_kept_beside_the_good_leads(store: &dyn Store)
     assert_eq!(kept.items, [piece("no created_time")]);
     assert_eq!(store.stats().await.unwrap().quarantined, 1);
     assert_eq!(due(store, 1, at(5)).await, ["1 initial_lead"]);
+}
+
+async fn a_piece_that_comes_again_is_kept_once(store: &dyn Store) {
+    let intake = |pieces: &[&str]| Intake {
+        leads: Vec::new(),
+        quarantined: pieces.iter().copied().map(piece).collect(),
+    };
+    store.ingest(intake(&["a", "a"]), at(5)).await.unwrap();
+    store.ingest(intake(&["a", "b"]), at(6)).await.unwrap();
+    let kept = store.list_quarantine(all()).await.unwrap();
+    assert_eq!(kept.items, [piece("b"), piece("a")]);
 }
 
 async fn quarantine_is_listed_page_by_page(store: &dyn Store) {

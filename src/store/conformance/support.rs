@@ -132,7 +132,11 @@ pub fn page(cursor: Option<u64>, limit: usize) -> PageRequest {
 }
 
 pub fn piece(reason: &str) -> Quarantined {
-    Quarantined { received_at: at(5), reason: reason.into(), payload: b"{\"leadgen_id\":".to_vec() }
+    Quarantined {
+        received_at: at(5),
+        reason: reason.into(),
+        payload: format!("{{\"{reason}\":").into_bytes(),
+    }
 }
 
 /// An answer of Meta's to a request of dataset 1.

@@ -57,8 +57,10 @@ impl Store for MemoryStore {
             ingested.outcomes.push(outcome);
         }
         for piece in intake.quarantined {
-            let seq = state.seq();
-            state.quarantine.insert(seq, piece);
+            if state.quarantine.values().all(|kept| kept.payload != piece.payload) {
+                let seq = state.seq();
+                state.quarantine.insert(seq, piece);
+            }
         }
         Ok(ingested)
     }

@@ -2,7 +2,7 @@
 
 use redb::ReadableTable;
 
-use crate::domain::event::{Event, StageUpdate};
+use crate::domain::event::{Event, StageUpdate, short_digest};
 use crate::domain::ids::DatasetId;
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
@@ -43,8 +43,13 @@ pub(super) fn ingest(
         ingested.outcomes.push(outcome);
     }
     for piece in intake.quarantined {
-        let seq = unit.seq();
-        unit.tables.quarantine.insert(seq, encode_quarantined(&piece)?.as_slice())?;
+        let digest = short_digest(&[&piece.payload]);
+        // Meta repeats a delivery whose answer it did not get; the piece is kept once.
+        if unit.tables.quarantine_index.get(&digest)?.is_none() {
+            let seq = unit.seq();
+            unit.tables.quarantine_index.insert(&digest, seq)?;
+            unit.tables.quarantine.insert(seq, encode_quarantined(&piece)?.as_slice())?;
+        }
     }
     Ok(ingested)
 }

@@ -92,6 +92,8 @@ tables! {
         api_keys: "api_keys", &'static ApiKeyDigest => ();
     }
     writer_only {
+        /// Digest of a piece in quarantine → its number.
+        quarantine_index: "quarantine_index", &'static KeyDigest => u64;
         /// Facts about the store itself: the version of its layout.
         meta: "meta", &'static str => u64;
         /// Digest of an idempotency key → (event's number, fingerprint of the report).

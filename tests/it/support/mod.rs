@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use leadloop::app::{App, World};
+use leadloop::app::{App, TaskDied, World};
 use leadloop::clock::{MockClock, SeededRandom};
 use leadloop::config::{Config, Layers};
 use leadloop::domain::ids::LeadId;
@@ -85,7 +85,7 @@ pub struct TestApp {
     pub meta: Sandbox,
     client: reqwest::Client,
     stop: CancellationToken,
-    server: JoinHandle<()>,
+    server: JoinHandle<Result<(), TaskDied>>,
     /// Every answer so far, for a last look.
     answers: Mutex<String>,
     /// Whether an answer of the stand-in was lost, so that it is right to send again.
@@ -345,7 +345,7 @@ impl TestApp {
         let metrics = self.send(self.request(Method::GET, "/metrics")).await;
         assert!([200, 503].contains(&metrics.status.as_u16()));
         self.stop.cancel();
-        within_patience(self.server).await.unwrap();
+        within_patience(self.server).await.unwrap().unwrap();
         let answers = self.answers.into_inner().unwrap();
         for word in NEVER_SHOWN {
             assert!(!answers.contains(word), "{word} was shown");

@@ -66,7 +66,7 @@ async fn numbers_go_on_after_opening_again_whatever_was_last() {
             1 => drop(accept(&store, update(100 + number, "won", 6), at(9)).await),
             2 => kill_due(&store, DeadReason::Expired, 9).await,
             _ => {
-                let quarantined = vec![piece("unreadable")];
+                let quarantined = vec![piece(&format!("unreadable {number}"))];
                 let leads = Vec::new();
                 store.ingest(Intake { leads, quarantined }, at(9)).await.unwrap();
             }
