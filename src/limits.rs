@@ -116,7 +116,8 @@ pub const DEADLINE_TRY_MS: i64 = 10 * 60 * 1_000;
 pub const WORKER_IDLE_MS: i64 = 5_000;
 /// How often parked updates are looked through for those past their time, in milliseconds.
 pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
-/// How long a shutdown waits for requests and workers to finish; supervisors kill after ten seconds.
+/// How long a shutdown waits for requests and workers to finish; supervisors kill after ten
+/// seconds.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
 // ---- The stand-in for Meta --------------------------------------------------------------------

@@ -38,8 +38,9 @@ use crate::store::query::{LeadFilter, Page, PageRequest};
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Stores what one webhook delivery brought: new leads with their raw-lead events and queue
-    /// entries, and what could not be read, unless that was kept before. Events that awaited one of the leads are judged and
-    /// queued behind its raw-lead event. A lead that is known already stays as it is.
+    /// entries, and what could not be read, unless that was kept before. Events that awaited one of
+    /// the leads are judged and queued behind its raw-lead event. A lead that is known already
+    /// stays as it is.
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError>;
 
     /// Judges and stores stage updates, each on its own, in the order given. A lead that has no
