@@ -6,11 +6,7 @@ use crate::cli::Global;
 use crate::cli::api::Server;
 use crate::cli::exit::Failure;
 
-/// Show how the datasets are doing, and why one is paused
-///
-/// For each dataset: whether it works, waits after a failure that will pass, or is paused until
-/// somebody mends something, and then what. The answer of the server is printed as JSON. The API
-/// key is taken from `LEADLOOP_API_KEY` of the settings.
+/// Options of `datasets`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -135,6 +135,10 @@ enum Command {
     /// the settings; an argument could be seen by everybody on the machine.
     Events(events::Args),
     /// Show how the datasets are doing, and why one is paused
+    ///
+    /// For each dataset: whether it works, waits after a failure that will pass, or is paused until
+    /// somebody mends something, and then what. The answer of the server is printed as JSON. The
+    /// API key is taken from `LEADLOOP_API_KEY` of the settings.
     Datasets(datasets::Args),
     /// Check the settings and show them, without secrets
     ///
