@@ -2,6 +2,7 @@
 
 mod fault;
 mod model;
+mod power;
 
 use std::path::Path;
 
