@@ -12,15 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Random};
 use crate::config::{ApiKey, Config, Scope};
+use crate::delivery::housekeeper::Housekeeper;
 use crate::delivery::sink::GraphSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
 use crate::http;
 use crate::http::server::DoorLimits;
 use crate::http::state::AppState;
-use crate::limits::{HOUSEKEEPING_EVERY_MS, SHUTDOWN_GRACE};
+use crate::limits::SHUTDOWN_GRACE;
 use crate::meta::signature::SignatureVerifier;
-use crate::store::{Store, StoreError, Stranded};
+use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// What a server needs of the world.
@@ -89,7 +90,7 @@ impl App {
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), TaskDied> {
         let datasets = self.config.datasets.values().cloned();
         let (wakers, mut tasks) = delivery::start(datasets, &self.tools, &stop);
-        tasks.spawn(keep_house(self.tools.clone(), stop.clone()));
+        tasks.spawn(Housekeeper::new(self.tools.clone()).run(stop.clone()));
         let state = AppState {
             verifier: SignatureVerifier::new(&self.config.app_secrets),
             config: self.config,
@@ -179,30 +180,6 @@ async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result
         }
     }
     Ok(())
-}
-
-/// Gives up events that no worker looks after and whose time is over, every minute.
-async fn keep_house(tools: Tools, stop: CancellationToken) {
-    while !stop.is_cancelled() {
-        let now = tools.clock.now();
-        match tools.store.expire_stranded(now).await {
-            Ok(Stranded { awaiting: 0, held: 0 }) => {}
-            Ok(Stranded { awaiting, held }) => {
-                tracing::error!(
-                    awaiting,
-                    held,
-                    "events are dead letters: their leads never came, or no dataset did"
-                );
-                (0..awaiting).for_each(|_| tools.metrics.event_dead("lead_not_found"));
-                (0..held).for_each(|_| tools.metrics.event_dead("expired"));
-            }
-            Err(error) => tracing::error!(%error, "stranded events could not be looked through"),
-        }
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = tools.clock.sleep_until(now.plus_millis(HOUSEKEEPING_EVERY_MS)) => {}
-        }
-    }
 }
 
 #[cfg(test)]

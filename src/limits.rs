@@ -64,6 +64,10 @@ pub const PAGE_SCAN_MAX: usize = 10_000;
 
 // ---- Ages, as Meta sets them (META 3.4) -------------------------------------------------------
 
+/// How long before its seven days an undelivered event raises the alarm, in seconds.
+pub const DEADLINE_ALARM_S: i64 = 24 * 60 * 60;
+/// How often that alarm is repeated, in milliseconds.
+pub const DEADLINE_ALARM_EVERY_MS: i64 = 60 * 60 * 1_000;
 /// Oldest `event_time` that Meta accepts, in seconds before the upload: 7 days.
 pub const EVENT_AGE_MAX_S: i64 = 7 * 24 * 60 * 60;
 /// An event that is this close to its seven days is not sent any more: the request could arrive
@@ -114,7 +118,7 @@ pub const DOUBT_RETRY_MS: i64 = 30_000;
 pub const DEADLINE_TRY_MS: i64 = 10 * 60 * 1_000;
 /// Longest that a worker sleeps with nothing due, so that a missed wake-up costs seconds only.
 pub const WORKER_IDLE_MS: i64 = 5_000;
-/// How often parked updates are looked through for those past their time, in milliseconds.
+/// How often events that no worker looks after are looked through, in milliseconds.
 pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
 /// How long a shutdown waits for requests and workers to finish; supervisors kill after ten
 /// seconds.

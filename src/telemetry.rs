@@ -54,8 +54,13 @@ pub struct Metrics {
     dead: CounterBy<1>,
     delay: Histogram,
     paused: Family<[Label; 1], Gauge>,
+    near_deadline: Family<[Label; 1], Gauge>,
     stored: Family<[Label; 1], Gauge>,
     queue_front: Family<[Label; 1], Gauge>,
+}
+
+fn dataset_label(dataset_id: Option<DatasetId>) -> Label {
+    ("dataset", dataset_id.map_or(Cow::Borrowed("none"), |id| id.to_string().into()))
 }
 
 impl Default for Metrics {
@@ -71,6 +76,7 @@ impl Default for Metrics {
             dead: Family::default(),
             delay: Histogram::new(exponential_buckets(0.001, 4.0, 12)),
             paused: Family::default(),
+            near_deadline: Family::default(),
             stored: Family::default(),
             queue_front: Family::default(),
         };
@@ -85,6 +91,8 @@ impl Default for Metrics {
         registry.register("delivery_delay_seconds", help, of.delay.clone());
         let help = "1 while a dataset is paused until somebody mends something";
         registry.register("dataset_paused", help, of.paused.clone());
+        let help = "Undelivered events that will be too old within a day";
+        registry.register("events_near_deadline", help, of.near_deadline.clone());
         registry.register("stored", "Rows in the store by kind", of.stored.clone());
         let help = "Event time of the event in front of a queue, in Unix seconds";
         registry.register("queue_front_event_time_seconds", help, of.queue_front.clone());
@@ -134,6 +142,15 @@ impl Metrics {
         self.paused.get_or_create(&[dataset]).set(paused.into());
     }
 
+    /// Sets how many events of each dataset will be too old soon; datasets not named have none.
+    pub fn events_near_deadline(&self, near: impl IntoIterator<Item = (Option<DatasetId>, u64)>) {
+        self.near_deadline.clear();
+        for (dataset_id, events) in near {
+            let events = i64::try_from(events).unwrap_or(i64::MAX);
+            self.near_deadline.get_or_create(&[dataset_label(dataset_id)]).set(events);
+        }
+    }
+
     /// Sets how many rows of a kind the store holds.
     pub fn stored(&self, kind: &'static str, rows: u64) {
         let rows = i64::try_from(rows).unwrap_or(i64::MAX);
@@ -144,8 +161,7 @@ impl Metrics {
     pub fn queue_fronts(&self, fronts: &[(Option<DatasetId>, UnixSeconds)]) {
         self.queue_front.clear();
         for (dataset_id, event_time) in fronts {
-            let dataset = dataset_id.map_or_else(|| "none".to_owned(), |id| id.to_string());
-            self.queue_front.get_or_create(&[("dataset", dataset.into())]).set(event_time.get());
+            self.queue_front.get_or_create(&[dataset_label(*dataset_id)]).set(event_time.get());
         }
     }
 

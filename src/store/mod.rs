@@ -18,7 +18,7 @@ pub mod redb;
 #[cfg(test)]
 mod conformance;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 
@@ -113,6 +113,10 @@ pub trait Store: Send + Sync {
 
     /// Figures about the whole store.
     async fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// For each dataset, and for none: the queued events dated before this second, if there are
+    /// any.
+    async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError>;
 
     /// Makes something empty durable, to see whether that works.
     async fn probe(&self) -> Result<(), StoreError>;
@@ -253,6 +257,34 @@ pub struct Stranded {
     pub awaiting: u64,
     /// No dataset was configured for their Page.
     pub held: u64,
+}
+
+/// Queued events of a dataset that will be too old soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearDeadline {
+    /// The dataset; `None` for events that have none yet.
+    pub dataset_id: Option<DatasetId>,
+    /// How many.
+    pub events: u64,
+    /// The time of the oldest.
+    pub earliest: UnixSeconds,
+}
+
+impl NearDeadline {
+    /// Counts queued events, which come in any order, dated before a second.
+    fn count(
+        queued: impl Iterator<Item = (Option<DatasetId>, UnixSeconds)>,
+        before: UnixSeconds,
+    ) -> Vec<Self> {
+        let mut near = BTreeMap::new();
+        for (dataset_id, event_time) in queued.filter(|(_, event_time)| *event_time < before) {
+            let first = Self { dataset_id, events: 0, earliest: event_time };
+            let entry = near.entry(dataset_id).or_insert(first);
+            entry.events += 1;
+            entry.earliest = entry.earliest.min(event_time);
+        }
+        near.into_values().collect()
+    }
 }
 
 /// Figures about the whole store.

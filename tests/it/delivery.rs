@@ -341,3 +341,28 @@ async fn what_meta_took_is_not_sent_again_because_it_could_not_be_written_down()
     );
     app.finish().await;
 }
+
+#[tokio::test]
+async fn an_undelivered_event_raises_the_alarm_a_day_before_it_is_too_old() {
+    let app = TestApp::start().await;
+    app.misbehave(vec![error(500, 2, None); 1_000]);
+    app.report(&[lead(1)]).await;
+    app.failed(1, 1).await;
+    let alarm = "leadloop_events_near_deadline{dataset=\"700\"} 1";
+    let alarmed = async || {
+        let metrics = app.send(app.request(Method::GET, "/metrics")).await;
+        metrics.text.contains(alarm)
+    };
+    app.advance_s(6 * DAY - 200);
+    app.failed(1, 2).await;
+    assert!(!alarmed().await);
+    app.advance_s(160);
+    app.until(alarmed).await;
+    assert_eq!(app.timeline(1).await, ["initial_lead pending"]);
+    app.meta.behave();
+    app.advance_s(3_600);
+    app.delivered(1).await;
+    app.advance_s(60);
+    app.until(async || !alarmed().await).await;
+    app.finish().await;
+}

@@ -7,7 +7,7 @@ use super::support::{
 use std::collections::BTreeSet;
 
 use crate::domain::event::{DeadReason, Standing};
-use crate::store::{Batch, Settlement, Store};
+use crate::store::{Batch, NearDeadline, Settlement, Store};
 
 on_every_store![
     events_come_in_the_order_in_which_they_were_queued,
@@ -25,6 +25,7 @@ on_every_store![
     settling_twice_changes_nothing,
     settling_in_another_datasets_name_changes_nothing,
     without_an_attempt_nothing_is_delivered,
+    queued_events_that_are_too_old_soon_are_counted_for_each_dataset,
 ];
 
 async fn events_come_in_the_order_in_which_they_were_queued(store: &dyn Store) {
@@ -201,4 +202,20 @@ async fn without_an_attempt_nothing_is_delivered(store: &dyn Store) {
     store.settle(groundless).await.unwrap();
     assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead"]);
     assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead pending"]);
+}
+
+async fn queued_events_that_are_too_old_soon_are_counted_for_each_dataset(store: &dyn Store) {
+    ingest(store, &[lead(1), lead_of(2, 2), lead_of(3, 9)]).await;
+    accept(store, update(1, "won", 8), at(9)).await;
+    let near = |number: Option<u64>, events| NearDeadline {
+        dataset_id: number.map(dataset),
+        events,
+        earliest: second(1),
+    };
+    assert_eq!(store.near_deadline(second(1)).await.unwrap(), []);
+    let expected = [near(None, 1), near(Some(1), 1), near(Some(2), 1)];
+    assert_eq!(store.near_deadline(second(8)).await.unwrap(), expected);
+    assert_eq!(store.near_deadline(second(9)).await.unwrap()[1], near(Some(1), 2));
+    deliver_due(store, 9).await;
+    assert_eq!(store.near_deadline(second(9)).await.unwrap().len(), 2, "dataset 1 has none left");
 }

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::store::memory::state::State;
 use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement,
-    Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Enqueued, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
+    Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory.
@@ -157,6 +157,10 @@ impl Store for MemoryStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         Ok(self.state().stats())
+    }
+
+    async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
+        Ok(self.state().near_deadline(before))
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

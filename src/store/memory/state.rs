@@ -9,10 +9,10 @@ use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Ingested, LeadOutcome, Quarantined, QueueEntry, QueuedEvent,
-    Requeued, Settlement, Stats, Stranded, UpdateOutcome,
+    ApiKeyDigest, Batch, Enqueued, Ingested, LeadOutcome, NearDeadline, Quarantined, QueueEntry,
+    QueuedEvent, Requeued, Settlement, Stats, Stranded, UpdateOutcome,
 };
 
 #[derive(Debug, Default)]
@@ -291,6 +291,13 @@ impl State {
         let events = &self.events;
         self.queues.retain(|_, seq| matches!(events[seq].detail.standing, Standing::Queued(_)));
         stranded
+    }
+
+    pub(super) fn near_deadline(&self, before: UnixSeconds) -> Vec<NearDeadline> {
+        let queued = self.queues.iter();
+        let queued = queued
+            .map(|((dataset_id, _), seq)| (*dataset_id, self.events[seq].detail.event.event_time));
+        NearDeadline::count(queued, before)
     }
 
     pub(super) fn stats(&self) -> Stats {

@@ -12,7 +12,7 @@ use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::redb::read::{detail_by_seq, lead_detail};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
 use crate::store::redb::tables::View;
-use crate::store::{Quarantined, Stats, StoreError};
+use crate::store::{NearDeadline, Quarantined, Stats, StoreError};
 
 /// See [`crate::store::Store::list_leads`].
 pub(super) fn list_leads(
@@ -160,6 +160,26 @@ pub(super) fn list_quarantine(
         }
     }
     Ok(builder.finish())
+}
+
+/// See [`crate::store::Store::near_deadline`].
+pub(super) fn near_deadline(
+    view: &impl View,
+    before: UnixSeconds,
+) -> Result<Vec<NearDeadline>, StoreError> {
+    let mut failed = Ok(());
+    let queued = view.outbox().iter()?.map_while(|row| match row {
+        Ok((key, value)) => {
+            let dataset_id = DatasetId::from_u64(key.value().0);
+            Some((dataset_id, UnixSeconds::new(value.value().2)))
+        }
+        Err(error) => {
+            failed = Err(error.into());
+            None
+        }
+    });
+    let near = NearDeadline::count(queued, before);
+    failed.map(|()| near)
 }
 
 /// See [`crate::store::Store::stats`].

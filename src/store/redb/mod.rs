@@ -26,14 +26,14 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::STORE_CACHE_BYTES;
 use crate::store::query::{LeadFilter, Page, PageRequest};
 use crate::store::redb::tables::{ReadTables, View, WriteTables};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
-    ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
-    Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
+    Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// The version of the layout: which tables there are and what their keys mean.
@@ -248,6 +248,10 @@ impl Store for RedbStore {
 
     async fn stats(&self) -> Result<Stats, StoreError> {
         self.read(list::stats).await
+    }
+
+    async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
+        self.read(move |tables| list::near_deadline(tables, before)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -7,12 +7,12 @@ use async_trait::async_trait;
 use leadloop::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
 use leadloop::domain::ids::{DatasetId, EventId, LeadId};
 use leadloop::domain::routing::Routing;
-use leadloop::domain::time::Timestamp;
+use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::store::memory::MemoryStore;
 use leadloop::store::query::{LeadFilter, Page, PageRequest};
 use leadloop::store::{
-    ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
-    Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
+    Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory with a switch.
@@ -84,5 +84,6 @@ store! {
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
+    near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
     probe() -> ();
 }

@@ -29,8 +29,8 @@ use crate::meta::conversions::Answer;
 use crate::store::memory::MemoryStore;
 use crate::store::query::{LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Ingested, Intake, Quarantined, Recorded, Requeued, Settlement, Stats,
-    Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
+    Settlement, Stats, Store, StoreError, Stranded,
 };
 use crate::telemetry::Metrics;
 
@@ -300,5 +300,6 @@ store! {
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
+    near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
     probe() -> ();
 }
