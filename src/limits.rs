@@ -107,8 +107,17 @@ pub const RETRY_SCHEDULE_MS: [u64; 10] =
     [1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 120_000, 300_000, 600_000, 900_000];
 /// Longest that Meta's headers can make a dataset wait, in milliseconds.
 pub const THROTTLE_WAIT_MS_MAX: u64 = 60 * 60 * 1_000;
-/// How often a paused dataset is probed, in milliseconds.
-pub const PROBE_EVERY_MS: u64 = 60_000;
+/// Longest time between two probes of a paused dataset, in milliseconds.
+pub const PROBE_EVERY_MS_MAX: u64 = 5 * 60 * 1_000;
+/// Events that are tried alone while Meta refuses everything, before the next wait.
+pub const REFUSALS_PER_PROBE_MAX: u32 = 50;
+/// How long an event that Meta refused meanwhile waits, so that a probe looks at others; longer
+/// than the time between probes. Milliseconds.
+pub const DISBELIEF_RETRY_MS: i64 = 15 * 60 * 1_000;
+/// How long a worker waits when the store fails, in milliseconds.
+pub const STORE_RETRY_MS: i64 = 1_000;
+/// Most bytes of events in one request, by estimate.
+pub const SEND_BYTES_MAX: usize = 1024 * 1024;
 /// Events that Meta may refuse one after the other, taking none between them, before that is held
 /// against the dataset and not against the events.
 pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
@@ -116,6 +125,8 @@ pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
 pub const DOUBT_RETRY_MS: i64 = 30_000;
 /// How long before its seven days an event is tried again whatever the wait is, in milliseconds.
 pub const DEADLINE_TRY_MS: i64 = 10 * 60 * 1_000;
+/// How often it is tried from then on, in milliseconds.
+pub const DEADLINE_PACE_MS: i64 = 60 * 1_000;
 /// Longest that a worker sleeps with nothing due, so that a missed wake-up costs seconds only.
 pub const WORKER_IDLE_MS: i64 = 5_000;
 /// How often events that no worker looks after are looked through, in milliseconds.

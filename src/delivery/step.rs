@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::delivery::verdict::{NoAnswer, Verdict, judge};
-use crate::domain::event::{Attempt, DeadReason};
+use crate::domain::event::{Attempt, DeadReason, Event};
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::time::Timestamp;
 use crate::limits::{
-    ATTEMPT_TEXT_BYTES_MAX, DEADLINE_TRY_MS, PROBE_EVERY_MS, THROTTLE_WAIT_MS_MAX,
+    ATTEMPT_TEXT_BYTES_MAX, DEADLINE_PACE_MS, DEADLINE_TRY_MS, PROBE_EVERY_MS_MAX, SEND_BYTES_MAX,
+    THROTTLE_WAIT_MS_MAX,
 };
 use crate::meta::conversions::Answer;
 use crate::store::{QueueEntry, QueuedEvent, Settlement};
@@ -92,7 +93,7 @@ pub fn settle_sent(sent: &Sent<'_>, now: Timestamp) -> (Verdict, Settlement) {
 }
 
 /// Whether an event was reported too recently for Meta's refusal to be believed.
-fn is_doubted(queued: &QueuedEvent, doubt_ms: i64, now: Timestamp) -> bool {
+pub fn is_doubted(queued: &QueuedEvent, doubt_ms: i64, now: Timestamp) -> bool {
     now.millis_since(queued.event.received_at) < doubt_ms
 }
 
@@ -124,29 +125,42 @@ fn lead_of((_, queued): (usize, &QueuedEvent)) -> LeadId {
     queued.event.lead_id
 }
 
-/// When to try again: after the wait of the schedule or the one Meta asks for, whichever is longer,
-/// but no later than shortly before the first event would be too old.
-pub fn try_again_at(
-    verdict: Verdict,
-    scheduled_ms: u64,
-    events: &[QueuedEvent],
-    now: Timestamp,
-) -> Timestamp {
-    let asked_ms = match verdict {
-        Verdict::Retry { wait_ms } | Verdict::Throttled { wait_ms } => wait_ms.unwrap_or(0),
-        Verdict::Paused(_) => PROBE_EVERY_MS,
-        Verdict::Delivered | Verdict::Invalid { .. } => 0,
+/// When to try again: after the wait of the schedule or the one Meta asks for, whichever is longer.
+pub fn wanted_at(verdict: Verdict, scheduled_ms: u64, now: Timestamp) -> Timestamp {
+    let wait_ms = match verdict {
+        Verdict::Retry { wait_ms } | Verdict::Throttled { wait_ms } => {
+            scheduled_ms.max(wait_ms.unwrap_or(0).min(THROTTLE_WAIT_MS_MAX))
+        }
+        Verdict::Paused(_) => scheduled_ms.min(PROBE_EVERY_MS_MAX),
+        Verdict::Delivered | Verdict::Invalid { .. } => scheduled_ms,
     };
-    let wait_ms = scheduled_ms.max(asked_ms.min(THROTTLE_WAIT_MS_MAX)).cast_signed();
-    let wanted = now.plus_millis(wait_ms);
-    let deadlines = events.iter().map(|queued| queued.event.deliver_before().timestamp());
-    let last_try = deadlines.min().map(|deadline| deadline.plus_millis(-DEADLINE_TRY_MS));
-    match last_try {
-        // Whoever is nearer to the end than that is tried at the pace of the schedule.
-        Some(last_try) if last_try > now => wanted.min(last_try),
-        Some(_) => wanted.min(now.plus_millis(scheduled_ms.cast_signed())),
-        None => wanted,
-    }
+    now.plus_millis(wait_ms.cast_signed())
+}
+
+/// The latest moment to try again for the sake of a deadline: some minutes before it, and from
+/// then on every minute, whatever Meta asks.
+pub fn last_try_at(deadline: Timestamp, now: Timestamp) -> Timestamp {
+    let last_try = deadline.plus_millis(-DEADLINE_TRY_MS);
+    if last_try > now { last_try } else { now.plus_millis(DEADLINE_PACE_MS) }
+}
+
+/// Leaves as many events, from the front, as one request should carry by its bytes; one at least.
+pub fn fit_request(mut events: Vec<QueuedEvent>) -> Vec<QueuedEvent> {
+    let mut bytes = 0;
+    let fit = events.iter().take_while(|queued| {
+        bytes += estimated_bytes(&queued.event);
+        bytes <= SEND_BYTES_MAX
+    });
+    let fit = fit.count().max(1);
+    events.truncate(fit);
+    events
+}
+
+fn estimated_bytes(event: &Event) -> usize {
+    let fixed = 400 + event.stage.as_str().len();
+    let customer = event.customer.iter().flat_map(|(_, values)| values);
+    let customer: usize = customer.map(|value| value.len() + 8).sum();
+    fixed + customer + event.custom_data.as_deref().map_or(0, str::len)
 }
 
 fn attempt(sent: &Sent<'_>, verdict: Verdict, now: Timestamp) -> Attempt {
@@ -312,27 +326,34 @@ mod tests {
 
     #[test]
     fn the_longer_of_schedule_and_wish_counts_up_to_an_hour() {
-        let events = [queued_at(1, SENT)];
-        let wait_ms = |verdict, scheduled_ms| {
-            try_again_at(verdict, scheduled_ms, &events, at(0)).millis_since(at(0))
-        };
+        let wait_ms =
+            |verdict, scheduled_ms| wanted_at(verdict, scheduled_ms, at(0)).millis_since(at(0));
         let asked = |seconds: u64| Verdict::Throttled { wait_ms: Some(seconds * 1_000) };
         assert_eq!(wait_ms(Verdict::Retry { wait_ms: None }, 700), 700);
         assert_eq!(wait_ms(asked(90), 700), 90_000);
         assert_eq!(wait_ms(asked(1), 5_000), 5_000);
         assert_eq!(wait_ms(asked(1_000_000), 700), 3_600_000);
+        let paused = Verdict::Paused(crate::meta::errors::PauseReason::Token);
+        assert_eq!((wait_ms(paused, 700), wait_ms(paused, 900_000)), (700, 300_000));
     }
 
     #[test]
-    fn no_answer_parks_an_event_past_its_deadline() {
-        let week = 7 * 86_400;
-        let asked = Verdict::Throttled { wait_ms: Some(3_600_000) };
-        let try_at = |left_s: i64| {
-            let now = at(week - left_s);
-            try_again_at(asked, 5_000, &[queued_at(1, SENT)], now).millis_since(now)
+    fn no_wait_parks_an_event_past_its_deadline() {
+        let last_try_s = |left_s: i64| last_try_at(at(left_s), at(0)).millis_since(at(0)) / 1_000;
+        assert_eq!(last_try_s(7_200), 6_600, "ten minutes before its end");
+        assert_eq!(last_try_s(601), 1);
+        assert_eq!((last_try_s(600), last_try_s(30)), (60, 60), "then every minute");
+    }
+
+    #[test]
+    fn a_request_is_bounded_in_bytes_and_has_one_event_at_least() {
+        let event = |bytes: usize| {
+            let mut queued = queued_at(1, SENT);
+            queued.event.custom_data = Some("x".repeat(bytes).into());
+            queued
         };
-        assert_eq!(try_at(7_200), 3_600_000);
-        assert_eq!(try_at(1_800), 1_200_000, "ten minutes before its end");
-        assert_eq!(try_at(300), 5_000, "then at the pace of the schedule");
+        assert_eq!(fit_request(vec![event(10); 1_000]).len(), 1_000);
+        assert_eq!(fit_request(vec![event(SEND_BYTES_MAX / 4); 10]).len(), 3);
+        assert_eq!(fit_request(vec![event(SEND_BYTES_MAX * 2), event(1)]).len(), 1);
     }
 }

@@ -63,6 +63,8 @@ pub fn judge(outcome: &Result<Answer, NoAnswer>, sent: usize) -> Verdict {
     match answer.http_status {
         200 if received_all => Verdict::Delivered,
         429 => Verdict::Throttled { wait_ms },
+        // Too large as it is: its parts are not.
+        413 => Verdict::Invalid { doubt_ms: 0 },
         _ => Verdict::Retry { wait_ms },
     }
 }
@@ -113,6 +115,7 @@ mod tests {
             (201, r#"{"events_received":2}"#, RETRY),
             (302, "", RETRY),
             (404, "", RETRY),
+            (413, "", INVALID),
             (429, "", THROTTLED),
             (503, "", RETRY),
         ] {

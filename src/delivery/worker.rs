@@ -16,7 +16,8 @@ use crate::config::Dataset;
 use crate::delivery::Tools;
 use crate::delivery::status::Activity;
 use crate::delivery::step::{
-    Plan, Sent, plan, settle_expired, settle_sent, take_apart, try_again_at,
+    Plan, Sent, fit_request, is_doubted, last_try_at, plan, settle_expired, settle_sent,
+    take_apart, wanted_at,
 };
 use crate::delivery::verdict::{NoAnswer, Verdict};
 use crate::domain::backoff::retry_delay_ms;
@@ -24,7 +25,8 @@ use crate::domain::event::Event;
 use crate::domain::ids::LeadId;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{
-    DOUBT_RETRY_MS, PROBE_EVERY_MS, REFUSALS_IN_A_ROW_MAX, SEND_BATCH_MAX, WORKER_IDLE_MS,
+    DEADLINE_TRY_MS, DISBELIEF_RETRY_MS, DOUBT_RETRY_MS, EVENT_AGE_MAX_S, REFUSALS_IN_A_ROW_MAX,
+    REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS, THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
 };
 use crate::meta::conversions::{Answer, Envelope, GraphError, request_body};
 use crate::meta::errors::PauseReason;
@@ -69,12 +71,33 @@ impl Worker {
                     () = wake.notified() => {}
                     () = self.tools.clock.sleep_until(until) => {}
                 },
-                Next::BackOff(until) => tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = self.tools.clock.sleep_until(until) => {}
-                },
+                Next::BackOff(until) => self.wait(until, &wake, &stop).await,
             }
         }
+    }
+
+    /// Waits; what is put into the queue meanwhile shortens the wait only if it can't wait so long.
+    async fn wait(&self, mut until: Timestamp, wake: &Notify, stop: &CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.tools.clock.sleep_until(until) => return,
+                () = wake.notified() => {
+                    let last_try_at = self.last_try_at(self.tools.clock.now()).await;
+                    until = last_try_at.map_or(until, |at| at.min(until));
+                }
+            }
+        }
+    }
+
+    /// The latest moment to try again for the sake of the event in the queue whose seven days end
+    /// first; none if all of them have more time than any wait takes.
+    async fn last_try_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let longest_ms = THROTTLE_WAIT_MS_MAX.cast_signed() + DEADLINE_TRY_MS;
+        let before = now.plus_millis(longest_ms).seconds() + -EVENT_AGE_MAX_S;
+        let near = self.tools.store.near_deadline(before).await.ok()?;
+        let own = near.iter().find(|near| near.dataset_id == Some(self.dataset.id))?;
+        Some(last_try_at((own.earliest + EVENT_AGE_MAX_S).timestamp(), now))
     }
 
     /// One round: one batch, in one request unless Meta refuses it for what it says.
@@ -82,15 +105,18 @@ impl Worker {
         let now = self.tools.clock.now();
         self.doubted.retain(|_, until| *until > now);
         let kept_back: BTreeSet<LeadId> = self.doubted.keys().copied().collect();
-        // A paused dataset is probed with what is first in its queue.
-        let paused = matches!(self.activity(), Activity::Paused { .. });
-        let limit = if paused { 1 } else { SEND_BATCH_MAX };
+        // A paused dataset is probed with what is first in its queue; where single events are under
+        // suspicion, with as many as it takes to find a good one.
+        let limit = match self.activity() {
+            Activity::Paused { reason, .. } if reason != PauseReason::Refusals => 1,
+            _ => SEND_BATCH_MAX,
+        };
         let batch = self.tools.store.next_batch(self.dataset.id, now, limit, &kept_back).await;
         let batch = match batch {
             Ok(batch) => batch,
             Err(error) => {
                 tracing::error!(dataset = %self.dataset.id, %error, "queue cannot be read");
-                return self.back_off(Verdict::Retry { wait_ms: None }, &[]);
+                return Next::BackOff(now.plus_millis(STORE_RETRY_MS));
             }
         };
         let due = batch.next_due.map(UnixSeconds::timestamp);
@@ -101,7 +127,7 @@ impl Worker {
                 events = expired.len(),
                 "events expired undelivered"
             );
-            self.record(settle_expired(self.dataset.id, expired, now), stop).await;
+            self.record(settle_expired(self.dataset.id, expired, now)).await;
             return Next::Now;
         }
         if send.is_empty() {
@@ -109,22 +135,22 @@ impl Worker {
             let soonest = due.into_iter().chain(self.doubted.values().copied()).min();
             return Next::Idle(soonest.map_or(idle_until, |at| at.min(idle_until)));
         }
-        self.deliver(send, stop).await
+        self.deliver(fit_request(send), stop).await
     }
 
     /// Sends a batch; one that is refused for what it says is taken apart, and its parts are sent
     /// one after the other, so that the good events are not held up by a wrong one.
     async fn deliver(&mut self, events: Vec<QueuedEvent>, stop: &CancellationToken) -> Next {
         let mut parts = vec![events];
-        while let Some(mut part) = parts.pop() {
-            part.retain(|queued| !self.doubted.contains_key(&queued.event.lead_id));
+        let refusals_max = self.refusals + REFUSALS_PER_PROBE_MAX;
+        while let Some(part) = parts.pop()
+            && self.refusals < refusals_max
+        {
+            let part = self.still_to_send(part).await;
             if part.is_empty() {
                 continue;
             }
-            let (verdict, blamed) = self.send_and_record(&part, stop).await;
-            if matches!(verdict, Verdict::Delivered | Verdict::Invalid { .. }) {
-                self.failures = 0;
-            }
+            let (verdict, blamed) = self.send_and_record(&part).await;
             match verdict {
                 Verdict::Invalid { .. } if part.len() > 1 => {
                     let (first, second) = take_apart(part, &blamed);
@@ -132,24 +158,32 @@ impl Worker {
                 }
                 // A refused event is dead, or kept back for a while; nobody waits for it.
                 Verdict::Delivered | Verdict::Invalid { .. } => {}
-                verdict => return self.back_off(verdict, &part),
+                verdict => return self.back_off(verdict).await,
             }
             if stop.is_cancelled() {
                 return Next::Now;
             }
         }
         if self.refusals >= REFUSALS_IN_A_ROW_MAX {
-            return self.back_off(Verdict::Paused(PauseReason::Refusals), &[]);
+            return self.back_off(Verdict::Paused(PauseReason::Refusals)).await;
         }
         self.note_working();
         Next::Now
     }
 
-    async fn send_and_record(
-        &mut self,
-        events: &[QueuedEvent],
-        stop: &CancellationToken,
-    ) -> (Verdict, BTreeSet<usize>) {
+    /// A part without the leads that are kept back by now, and without what has become too old
+    /// while other parts were sent.
+    async fn still_to_send(&mut self, mut part: Vec<QueuedEvent>) -> Vec<QueuedEvent> {
+        part.retain(|queued| !self.doubted.contains_key(&queued.event.lead_id));
+        let now = self.tools.clock.now();
+        let Plan { send, expired } = plan(part, now);
+        if !expired.is_empty() {
+            self.record(settle_expired(self.dataset.id, expired, now)).await;
+        }
+        send
+    }
+
+    async fn send_and_record(&mut self, events: &[QueuedEvent]) -> (Verdict, BTreeSet<usize>) {
         let at = self.tools.clock.now();
         let outcome = self.send(events).await;
         let now = self.tools.clock.now();
@@ -165,17 +199,28 @@ impl Worker {
         let error = sent.outcome.as_ref().ok().and_then(|answer| answer.error.as_ref());
         let blamed = error.map(GraphError::blamed).unwrap_or_default();
         self.tell(verdict, events, &settlement, now);
-        if verdict == Verdict::Delivered {
-            self.refusals = 0;
+        let is_dead = !settlement.dead.is_empty();
+        match (verdict, events) {
+            (Verdict::Delivered, _) => (self.refusals, self.failures) = (0, 0),
+            (Verdict::Invalid { doubt_ms }, [alone]) => {
+                self.note_refusal(alone, is_dead, is_doubted(alone, doubt_ms, now), now);
+            }
+            _ => {}
         }
-        self.refusals += u32::from(!settlement.dead.is_empty());
-        if let (Verdict::Invalid { .. }, [alone]) = (verdict, events)
-            && settlement.dead.is_empty()
-        {
-            self.doubted.insert(alone.event.lead_id, now.plus_millis(DOUBT_RETRY_MS));
-        }
-        self.record(settlement, stop).await;
+        self.record(settlement).await;
         (verdict, blamed)
+    }
+
+    /// Keeps the lead of an event that was refused and is not dead back for a while: shortly if
+    /// Meta may not know it yet, longer if Meta refuses everything, so that others are tried.
+    fn note_refusal(&mut self, alone: &QueuedEvent, is_dead: bool, is_fresh: bool, now: Timestamp) {
+        if !is_fresh {
+            self.refusals += 1;
+        }
+        if !is_dead {
+            let wait_ms = if is_fresh { DOUBT_RETRY_MS } else { DISBELIEF_RETRY_MS };
+            self.doubted.insert(alone.event.lead_id, now.plus_millis(wait_ms));
+        }
     }
 
     async fn send(&self, events: &[QueuedEvent]) -> Result<Answer, NoAnswer> {
@@ -194,17 +239,14 @@ impl Worker {
     ///
     /// If we die before the commit, the batch is sent again with the same event ids; from the
     /// commit on, what was delivered has left the queue.
-    async fn record(&mut self, settlement: Settlement, stop: &CancellationToken) {
+    async fn record(&mut self, settlement: Settlement) {
         let mut tries = 0;
         while let Err(error) = self.tools.store.settle(settlement.clone()).await {
             tries += 1;
             tracing::error!(dataset = %self.dataset.id, %error, tries, "outcome not recorded");
-            let wait_ms = retry_delay_ms(tries, self.tools.random.next_u64());
-            let until = self.tools.clock.now().plus_millis(wait_ms.cast_signed());
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = self.tools.clock.sleep_until(until) => {}
-            }
+            // Also when the server is stopping: it waits for this, as long as it waits at all.
+            let until = self.tools.clock.now().plus_millis(STORE_RETRY_MS);
+            self.tools.clock.sleep_until(until).await;
         }
         for (_, reason) in &settlement.dead {
             self.tools.metrics.event_dead(reason.name());
@@ -228,15 +270,13 @@ impl Worker {
     }
 
     /// Waits by the schedule, or as long as Meta asks; a pause is written on the board.
-    fn back_off(&mut self, verdict: Verdict, events: &[QueuedEvent]) -> Next {
+    async fn back_off(&mut self, verdict: Verdict) -> Next {
         self.failures = self.failures.saturating_add(1);
         let now = self.tools.clock.now();
         let scheduled_ms = retry_delay_ms(self.failures, self.tools.random.next_u64());
-        let scheduled_ms = match verdict {
-            Verdict::Paused(_) => scheduled_ms.min(PROBE_EVERY_MS),
-            _ => scheduled_ms,
-        };
-        let next_try_at = try_again_at(verdict, scheduled_ms, events, now);
+        let wanted_at = wanted_at(verdict, scheduled_ms, now);
+        let last_try_at = self.last_try_at(now).await;
+        let next_try_at = last_try_at.map_or(wanted_at, |at| at.min(wanted_at));
         let before = self.activity();
         let since = before.trouble_since().unwrap_or(now);
         let activity = match (verdict, before) {

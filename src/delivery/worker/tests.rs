@@ -98,12 +98,12 @@ async fn every_outcome_that_is_no_success_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn a_queue_that_cannot_be_read_is_left_alone_for_longer_and_longer() {
+async fn a_queue_that_cannot_be_read_is_looked_at_again_in_a_second() {
     let mut bench = Bench::new();
     bench.lead(1, NOW - 10).await;
     bench.store.fail_reads(3);
-    for failures in 1..=3 {
-        assert!(is_wait_after(failures, bench.back_off().await));
+    for _ in 1..=3 {
+        assert_eq!(bench.back_off().await, 1_000, "trouble of the store is not Meta's");
     }
     assert_eq!(bench.sink.bodies(), [Value::Null; 0]);
     assert_eq!(bench.step().await, Next::Now);
@@ -198,19 +198,22 @@ async fn an_outcome_that_cannot_be_recorded_is_recorded_later_and_nothing_sent_m
 }
 
 #[tokio::test]
-async fn a_worker_that_is_stopped_does_not_wait_for_a_store_that_fails() {
+async fn a_worker_that_is_stopped_goes_on_recording_what_meta_took() {
     let mut bench = Bench::new();
     bench.lead(1, NOW - 10).await;
-    bench.store.fail_settling(usize::MAX);
-    let (store, stop) = (bench.store.clone(), bench.stop.clone());
+    bench.store.fail_settling(2);
+    let (store, clock, stop) = (bench.store.clone(), bench.clock.clone(), bench.stop.clone());
     let ending = tokio::spawn(async move {
         bench.step().await;
         bench
     });
     turn_until(|| store.settlings() == 1).await;
     stop.cancel();
+    clock.advance_ms(1_000);
+    turn_until(|| store.settlings() == 2).await;
+    clock.advance_ms(1_000);
     let bench = finished(ending).await;
-    assert_eq!(bench.states(1).await, ["initial_lead pending 0"], "sent again after the restart");
+    assert_eq!(bench.states(1).await, ["initial_lead delivered 1"]);
 }
 
 // ---- The loop ---------------------------------------------------------------------------------
@@ -282,4 +285,44 @@ async fn a_worker_that_is_stopped_before_it_starts_does_nothing() {
     let sink = bench.sink.clone();
     finished(tokio::spawn(bench.run(Arc::default()))).await;
     assert_eq!(sink.bodies(), [Value::Null; 0]);
+}
+
+// ---- Refusals ---------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn bad_events_in_a_row_do_not_hold_up_the_good_ones_behind_them() {
+    let mut bench = Bench::new();
+    let bad = 70;
+    bench.sink.refuse(0..bad);
+    for number in 0..bad {
+        bench.lead(number, NOW - 3_600).await;
+        bench.step().await;
+    }
+    for number in bad..bad + 20 {
+        bench.lead(number, NOW - 3_600).await;
+    }
+    for _ in 0..12 {
+        if let Next::BackOff(until) | Next::Idle(until) = bench.step().await {
+            bench.clock.advance_ms(until.millis_since(bench.clock.now()));
+        }
+    }
+    for number in bad..bad + 20 {
+        let states = bench.states(number).await;
+        assert!(states[0].starts_with("initial_lead delivered"), "{number}: {states:?}");
+    }
+    let requests = bench.sink.sent().len();
+    assert!(requests < 600, "{requests} requests");
+}
+
+#[tokio::test]
+async fn an_urgent_event_shortens_the_wait_for_its_sake() {
+    let mut bench = Bench::new();
+    bench.lead(1, NOW - 10).await;
+    for _ in 0..12 {
+        bench.sink.will([Outcome::Status(500)]);
+        bench.back_off().await;
+    }
+    bench.sink.will([Outcome::Status(500)]);
+    bench.lead(2, NOW - WEEK + 300).await;
+    assert_eq!(bench.back_off().await, 60_000, "it has five minutes left");
 }

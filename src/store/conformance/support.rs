@@ -33,7 +33,7 @@ pub const DAY: i64 = 86_400;
 const FIRST_LEAD: u64 = 1_234_567_890_000_000;
 
 pub fn redb_in_memory() -> RedbStore {
-    let open = || Ok(Database::builder().create_with_backend(InMemoryBackend::new())?);
+    let open = |_| Ok(Database::builder().create_with_backend(InMemoryBackend::new())?);
     RedbStore::open_with(Purpose::Live, open).unwrap()
 }
 

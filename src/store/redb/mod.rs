@@ -49,6 +49,15 @@ pub enum Purpose {
     Sandbox = 2,
 }
 
+/// Whether a database is opened at the start, and may be new, or once more after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// At the start.
+    First,
+    /// After a failure: what is opened must be what was open.
+    Again,
+}
+
 /// A store in one file.
 pub struct RedbStore {
     writer: Writer,
@@ -63,9 +72,15 @@ impl RedbStore {
     /// program or not a store; [`StoreError::Unavailable`] if it can't be read or written.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
         let path = path.to_owned();
-        Self::open_with(purpose, move || {
+        Self::open_with(purpose, move |opening| {
+            let mut builder = Database::builder();
+            builder.set_cache_size(STORE_CACHE_BYTES);
+            if opening == Opening::Again {
+                // A file that is gone with its volume must not be replaced by an empty one.
+                return Ok(builder.open(&path)?);
+            }
             create_private(&path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            Ok(Database::builder().set_cache_size(STORE_CACHE_BYTES).create(&path)?)
+            Ok(builder.create(&path)?)
         })
     }
 
@@ -73,7 +88,7 @@ impl RedbStore {
     /// faults below the database.
     pub fn open_with(
         purpose: Purpose,
-        open: impl Fn() -> Result<Database, StoreError> + Send + 'static,
+        open: impl Fn(Opening) -> Result<Database, StoreError> + Send + 'static,
     ) -> Result<Self, StoreError> {
         let (writer, shared) = Writer::start(purpose, Box::new(open))?;
         Ok(Self { writer, shared })
@@ -116,24 +131,28 @@ fn check_owner(transaction: &WriteTransaction) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Marks a new store with layout and purpose, and refuses one that has others.
-fn check_layout(tables: &mut WriteTables<'_>, purpose: Purpose) -> Result<(), StoreError> {
-    let fact = |tables: &WriteTables<'_>, name| -> Result<Option<u64>, StoreError> {
-        Ok(tables.meta.get(name)?.map(|value| value.value()))
-    };
-    match fact(tables, "layout")? {
-        Some(LAYOUT_VERSION) => {}
-        Some(version) => {
-            return Err(StoreError::Unsupported(format!(
-                "it has layout {version}, this program knows layout {LAYOUT_VERSION}"
-            )));
-        }
-        None => {
-            tables.meta.insert("layout", LAYOUT_VERSION)?;
-            tables.meta.insert("purpose", purpose as u64)?;
-        }
+/// Marks a new store with layout and purpose.
+fn mark_new(tables: &mut WriteTables<'_>, purpose: Purpose) -> Result<(), StoreError> {
+    if tables.meta.get("layout")?.is_none() {
+        tables.meta.insert("layout", LAYOUT_VERSION)?;
+        tables.meta.insert("purpose", purpose as u64)?;
     }
-    if fact(tables, "purpose")? != Some(purpose as u64) {
+    Ok(())
+}
+
+/// Refuses a store of another layout or purpose, or one that has not been marked.
+fn check_layout(view: &impl View, purpose: Purpose) -> Result<(), StoreError> {
+    let fact = |name| -> Result<Option<u64>, StoreError> {
+        Ok(view.meta().get(name)?.map(|value| value.value()))
+    };
+    let layout = fact("layout")?;
+    if layout != Some(LAYOUT_VERSION) {
+        let layout = layout.map_or_else(|| "no layout".to_owned(), |it| format!("layout {it}"));
+        return Err(StoreError::Unsupported(format!(
+            "it has {layout}, this program knows layout {LAYOUT_VERSION}"
+        )));
+    }
+    if fact("purpose")? != Some(purpose as u64) {
         let what = match purpose {
             Purpose::Live => "it was made by a run with --sandbox; choose another file",
             Purpose::Sandbox => "it holds live leads; choose another file for --sandbox",

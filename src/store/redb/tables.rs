@@ -90,12 +90,12 @@ tables! {
         quarantine: "quarantine", u64 => &'static [u8];
         /// Digests of API keys that were made here.
         api_keys: "api_keys", &'static ApiKeyDigest => ();
+        /// Facts about the store itself: the version of its layout.
+        meta: "meta", &'static str => u64;
     }
     writer_only {
         /// Digest of a piece in quarantine → its number.
         quarantine_index: "quarantine_index", &'static KeyDigest => u64;
-        /// Facts about the store itself: the version of its layout.
-        meta: "meta", &'static str => u64;
         /// Digest of an idempotency key → (event's number, fingerprint of the report).
         idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
     }

@@ -12,17 +12,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use redb::Database;
+use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
-use crate::store::redb::Purpose;
-use crate::store::redb::tables::{WriteTables, last_seq};
+use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
+use crate::store::redb::{Opening, Purpose};
 
 /// Opens the database, at first and after a failure.
-pub(super) type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send>;
+pub(super) type Opener = Box<dyn Fn(Opening) -> Result<Database, StoreError> + Send>;
 
 /// The database as readers see it; empty while it is being opened again.
 #[derive(Clone)]
@@ -100,7 +100,8 @@ pub(super) struct Writer {
 impl Writer {
     /// Opens the database and starts the thread.
     pub(super) fn start(purpose: Purpose, open: Opener) -> Result<(Self, Shared), StoreError> {
-        let database = Arc::new(open()?);
+        let database = Arc::new(open(Opening::First)?);
+        make_tables(&database, purpose)?;
         let last_seq = read_last_seq(&database, purpose)?;
         let shared = Shared(Arc::new(RwLock::new(Some(database.clone()))));
         let (jobs, queue) = sync_channel(WRITE_QUEUE_MAX);
@@ -230,7 +231,8 @@ impl WriterThread {
         if self.database.is_some() {
             return;
         }
-        let opened = (self.open)().and_then(|database| {
+        // Nothing is written here, so that a full disk can be read while it is full.
+        let opened = (self.open)(Opening::Again).and_then(|database| {
             let last_seq = read_last_seq(&database, self.purpose)?;
             Ok((Arc::new(database), last_seq))
         });
@@ -247,15 +249,22 @@ impl WriterThread {
     }
 }
 
-/// Makes missing tables and finds where the run of numbers stands.
-fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
+/// Makes the tables of a new store, and refuses what is no store of ours.
+fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     super::check_owner(&transaction)?;
-    let last = {
-        let mut tables = WriteTables::open(&transaction)?;
-        super::check_layout(&mut tables, purpose)?;
-        last_seq(&tables)?
-    };
+    let mut tables = WriteTables::open(&transaction)?;
+    super::mark_new(&mut tables, purpose)?;
+    super::check_layout(&tables, purpose)?;
+    drop(tables);
     transaction.commit()?;
-    Ok(last)
+    Ok(())
+}
+
+/// Finds where the run of numbers stands.
+fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
+    let transaction = database.begin_read()?;
+    let tables = ReadTables::open(&transaction)?;
+    super::check_layout(&tables, purpose)?;
+    last_seq(&tables)
 }

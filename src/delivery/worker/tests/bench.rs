@@ -2,6 +2,7 @@
 //! still.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::domain::lead::{Lead, ReportedLead};
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::meta::conversions::Answer;
+use crate::meta::conversions::{Answer, read_answer};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{LeadFilter, Page, PageRequest};
 use crate::store::{
@@ -174,12 +175,25 @@ pub(super) enum Outcome {
 pub(super) struct ScriptedSink {
     outcomes: Mutex<VecDeque<Outcome>>,
     bodies: Mutex<Vec<Value>>,
+    refused: Mutex<Range<u64>>,
 }
 
 impl ScriptedSink {
     /// How coming requests end; those after them are received.
     pub(super) fn will(&self, outcomes: impl IntoIterator<Item = Outcome>) {
         self.outcomes.lock().unwrap().extend(outcomes);
+    }
+
+    /// Every request with a lead of these numbers is refused for what it says.
+    pub(super) fn refuse(&self, numbers: Range<u64>) {
+        *self.refused.lock().unwrap() = numbers;
+    }
+
+    fn refuses(&self, body: &Value) -> bool {
+        let refused = self.refused.lock().unwrap();
+        body["data"].as_array().unwrap().iter().any(|event| {
+            refused.contains(&(event["user_data"]["lead_id"].as_u64().unwrap() - FIRST_LEAD))
+        })
     }
 
     pub(super) fn bodies(&self) -> Vec<Value> {
@@ -206,7 +220,11 @@ impl EventSink for ScriptedSink {
             events_received: body["data"].as_array().map(|events| events.len() as u64),
             ..Default::default()
         };
+        let refused = self.refuses(&body);
         self.bodies.lock().unwrap().push(body);
+        if refused {
+            return Ok(read_answer(400, br#"{"error":{"code":100,"error_subcode":2804050}}"#));
+        }
         let outcome = self.outcomes.lock().unwrap().pop_front();
         match outcome.unwrap_or(Outcome::Received) {
             Outcome::Received => Ok(received),

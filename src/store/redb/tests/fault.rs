@@ -32,7 +32,7 @@ impl Disk {
     /// A store on this disk, opened again whenever it needs to be.
     pub(super) fn store(&self) -> RedbStore {
         let disk = self.clone();
-        RedbStore::open_with(Purpose::Live, move || {
+        RedbStore::open_with(Purpose::Live, move |_| {
             Ok(Database::builder().create_with_backend(disk.clone())?)
         })
         .unwrap()

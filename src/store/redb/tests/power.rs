@@ -114,7 +114,7 @@ impl PowerDisk {
 
     fn store(&self) -> Result<RedbStore, StoreError> {
         let disk = self.clone();
-        RedbStore::open_with(Purpose::Live, move || {
+        RedbStore::open_with(Purpose::Live, move |_| {
             Ok(Database::builder().set_cache_size(1024 * 1024).create_with_backend(disk.clone())?)
         })
     }
