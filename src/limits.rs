@@ -87,6 +87,8 @@ pub const WRITE_QUEUE_MAX: usize = 8_192;
 pub const COMMIT_GROUP_MAX: usize = 1_024;
 /// Memory for cached pages of the embedded store, in bytes.
 pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
+/// What has to fit on the disk before an embedded store that failed is opened again, in bytes.
+pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 

@@ -178,7 +178,7 @@ fn routing(
     }
     let default = layers.get("META_DATASET_ID");
     let default = default.map(|id| dataset_id("META_DATASET_ID", id)).transpose()?;
-    Ok(Routing::new(pages, default))
+    Ok(Routing::new(pages, default).and_datasets(datasets.keys().copied()))
 }
 
 fn sources(layers: &Layers) -> Result<BTreeMap<SourceName, Source>, ConfigError> {
@@ -212,7 +212,7 @@ fn source(table: &SourceTable) -> Result<(SourceName, Source), ConfigError> {
 fn api_keys(layers: &Layers) -> Result<Vec<ApiKey>, ConfigError> {
     let mut keys = Vec::new();
     if let Some(key) = layers.get("LEADLOOP_API_KEY") {
-        let digest = Sha256::digest(key.as_bytes()).into();
+        let digest = Sha256::digest(key.trim().as_bytes()).into();
         keys.push(ApiKey { name: "LEADLOOP_API_KEY".into(), digest, scopes: vec![Scope::Admin] });
     }
     for table in &layers.tables.api_keys {
@@ -224,7 +224,7 @@ fn api_keys(layers: &Layers) -> Result<Vec<ApiKey>, ConfigError> {
 fn api_key(table: &ApiKeyTable) -> Result<ApiKey, ConfigError> {
     let wrong = |problem: &str| ConfigError::new(format!("API key {}", table.name), problem);
     let digest = match (&table.key, &table.key_sha256) {
-        (Some(key), None) if !key.is_empty() => Sha256::digest(key.as_bytes()).into(),
+        (Some(key), None) if !key.is_empty() => Sha256::digest(key.trim().as_bytes()).into(),
         (None, Some(hex)) => {
             let mut digest = [0; 32];
             hex::decode_to_slice(hex, &mut digest)

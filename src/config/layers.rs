@@ -43,7 +43,7 @@ impl Setting {
 }
 
 /// All settings as they were written, and nothing about what they mean.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Layers {
     defaults: BTreeMap<&'static str, String>,
     values: BTreeMap<&'static str, String>,
@@ -125,6 +125,13 @@ pub struct ApiKeyTable {
     pub key_sha256: Option<String>,
     /// Names of scopes.
     pub scopes: Vec<String>,
+}
+
+impl std::fmt::Debug for Layers {
+    /// Names the settings that have a value, and shows none.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Layers").field("set", &self.values.keys()).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for DatasetTable {

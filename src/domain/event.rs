@@ -212,9 +212,10 @@ impl DeadReason {
         }
     }
 
-    /// Whether sending the event after all could succeed.
+    /// Whether sending the event after all could never succeed. One that expired may have done so
+    /// by a clock that was wrong; its time is judged again.
     pub const fn is_final(self) -> bool {
-        !matches!(self, Self::RefusedByMeta)
+        !matches!(self, Self::RefusedByMeta | Self::Expired)
     }
 }
 

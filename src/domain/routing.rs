@@ -1,9 +1,10 @@
 //! Which dataset a Page's events go to.
 //!
 //! Routing is configuration; this is its pure form. A lead keeps the dataset that was found for it
-//! first, so a funnel is never split over two datasets by a change of configuration.
+//! first for as long as that is configured, so a funnel is not split over two datasets by a change
+//! of configuration.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::domain::ids::{DatasetId, PageId};
@@ -13,12 +14,35 @@ use crate::domain::ids::{DatasetId, PageId};
 pub struct Routing {
     pages: Arc<BTreeMap<PageId, DatasetId>>,
     default: Option<DatasetId>,
+    configured: Arc<BTreeSet<DatasetId>>,
 }
 
 impl Routing {
     /// A table of named Pages, and the dataset of every other Page if there is one.
     pub fn new(pages: BTreeMap<PageId, DatasetId>, default: Option<DatasetId>) -> Self {
-        Self { pages: Arc::new(pages), default }
+        let configured = pages.values().copied().chain(default).collect();
+        Self { pages: Arc::new(pages), default, configured: Arc::new(configured) }
+    }
+
+    /// The same table, with further datasets that are configured though no Page goes there now.
+    #[must_use]
+    pub fn and_datasets(self, datasets: impl IntoIterator<Item = DatasetId>) -> Self {
+        let configured = self.configured.iter().copied().chain(datasets).collect();
+        Self { configured: Arc::new(configured), ..self }
+    }
+
+    /// Whether a dataset is configured, so that somebody sends its events.
+    pub fn is_configured(&self, dataset_id: DatasetId) -> bool {
+        self.configured.contains(&dataset_id)
+    }
+
+    /// The dataset of a lead: the one it has while that is configured, else its Page's.
+    pub fn keep_or_resolve(
+        &self,
+        current: Option<DatasetId>,
+        page_id: Option<PageId>,
+    ) -> Option<DatasetId> {
+        current.filter(|id| self.is_configured(*id)).or_else(|| self.resolve(page_id))
     }
 
     /// The dataset for a Page, or `None`: its events are held until one is configured.
@@ -30,6 +54,14 @@ impl Routing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lead_keeps_its_dataset_while_that_is_configured() {
+        let (page, [a, b]) = (PageId::from_u64(1), [10, 20].map(DatasetId::from_u64));
+        let routing = Routing::new(BTreeMap::new(), b);
+        assert_eq!(routing.keep_or_resolve(a, page), b);
+        assert_eq!(routing.and_datasets(a).keep_or_resolve(a, page), a);
+    }
 
     #[test]
     fn a_named_page_wins_over_the_default_and_an_unknown_one_is_held_without() {

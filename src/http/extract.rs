@@ -14,7 +14,7 @@ use crate::config::Scope;
 use crate::http::error::{ApiError, Code};
 use crate::http::state::AppState;
 use crate::limits::WEBHOOK_BODY_BYTES_MAX;
-use crate::meta::signature::SIGNATURE_HEADER;
+use crate::meta::signature::{SIGNATURE_HEADER, read_header};
 
 /// Reads a body of at most so many bytes.
 async fn read_body(
@@ -49,6 +49,7 @@ impl FromRequest<AppState> for SignedBody {
         };
         // Who shows nothing that could be a signature does not get to send a megabyte first.
         let signature = single_header(&parts.headers, SIGNATURE_HEADER);
+        let signature = signature.filter(|header| read_header(header).is_some());
         let signature = signature.ok_or_else(|| refuse("no_signature"))?;
         let body = read_body(body, WEBHOOK_BODY_BYTES_MAX, state.body_timeout)
             .await

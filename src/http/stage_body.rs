@@ -17,7 +17,7 @@ use crate::http::time::read_time;
 use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
 /// A CRM's report that a lead reached a stage.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StageUpdateBody {
     /// Meta's id of the lead: a string, or an integer of at most 64 bits.

@@ -52,7 +52,7 @@ impl StageUpdateAnswer {
 }
 
 /// A batch of stage updates.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BatchBody {
     /// At most 1,000; each is judged on its own.
@@ -158,10 +158,16 @@ async fn record(
     if updates.is_empty() {
         return Ok(Vec::new());
     }
-    let recorded = state.store.record_stage_updates(updates, &state.config.routing, now).await?;
-    // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
-    state.wakers.wake(&recorded.enqueued);
-    Ok(recorded.outcomes)
+    let state = state.clone();
+    // Whoever hangs up now has reported all the same: the rest is done without them.
+    let recording = tokio::spawn(async move {
+        let recorded =
+            state.store.record_stage_updates(updates, &state.config.routing, now).await?;
+        // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
+        state.wakers.wake(&recorded.enqueued);
+        Ok(recorded.outcomes)
+    });
+    recording.await.map_err(|_| ApiError::plain(Code::Internal))?
 }
 
 fn answer(state: &AppState, outcome: UpdateOutcome) -> Result<(StatusCode, EventDetail), ApiError> {

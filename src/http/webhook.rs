@@ -100,7 +100,19 @@ pub async fn deliver(
         state.metrics.webhook("ignored");
         return Ok("ok");
     }
-    let intake = intake(&state, content, now);
+    // Whoever hangs up now has handed the leads over all the same: the rest is done without them.
+    tokio::spawn(async move { take_in(&state, content, now).await })
+        .await
+        .map_err(|_| ApiError::plain(Code::Internal))?
+}
+
+/// Makes the leads durable, wakes who sends their events, and counts.
+async fn take_in(
+    state: &AppState,
+    content: WebhookContent,
+    now: Timestamp,
+) -> Result<&'static str, ApiError> {
+    let intake = intake(state, content, now);
     let (reported, quarantined) = (reported(&intake), intake.quarantined.len());
     let ingested = state.store.ingest(intake, now).await.inspect_err(|_| {
         state.metrics.webhook("unavailable");
@@ -110,7 +122,7 @@ pub async fn deliver(
     state.wakers.wake(&ingested.enqueued);
     state.metrics.webhook("accepted");
     for (lead, outcome) in reported.iter().zip(&ingested.outcomes) {
-        count(&state, lead, *outcome);
+        count(state, lead, *outcome);
     }
     for _ in 0..quarantined {
         state.metrics.lead("quarantined");

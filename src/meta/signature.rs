@@ -30,15 +30,16 @@ impl SignatureVerifier {
     ///
     /// Anything but `sha256=` and 64 hex digits is not. Digests are compared in constant time.
     pub fn verify(&self, header: &[u8], body: &[u8]) -> bool {
-        let mut digest = [0; 32];
-        let Some(hex) = header.strip_prefix(PREFIX) else {
-            return false;
-        };
-        if hex::decode_to_slice(hex, &mut digest).is_err() {
-            return false;
-        }
+        let Some(digest) = read_header(header) else { return false };
         self.keys.iter().any(|key| key.clone().chain_update(body).verify_slice(&digest).is_ok())
     }
+}
+
+/// The digest that a header's value holds, if it has the form of a signature at all.
+pub fn read_header(header: &[u8]) -> Option<[u8; 32]> {
+    let mut digest = [0; 32];
+    hex::decode_to_slice(header.strip_prefix(PREFIX)?, &mut digest).ok()?;
+    Some(digest)
 }
 
 /// The header's value for a body, as Meta would write it.

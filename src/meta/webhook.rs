@@ -41,12 +41,12 @@ struct Body<'a> {
 
 #[derive(Deserialize)]
 struct Entry<'a> {
-    #[serde(default)]
-    id: Option<WireId>,
+    #[serde(borrow, default)]
+    id: Option<&'a RawValue>,
     #[serde(borrow, default)]
     changes: Vec<&'a RawValue>,
-    #[serde(default)]
-    changed_fields: Vec<String>,
+    #[serde(borrow, default)]
+    changed_fields: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -60,11 +60,18 @@ struct Change<'a> {
 struct LeadgenValue<'a> {
     leadgen_id: WireId,
     created_time: WireId,
-    page_id: Option<WireId>,
-    form_id: Option<WireId>,
-    // Nothing depends on the ad, so nonsense here does not cost the lead.
+    // Nonsense in one of these does not cost the lead.
+    #[serde(borrow)]
+    page_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    form_id: Option<&'a RawValue>,
     #[serde(borrow)]
     ad_id: Option<&'a RawValue>,
+}
+
+/// A number that may be missing or make no sense.
+fn lenient(raw: Option<&RawValue>) -> Option<WireId> {
+    serde_json::from_str(raw?.get()).ok()
 }
 
 /// A number as Meta writes it: an integer, or a string of digits. Never a float.
@@ -125,13 +132,14 @@ impl WebhookContent {
                 return self.reject(format!("not an entry: {error}"), raw.get().as_bytes());
             }
         };
-        if entry.changes.is_empty() && entry.changed_fields.iter().any(|field| field == "leadgen") {
+        let changed = entry.changed_fields.map_or("", RawValue::get);
+        if entry.changes.is_empty() && changed.contains("\"leadgen\"") {
             let reason = "the lead id is missing: switch on \"Include Values\" in the app's \
                           webhook settings, then read the lead by hand";
             return self.reject(reason.to_owned(), raw.get().as_bytes());
         }
         for change in &entry.changes {
-            match read_change(entry.id, change) {
+            match read_change(lenient(entry.id), change) {
                 Ok(Some(lead)) => self.leads.push(lead),
                 Ok(None) => self.ignored += 1,
                 Err(reason) => self.reject(reason, change.get().as_bytes()),
@@ -156,14 +164,14 @@ fn read_change(entry_id: Option<WireId>, raw: &RawValue) -> Result<Option<Report
         .ok()
         .and_then(UnixSeconds::plausible)
         .ok_or("created_time is out of range: Unix seconds are expected")?;
-    let ad_id = value.ad_id.and_then(|raw| serde_json::from_str::<WireId>(raw.get()).ok());
+    let page_id = lenient(value.page_id).filter(|id| id.0 > 0).or(entry_id);
     // Meta's Test button sends its own lead id from an entry with the id 0.
     let test = lead_id == LeadId::TEST || entry_id.is_some_and(|id| id.0 == 0);
     Ok(Some(ReportedLead {
         lead_id,
-        page_id: value.page_id.or(entry_id).and_then(|id| PageId::from_u64(id.0)),
-        form_id: value.form_id.and_then(|id| FormId::from_u64(id.0)),
-        ad_id: ad_id.and_then(|id| AdId::from_u64(id.0)),
+        page_id: page_id.and_then(|id| PageId::from_u64(id.0)),
+        form_id: lenient(value.form_id).and_then(|id| FormId::from_u64(id.0)),
+        ad_id: lenient(value.ad_id).and_then(|id| AdId::from_u64(id.0)),
         created_time,
         test,
     }))
@@ -301,6 +309,11 @@ mod tests {
         value.as_object_mut().unwrap().remove("page_id");
         let lead = read(&change(&value)).leads.remove(0);
         assert_eq!((lead.page_id, lead.ad_id), (PageId::from_u64(300), None));
+        let mut odd = change(&with("form_id", json!("")));
+        odd["entry"][0]["id"] = json!("");
+        odd["entry"][0]["changes"][0]["value"]["page_id"] = json!(["x"]);
+        let lead = read(&odd).leads.remove(0);
+        assert_eq!((lead.page_id, lead.form_id), (None, None), "the lead is not lost for it");
         let lead = read(&change(&with("ad_id", json!(0)))).leads.remove(0);
         assert_eq!(lead.ad_id, None, "old captures write 0 for organic leads");
     }

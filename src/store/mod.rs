@@ -73,7 +73,9 @@ pub trait Store: Send + Sync {
     async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError>;
 
     /// Gives leads that hold events for want of a dataset the one that is configured for them by
-    /// now, and moves these events into its queue. Answers how many events were moved.
+    /// now, and moves these events into its queue. Events in the queue of a dataset that is not
+    /// configured any more are held, or moved likewise, since nobody would send them. Answers how
+    /// many events got a dataset.
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
 
     /// Makes dead letters of events that no worker looks after and that are past their time: those

@@ -26,6 +26,8 @@ on_every_store![
     a_lead_of_an_unknown_page_is_stored_and_held,
     held_events_move_in_order_once_their_page_is_routed,
     a_routed_lead_keeps_its_dataset,
+    what_is_queued_for_a_dataset_that_is_gone_goes_to_the_one_of_its_page,
+    what_is_queued_for_a_dataset_that_is_gone_is_held_if_there_is_no_other,
     an_update_of_a_held_lead_takes_what_is_held_along_and_does_not_overtake_it,
     an_update_gives_a_dataset_to_a_lead_that_held_nothing,
 ];
@@ -177,12 +179,31 @@ async fn held_events_move_in_order_once_their_page_is_routed(store: &dyn Store) 
 
 async fn a_routed_lead_keeps_its_dataset(store: &dyn Store) {
     ingest(store, &[lead_of(1, 1)]).await;
-    let moved = Routing::new([].into(), Some(dataset(2)));
+    let moved = Routing::new([].into(), Some(dataset(2))).and_datasets([dataset(1)]);
     assert_eq!(store.route_held(&moved).await.unwrap(), 0);
     let won = vec![update(1, "won", 6)];
     store.record_stage_updates(won, &moved, at(9)).await.unwrap();
     assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 won"]);
     assert_eq!(found(store, 1).await.lead.dataset_id, Some(dataset(1)));
+}
+
+async fn what_is_queued_for_a_dataset_that_is_gone_goes_to_the_one_of_its_page(store: &dyn Store) {
+    ingest(store, &[lead_of(1, 1), lead_of(2, 2)]).await;
+    let gone = Routing::new([].into(), Some(dataset(2)));
+    assert_eq!(store.route_held(&gone).await.unwrap(), 1);
+    let won = vec![update(1, "won", 6)];
+    store.record_stage_updates(won, &gone, at(9)).await.unwrap();
+    assert_eq!(due(store, 1, at(9)).await, [""; 0]);
+    let expected = ["1 initial_lead", "2 initial_lead", "1 won"];
+    assert_eq!(due(store, 2, at(9)).await, expected);
+    assert_eq!(found(store, 1).await.lead.dataset_id, Some(dataset(2)));
+}
+
+async fn what_is_queued_for_a_dataset_that_is_gone_is_held_if_there_is_no_other(store: &dyn Store) {
+    ingest(store, &[lead_of(1, 1)]).await;
+    assert_eq!(store.route_held(&Routing::default()).await.unwrap(), 0);
+    assert_eq!(listed(store, EventState::Held, at(9)).await, ["1 initial_lead held"]);
+    assert_eq!(store.expire_stranded(at(8 * DAY)).await.unwrap().held, 1);
 }
 
 async fn an_update_of_a_held_lead_takes_what_is_held_along_and_does_not_overtake_it(

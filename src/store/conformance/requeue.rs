@@ -13,6 +13,7 @@ on_every_store![
     a_queued_again_event_goes_to_the_end_and_keeps_its_attempts,
     what_meta_refused_cannot_be_queued_again_after_seven_days,
     an_expired_event_stays_dead,
+    an_event_that_expired_by_a_wrong_clock_can_be_queued_again,
     a_pending_or_delivered_event_is_not_dead,
     an_unknown_event_is_not_found,
 ];
@@ -79,10 +80,20 @@ async fn an_expired_event_stays_dead(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     kill_due(store, DeadReason::Expired, 9).await;
     let dead = found(store, 1).await.events.remove(0);
-    let requeued = store.requeue(dead.event.id(), at(10)).await.unwrap();
+    let late = at(7 * DAY);
+    let requeued = store.requeue(dead.event.id(), late).await.unwrap();
     assert_eq!(requeued, Requeued::Hopeless(dead));
-    assert_eq!(timeline(store, 1, at(10)).await, ["1 initial_lead dead expired"]);
-    assert_eq!(due(store, 1, at(10)).await, [""; 0]);
+    assert_eq!(timeline(store, 1, late).await, ["1 initial_lead dead expired"]);
+    assert_eq!(due(store, 1, late).await, [""; 0]);
+}
+
+async fn an_event_that_expired_by_a_wrong_clock_can_be_queued_again(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    kill_due(store, DeadReason::Expired, 9).await;
+    let dead = found(store, 1).await.events.remove(0);
+    let requeued = store.requeue(dead.event.id(), at(10)).await.unwrap();
+    assert!(matches!(requeued, Requeued::Done(..)), "{requeued:?}");
+    assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead"]);
 }
 
 async fn a_pending_or_delivered_event_is_not_dead(store: &dyn Store) {

@@ -19,7 +19,7 @@ use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{LeadFilter, PageRequest};
-use crate::store::redb::{Purpose, RedbStore};
+use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{
     Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, UpdateOutcome,
 };
@@ -33,8 +33,8 @@ pub const DAY: i64 = 86_400;
 const FIRST_LEAD: u64 = 1_234_567_890_000_000;
 
 pub fn redb_in_memory() -> RedbStore {
-    let open = |_| Ok(Database::builder().create_with_backend(InMemoryBackend::new())?);
-    RedbStore::open_with(Purpose::Live, open).unwrap()
+    let open = |_: Opening| Ok(Database::builder().create_with_backend(InMemoryBackend::new())?);
+    RedbStore::open_on(Purpose::Live, open).unwrap()
 }
 
 // ---- Building ---------------------------------------------------------------------------------

@@ -166,25 +166,25 @@ impl State {
         if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) }
     }
 
-    /// Gives a lead without a dataset the one that is configured by now, and moves what it held
-    /// there, in order; how many events that were.
+    /// Gives a lead the dataset that is configured for it by now, and moves what is queued for it
+    /// there, in order; how many events got a dataset.
     fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
         let same = |lead: &&mut Lead| lead.reported.lead_id == lead_id;
         if let Some(lead) = self.leads.values_mut().find(same) {
-            let configured = || routing.resolve(lead.reported.page_id);
-            lead.dataset_id = lead.dataset_id.or_else(configured);
+            lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
         }
         let dataset_id = self.lead(lead_id).and_then(|lead| lead.dataset_id);
-        let mut moved = 0;
-        for (position, seq) in self.held() {
-            if dataset_id.is_some() && self.events[&seq].detail.event.lead_id == lead_id {
-                self.queues.remove(&(None, position));
-                self.queues.insert((dataset_id, position), seq);
-                self.set_standing(seq, Standing::Queued(dataset_id));
-                moved += 1;
-            }
+        let elsewhere = |((queue, _), seq): &(&(Option<DatasetId>, u64), &u64)| {
+            *queue != dataset_id && self.events[*seq].detail.event.lead_id == lead_id
+        };
+        let rows: Vec<_> =
+            self.queues.iter().filter(elsewhere).map(|(key, seq)| (*key, *seq)).collect();
+        for (key, seq) in &rows {
+            self.queues.remove(key);
+            self.queues.insert((dataset_id, key.1), *seq);
+            self.set_standing(*seq, Standing::Queued(dataset_id));
         }
-        moved
+        dataset_id.map_or(0, |_| rows.len() as u64)
     }
 
     /// Position and event of what has no dataset.
@@ -242,6 +242,16 @@ impl State {
     }
 
     pub(super) fn route_held(&mut self, routing: &Routing) -> u64 {
+        let unconfigured = |id: &DatasetId| !routing.is_configured(*id);
+        let queued = self.queues.iter().map(|(key, seq)| (*key, *seq));
+        let stuck: Vec<_> = queued
+            .filter(|((dataset_id, _), _)| dataset_id.is_some_and(|id| unconfigured(&id)))
+            .collect();
+        for (key, seq) in stuck {
+            self.queues.remove(&key);
+            self.queues.insert((None, key.1), seq);
+            self.set_standing(seq, Standing::Queued(None));
+        }
         let held = self.held().into_iter();
         let leads: BTreeSet<LeadId> =
             held.map(|(_, seq)| self.events[&seq].detail.event.lead_id).collect();

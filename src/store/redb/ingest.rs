@@ -8,7 +8,7 @@ use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
-use crate::store::redb::queue::move_held_of;
+use crate::store::redb::queue::move_queued_of;
 use crate::store::redb::read::{detail_by_seq, lead_by_id, timeline};
 use crate::store::redb::records::{
     decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
@@ -182,8 +182,8 @@ fn add_update(
     Ok(if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) })
 }
 
-/// Adds a new event to its lead's timeline and queue. A lead without a dataset gets one if one is
-/// configured by now, and what it held goes there first, so that the new event can't overtake it.
+/// Adds a new event to its lead's timeline and queue. If the lead gets another dataset by that,
+/// what is queued for it goes there first, so that the new event can't overtake it.
 fn join_lead(
     unit: &mut Unit<'_>,
     (seq, event): (u64, &Event),
@@ -192,12 +192,11 @@ fn join_lead(
     enqueued: &mut Enqueued,
 ) -> Result<(), StoreError> {
     unit.tables.lead_events.insert((lead_seq, seq), ())?;
-    if lead.dataset_id.is_none() {
-        lead.dataset_id = routing.resolve(lead.reported.page_id);
-        if let Some(dataset_id) = lead.dataset_id {
-            unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
-            move_held_of(unit, event.lead_id, dataset_id)?;
-        }
+    let before = lead.dataset_id;
+    lead.dataset_id = routing.keep_or_resolve(before, lead.reported.page_id);
+    if lead.dataset_id != before {
+        unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
+        move_queued_of(unit, event.lead_id, before, lead.dataset_id)?;
     }
     enqueue(unit, seq, event, lead.dataset_id, enqueued)
 }

@@ -13,23 +13,24 @@ mod records;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod volume;
 mod writer;
 
 use std::collections::BTreeSet;
-use std::fs::OpenOptions;
 use std::path::Path;
 
 use async_trait::async_trait;
-use redb::{Database, ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::limits::STORE_CACHE_BYTES;
 use crate::store::query::{LeadFilter, Page, PageRequest};
 use crate::store::redb::tables::{ReadTables, View, WriteTables};
+use crate::store::redb::volume::FileVolume;
+pub use crate::store::redb::volume::{Opening, Volume};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
@@ -49,15 +50,6 @@ pub enum Purpose {
     Sandbox = 2,
 }
 
-/// Whether a database is opened at the start, and may be new, or once more after a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opening {
-    /// At the start.
-    First,
-    /// After a failure: what is opened must be what was open.
-    Again,
-}
-
 /// A store in one file.
 pub struct RedbStore {
     writer: Writer,
@@ -71,26 +63,13 @@ impl RedbStore {
     /// [`StoreError::Unsupported`] if the file is in use, has another purpose, is newer than this
     /// program or not a store; [`StoreError::Unavailable`] if it can't be read or written.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
-        let path = path.to_owned();
-        Self::open_with(purpose, move |opening| {
-            let mut builder = Database::builder();
-            builder.set_cache_size(STORE_CACHE_BYTES);
-            if opening == Opening::Again {
-                // A file that is gone with its volume must not be replaced by an empty one.
-                return Ok(builder.open(&path)?);
-            }
-            create_private(&path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            Ok(builder.create(&path)?)
-        })
+        Self::open_on(purpose, FileVolume { path: path.to_owned() })
     }
 
-    /// Opens whatever the function gives, now and again after every failure; for tests that put
-    /// faults below the database.
-    pub fn open_with(
-        purpose: Purpose,
-        open: impl Fn(Opening) -> Result<Database, StoreError> + Send + 'static,
-    ) -> Result<Self, StoreError> {
-        let (writer, shared) = Writer::start(purpose, Box::new(open))?;
+    /// Opens what lies on a volume, now and again after every failure; for tests that put faults
+    /// below the database.
+    pub fn open_on(purpose: Purpose, volume: impl Volume) -> Result<Self, StoreError> {
+        let (writer, shared) = Writer::start(purpose, Box::new(volume))?;
         Ok(Self { writer, shared })
     }
 
@@ -111,15 +90,6 @@ impl RedbStore {
         });
         task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
-}
-
-/// Makes the file if it is missing, so that nobody but its owner can ever read it.
-fn create_private(path: &Path) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path).map(drop)
 }
 
 /// Refuses a file that holds tables, and not the one that marks it as ours.

@@ -110,6 +110,7 @@ pub(super) fn requeue(
 
 /// See [`crate::store::Store::route_held`].
 pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, StoreError> {
+    hold_unconfigured(unit, routing)?;
     let mut moved = 0;
     for (position, event) in held(unit)? {
         let lead_id = LeadId::from_u64(event.1)
@@ -117,37 +118,66 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
         let Some((lead_seq, mut lead)) = lead_by_id(&unit.tables, lead_id)? else {
             continue;
         };
-        if lead.dataset_id.is_none() {
-            lead.dataset_id = routing.resolve(lead.reported.page_id);
+        let dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
+        if lead.dataset_id != dataset_id {
+            lead.dataset_id = dataset_id;
             unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
         }
         if let Some(dataset_id) = lead.dataset_id {
-            move_held(unit, dataset_id, (position, event))?;
+            move_queued(unit, 0, dataset_id.get(), (position, event))?;
             moved += 1;
         }
     }
     Ok(moved)
 }
 
-/// Moves the held events of a lead that has a dataset from now on.
-pub(super) fn move_held_of(
-    unit: &mut Unit<'_>,
-    lead_id: LeadId,
-    dataset_id: DatasetId,
-) -> Result<(), StoreError> {
-    for (position, event) in held(unit)? {
-        if event.1 == lead_id.get() {
-            move_held(unit, dataset_id, (position, event))?;
+/// Moves what is queued for datasets that are not configured into the queue of events without one.
+fn hold_unconfigured(unit: &mut Unit<'_>, routing: &Routing) -> Result<(), StoreError> {
+    let mut unconfigured = Vec::new();
+    let mut from = (1, 0);
+    while let Some(row) = unit.tables.outbox.range(from..)?.next() {
+        let (dataset, _) = row?.0.value();
+        if !DatasetId::from_u64(dataset).is_some_and(|id| routing.is_configured(id)) {
+            unconfigured.push(dataset);
+        }
+        let Some(next) = dataset.checked_add(1) else { break };
+        from = (next, 0);
+    }
+    for dataset in unconfigured {
+        for row in queue_of(unit, dataset)? {
+            move_queued(unit, dataset, 0, row)?;
         }
     }
     Ok(())
 }
 
-/// A position in the queue of events without a dataset, and what is there.
-type Held = (u64, (u64, u64, i64));
+/// Moves what is queued for a lead from one queue to another; `None` is the queue of events without
+/// a dataset.
+pub(super) fn move_queued_of(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    from: Option<DatasetId>,
+    to: Option<DatasetId>,
+) -> Result<(), StoreError> {
+    let number = |dataset_id: Option<DatasetId>| dataset_id.map_or(0, DatasetId::get);
+    for (position, event) in queue_of(unit, number(from))? {
+        if event.1 == lead_id.get() {
+            move_queued(unit, number(from), number(to), (position, event))?;
+        }
+    }
+    Ok(())
+}
 
-fn held(unit: &Unit<'_>) -> Result<Vec<Held>, StoreError> {
-    let rows = unit.tables.outbox.range((0, 0)..=(0, u64::MAX))?;
+/// A position in a queue, and what is there.
+type Queued = (u64, (u64, u64, i64));
+
+/// The queue of events without a dataset.
+fn held(unit: &Unit<'_>) -> Result<Vec<Queued>, StoreError> {
+    queue_of(unit, 0)
+}
+
+fn queue_of(unit: &Unit<'_>, dataset: u64) -> Result<Vec<Queued>, StoreError> {
+    let rows = unit.tables.outbox.range((dataset, 0)..=(dataset, u64::MAX))?;
     rows.map(|row| {
         let (key, value) = row?;
         Ok((key.value().1, value.value()))
@@ -156,13 +186,14 @@ fn held(unit: &Unit<'_>) -> Result<Vec<Held>, StoreError> {
 }
 
 /// The position stays, so the events of a lead stay in order.
-fn move_held(
+fn move_queued(
     unit: &mut Unit<'_>,
-    dataset_id: DatasetId,
-    (position, event): Held,
+    from: u64,
+    to: u64,
+    (position, event): Queued,
 ) -> Result<(), StoreError> {
-    unit.tables.outbox.remove((0, position))?;
-    unit.tables.outbox.insert((dataset_id.get(), position), event)?;
+    unit.tables.outbox.remove((from, position))?;
+    unit.tables.outbox.insert((to, position), event)?;
     Ok(())
 }
 

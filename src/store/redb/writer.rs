@@ -5,8 +5,9 @@
 //! shared, and nobody is told of something that is not on disk. If anything fails, nothing of the
 //! group has happened and each caller is told so.
 //!
-//! redb refuses every write after an I/O error until the file is opened anew, so the writer drops
-//! the database then and opens it again, as often as it takes. It does not decide what is written.
+//! redb refuses every write after an I/O error until the file is opened anew, so the writer does
+//! that as soon as the disk takes writes; until then the old one serves readers. It does not decide
+//! what is written.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -19,10 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
 use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
-use crate::store::redb::{Opening, Purpose};
-
-/// Opens the database, at first and after a failure.
-pub(super) type Opener = Box<dyn Fn(Opening) -> Result<Database, StoreError> + Send>;
+use crate::store::redb::{Opening, Purpose, Volume};
 
 /// The database as readers see it; empty while it is being opened again.
 #[derive(Clone)]
@@ -99,8 +97,11 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Opens the database and starts the thread.
-    pub(super) fn start(purpose: Purpose, open: Opener) -> Result<(Self, Shared), StoreError> {
-        let database = Arc::new(open(Opening::First)?);
+    pub(super) fn start(
+        purpose: Purpose,
+        volume: Box<dyn Volume>,
+    ) -> Result<(Self, Shared), StoreError> {
+        let database = Arc::new(volume.open(Opening::First)?);
         make_tables(&database, purpose)?;
         let last_seq = read_last_seq(&database, purpose)?;
         let shared = Shared(Arc::new(RwLock::new(Some(database.clone()))));
@@ -110,9 +111,10 @@ impl Writer {
         let mut thread = WriterThread {
             queue,
             purpose,
-            open,
+            volume,
             shared: shared.clone(),
             database: Some(database),
+            has_failed: false,
             last_seq,
         };
         let thread = std::thread::Builder::new()
@@ -161,9 +163,11 @@ impl Drop for Writer {
 struct WriterThread {
     queue: Receiver<Box<dyn Job>>,
     purpose: Purpose,
-    open: Opener,
+    volume: Box<dyn Volume>,
     shared: Shared,
     database: Option<Arc<Database>>,
+    /// Whether a write has failed since the database was opened; it can only be read then.
+    has_failed: bool,
     last_seq: u64,
 }
 
@@ -171,7 +175,7 @@ impl WriterThread {
     fn run(&mut self) {
         loop {
             let first = self.queue.recv_timeout(STORE_REOPEN_EVERY);
-            self.reopen_if_closed();
+            self.reopen_if_failed();
             match first {
                 Ok(first) => self.commit_group(first),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -193,7 +197,7 @@ impl WriterThread {
             tracing::error!(%error, operations = group.len(), "commit failed");
             // A record that can't be read says nothing against the file as a whole.
             if !matches!(error, StoreError::Corrupt(_)) {
-                self.close();
+                self.has_failed = true;
             }
         }
         for job in group {
@@ -202,9 +206,8 @@ impl WriterThread {
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        let database = self
-            .database
-            .as_ref()
+        let database = self.database.as_ref().filter(|_| !self.has_failed);
+        let database = database
             .ok_or_else(|| StoreError::Unavailable("the store could not be opened again".into()))?;
         let transaction = database.begin_write()?;
         let mut unit = Unit { tables: WriteTables::open(&transaction)?, last_seq: self.last_seq };
@@ -227,12 +230,14 @@ impl WriterThread {
         self.database = None;
     }
 
-    fn reopen_if_closed(&mut self) {
-        if self.database.is_some() {
+    /// Opens the database anew once the disk takes writes; until then it is left open, because
+    /// what is in it can be read.
+    fn reopen_if_failed(&mut self) {
+        if !self.has_failed || !self.volume.is_writable() {
             return;
         }
-        // Nothing is written here, so that a full disk can be read while it is full.
-        let opened = (self.open)(Opening::Again).and_then(|database| {
+        self.close();
+        let opened = self.volume.open(Opening::Again).and_then(|database| {
             let last_seq = read_last_seq(&database, self.purpose)?;
             Ok((Arc::new(database), last_seq))
         });
@@ -242,6 +247,7 @@ impl WriterThread {
                 self.last_seq = self.last_seq.max(last_seq);
                 self.shared.set(Some(database.clone()));
                 self.database = Some(database);
+                self.has_failed = false;
                 tracing::warn!("store opened again");
             }
             Err(error) => tracing::error!(%error, "store could not be opened again"),

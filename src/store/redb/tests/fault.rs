@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageBackend};
 
-use crate::store::redb::{Purpose, RedbStore};
+use crate::store::StoreError;
+use crate::store::redb::{Opening, Purpose, RedbStore, Volume};
 
 /// A disk; clones are the same one, and what is on it survives the database that used it.
 #[derive(Clone, Debug)]
@@ -31,11 +32,7 @@ impl Disk {
 
     /// A store on this disk, opened again whenever it needs to be.
     pub(super) fn store(&self) -> RedbStore {
-        let disk = self.clone();
-        RedbStore::open_with(Purpose::Live, move |_| {
-            Ok(Database::builder().create_with_backend(disk.clone())?)
-        })
-        .unwrap()
+        RedbStore::open_on(Purpose::Live, self.clone()).unwrap()
     }
 
     /// Lets writes and flushes fail from now on, or work again.
@@ -53,6 +50,16 @@ impl Disk {
             return Err(io::Error::other("no space left"));
         }
         Ok(())
+    }
+}
+
+impl Volume for Disk {
+    fn open(&self, _: Opening) -> Result<Database, StoreError> {
+        Ok(Database::builder().create_with_backend(self.clone())?)
+    }
+
+    fn is_writable(&self) -> bool {
+        self.writable().is_ok()
     }
 }
 

@@ -5,8 +5,10 @@ mod model;
 mod power;
 
 use std::path::Path;
+use std::time::Duration;
 
 use futures_util::future::join_all;
+use redb::backends::InMemoryBackend;
 use redb::{Database, TableDefinition};
 
 use self::fault::Disk;
@@ -16,7 +18,7 @@ use crate::store::conformance::support::{
     piece, timeline, update,
 };
 use crate::store::query::LeadFilter;
-use crate::store::redb::{Purpose, RedbStore};
+use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{Intake, Store, StoreError};
 
 fn intake(number: u64) -> Intake {
@@ -184,6 +186,53 @@ async fn closing_a_store_does_the_work_that_is_waiting() {
     drop(store);
     assert!(died.is_cancelled());
     assert_eq!(disk.store().stats().await.unwrap().leads, 1, "though nobody waited for it");
+}
+
+#[tokio::test]
+async fn reads_go_on_while_nothing_can_be_written() {
+    let disk = Disk::new();
+    let store = disk.store();
+    ingest(&store, &[lead(1)]).await;
+    disk.set_broken(true);
+    for number in 2..6 {
+        assert!(store.ingest(intake(number), at(9)).await.is_err());
+        let read = eventually(async || store.find_lead(lead(1).reported.lead_id).await.ok()).await;
+        assert_eq!(read.unwrap().lead, lead(1));
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let disk = Disk::new();
+    let first = disk.clone();
+    let store = RedbStore::open_on(Purpose::Live, move |opening: Opening| {
+        let builder = Database::builder();
+        Ok(match opening {
+            Opening::First => builder.create_with_backend(first.clone())?,
+            Opening::Again => builder.create_with_backend(InMemoryBackend::new())?,
+        })
+    })
+    .unwrap();
+    ingest(&store, &[lead(1)]).await;
+    disk.set_broken(true);
+    for number in 2..5 {
+        assert!(store.ingest(intake(number), at(9)).await.is_err());
+        let read = store.find_lead(lead(1).reported.lead_id).await;
+        assert!(!matches!(read, Ok(None)), "a known lead is never said to be unknown");
+    }
+}
+
+/// Asks until there is an answer; the store is opened again between two questions.
+async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
+    let asking = async {
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asking).await.unwrap()
 }
 
 // ---- Files that are not for us ----------------------------------------------------------------

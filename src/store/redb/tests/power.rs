@@ -21,7 +21,7 @@ use crate::store::conformance::support::{
     DAY, NOBODY, all, at, attempt, dataset, lead_id, lead_of, routing, settlement, update,
 };
 use crate::store::query::{Page, PageRequest};
-use crate::store::redb::{Purpose, RedbStore};
+use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{Intake, Settlement, Store, StoreError, UpdateOutcome};
 
 const SECTOR: usize = 512;
@@ -114,7 +114,7 @@ impl PowerDisk {
 
     fn store(&self) -> Result<RedbStore, StoreError> {
         let disk = self.clone();
-        RedbStore::open_with(Purpose::Live, move |_| {
+        RedbStore::open_on(Purpose::Live, move |_: Opening| {
             Ok(Database::builder().set_cache_size(1024 * 1024).create_with_backend(disk.clone())?)
         })
     }
