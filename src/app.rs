@@ -163,6 +163,8 @@ async fn api_keys(
 }
 
 async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
+    let datasets: Vec<String> = config.datasets.keys().map(ToString::to_string).collect();
+    tracing::info!(datasets = datasets.join(","), graph = config.graph_base, "delivering to");
     for dataset in config.datasets.values().filter(|dataset| dataset.test_event_code.is_some()) {
         tracing::warn!(
             dataset = %dataset.id,

@@ -43,6 +43,8 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for the whole body of a request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time that a client may take none of its answer.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most headers of a request.
 pub const HEADERS_MAX: usize = 64;
 /// Largest head of a request in bytes.

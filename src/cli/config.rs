@@ -47,8 +47,9 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         let tolerance_s = source.policy.clock_tolerance_s;
         let _ = writeln!(
             text,
-            "source {name}: clock tolerance {tolerance_s} s, strict {}",
-            source.policy.strict
+            "source {name}: clock tolerance {tolerance_s} s, strict {}, time zone {}",
+            source.policy.strict,
+            source.time_zone.as_ref().and_then(|zone| zone.iana_name()).unwrap_or("(not set)")
         );
     }
     for key in &config.api_keys {

@@ -70,6 +70,16 @@ impl From<std::io::Error> for Failure {
 
 impl From<reqwest::Error> for Failure {
     fn from(error: reqwest::Error) -> Self {
-        Self::new(Exit::Unavailable, error.without_url().to_string())
+        let cause = if error.is_connect() {
+            "nobody answers at this address: is the server running?"
+        } else if error.is_timeout() {
+            "there was no answer in time"
+        } else {
+            "the connection broke, or the answer made no sense"
+        };
+        let address = error
+            .url()
+            .map_or_else(String::new, |url| format!("{}: ", url.origin().ascii_serialization()));
+        Self::new(Exit::Unavailable, format!("{address}{cause}"))
     }
 }

@@ -60,7 +60,8 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let client = http_client(&args.url)?;
     let status = deliver(&client, &args.url, &app_secret, webhook_body(&leads)).await?;
     if status != 200 {
-        return Err(Failure::new(Exit::Failure, format!("the webhook answered {status}")));
+        let hint = if status == 401 { ": META_APP_SECRET is not the server's" } else { "" };
+        return Err(Failure::new(Exit::Failure, format!("the webhook answered {status}{hint}")));
     }
     let ids: Vec<String> = leads.iter().map(|lead| lead.lead_id.to_string()).collect();
     print(&format!("{}\n", ids.join("\n")))

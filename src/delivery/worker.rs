@@ -319,6 +319,15 @@ impl Worker {
             tracing::debug!(dataset = %dataset_id, events = events.len(), "delivered");
         } else if let Some(attempt) = &settlement.attempt {
             metrics.send_request(dataset_id, "failed");
+            if let ([alone], false) = (events, settlement.dead.is_empty()) {
+                tracing::error!(
+                    dataset = %dataset_id,
+                    event_id = %alone.event.id(),
+                    code = attempt.code,
+                    subcode = attempt.subcode,
+                    "an event that Meta refuses is a dead letter"
+                );
+            }
             tracing::warn!(
                 dataset = %dataset_id,
                 events = events.len(),

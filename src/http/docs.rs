@@ -7,7 +7,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_SECURITY_POLICY, CONTENT_TYPE
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Content, OpenApi, Ref, RefOr};
+use utoipa::openapi::{Content, OpenApi, Ref, RefOr, Response as ApiResponse};
 use utoipa_swagger_ui::Config;
 
 use crate::http::error::{ApiError, Code, Problem};
@@ -42,6 +42,14 @@ pub(super) fn general() -> OpenApi {
     document
 }
 
+/// What any route that wants a key may answer.
+const EVERY_API_ROUTE: [(&str, &str); 4] = [
+    ("401", "unauthorized"),
+    ("403", "forbidden: the key lacks the scope"),
+    ("500", "internal"),
+    ("503", "store_unavailable, timed_out"),
+];
+
 /// The document with a body for every problem: whatever is not a success is one.
 pub(super) fn with_problems(mut document: OpenApi) -> OpenApi {
     let schema = <Problem as utoipa::PartialSchema>::schema();
@@ -51,6 +59,12 @@ pub(super) fn with_problems(mut document: OpenApi) -> OpenApi {
         [&mut path.get, &mut path.post, &mut path.put, &mut path.delete].into_iter().flatten()
     });
     for operation in operations {
+        if operation.security.is_some() {
+            for (status, codes) in EVERY_API_ROUTE {
+                let response = || ApiResponse::new(codes).into();
+                operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
+            }
+        }
         for (status, response) in &mut operation.responses.responses {
             if let (true, RefOr::T(response)) = (status.starts_with(['4', '5']), response) {
                 let body = Content::new(Some(Ref::from_schema_name("Problem")));

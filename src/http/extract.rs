@@ -107,6 +107,10 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<AppState> for Json
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let body = read_body(request.into_body(), BYTES_MAX, state.body_timeout).await?;
+        // serde would take a list for an object, field by field.
+        if !body.trim_ascii_start().starts_with(b"{") {
+            return Err(ApiError::new(Code::InvalidRequest, "the body must be a JSON object"));
+        }
         serde_json::from_slice(&body)
             .map(Self)
             .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))

@@ -23,7 +23,8 @@ mod webhook;
 use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
@@ -60,6 +61,7 @@ pub fn router(state: AppState) -> Router {
     let routes = routes().split_for_parts().0;
     routes
         .merge(docs::routes(&openapi()))
+        .route("/", get(|| async { Redirect::temporary("/docs") }))
         .fallback(|| async { ApiError::plain(Code::NotFound) })
         .method_not_allowed_fallback(|| async { ApiError::plain(Code::MethodNotAllowed) })
         .layer(from_fn(within_time))

@@ -14,12 +14,13 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::limits::{
     ACCEPT_RETRY, BODY_TIMEOUT, CONNECTIONS_MAX, HEAD_TIMEOUT, HEADER_BYTES_MAX, HEADERS_MAX,
-    IDLE_TIMEOUT, SHUTDOWN_GRACE,
+    IDLE_TIMEOUT, SHUTDOWN_GRACE, WRITE_TIMEOUT,
 };
 
 /// How long a client may keep us waiting, and how many may.
@@ -31,6 +32,8 @@ pub struct DoorLimits {
     pub idle_timeout: Duration,
     /// For the whole body of a request.
     pub body_timeout: Duration,
+    /// For a client to take some of its answer.
+    pub write_timeout: Duration,
     /// Open connections; further ones wait to be accepted.
     pub connections_max: usize,
 }
@@ -41,6 +44,7 @@ impl Default for DoorLimits {
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             body_timeout: BODY_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
             connections_max: CONNECTIONS_MAX,
         }
     }
@@ -98,6 +102,9 @@ async fn serve_connection(
 ) {
     // A small answer must not wait for a larger packet.
     let _ = stream.set_nodelay(true);
+    // hyper bounds how long it waits for a client to send, and not for one to take its answer.
+    let mut stream = Box::pin(TimeoutStream::new(stream));
+    stream.as_mut().set_write_timeout_pinned(Some(limits.write_timeout));
     let asked = CancellationToken::new();
     let first_head = asked.clone();
     let router = router.map_request(move |request| {

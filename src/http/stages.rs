@@ -130,6 +130,9 @@ pub async fn report_batch(
         .updates
         .into_iter()
         .map(|update| {
+            if !update.is_object() {
+                return Err(ApiError::new(Code::InvalidRequest, "an update must be an object"));
+            }
             let body = serde_json::from_value(update)
                 .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))?;
             read_update(body, &state.config)

@@ -61,7 +61,7 @@ pub async fn deliver(
         .header("content-type", "application/json")
         .header(SIGNATURE_HEADER, sign(app_secret, body.as_bytes()))
         .body(body);
-    Ok(request.send().await.map_err(reqwest::Error::without_url)?.status().as_u16())
+    Ok(request.send().await?.status().as_u16())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ const SHORT: DoorLimits = DoorLimits {
     head_timeout: Duration::from_millis(150),
     idle_timeout: Duration::from_millis(150),
     body_timeout: Duration::from_millis(150),
+    write_timeout: Duration::from_millis(150),
     connections_max: 3,
 };
 
@@ -50,7 +51,8 @@ async fn an_idle_connection_is_closed_after_its_request() {
 #[tokio::test]
 async fn a_body_that_never_ends_is_answered_408() {
     let app = TestApp::start_with_door(SHORT).await;
-    let head = "POST /webhooks/meta HTTP/1.1\r\nHost: x\r\nX-Hub-Signature-256: sha256=00\r\n";
+    let signature = format!("X-Hub-Signature-256: sha256={}", "0".repeat(64));
+    let head = format!("POST /webhooks/meta HTTP/1.1\r\nHost: x\r\n{signature}\r\n");
     for length in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let answer = until_closed(&app, &format!("{head}{length}\r\n\r\n5\r\nabcde")).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{length}: {answer}");
@@ -94,5 +96,22 @@ async fn silent_connections_lock_nobody_out_for_long() {
     }
     let answer = app.get("/healthz").await;
     assert_eq!(answer.status, 200);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_closed() {
+    let app = TestApp::start_with_door(SHORT).await;
+    let mut stream = connect(&app).await;
+    let request = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2_000);
+    // It is cut off while it sends, or once the server has nobody to write to.
+    let _ = within_patience(stream.write_all(request.as_bytes())).await;
+    let closed = async {
+        let mut interval = tokio::time::interval(Duration::from_millis(20));
+        while stream.write_all(b"GET").await.is_ok() {
+            interval.tick().await;
+        }
+    };
+    within_patience(closed).await;
     app.finish().await;
 }

@@ -125,7 +125,7 @@ async fn health_metrics_and_documentation_need_no_key() {
 #[tokio::test]
 async fn an_unknown_address_is_a_problem_with_a_key_and_without() {
     let app = TestApp::start().await;
-    for path in ["/", "/v1", "/v1/", "/v1/lead", "/v2/leads", "/webhooks", "/docs/nothing.js"] {
+    for path in ["/v1", "/v1/", "/v1/lead", "/v2/leads", "/webhooks", "/docs/nothing.js"] {
         let request = app.request(Method::GET, path);
         assert_eq!(app.send(request).await.problem(), (404, "not_found".into()), "{path}");
         assert_eq!(app.get(path).await.problem(), (404, "not_found".into()), "{path}");

@@ -511,12 +511,16 @@ async fn a_value_of_the_wrong_kind_is_refused_without_being_repeated() {
     for (update, expected) in [
         (with(stage(1, "won", 50), "customer", EMAIL), "invalid type, expected a map"),
         (with(stage(1, "won", 50), "customer", json!([EMAIL])), "invalid type, expected a map"),
-        (json!(EMAIL), "invalid type, expected struct"),
     ] {
         let problem = refused(&app, &update).await;
         assert_eq!(problem["code"], "invalid_request");
         let detail = problem["detail"].as_str().unwrap();
         assert!(detail.starts_with(expected), "{detail}");
+    }
+    for update in [json!(EMAIL), json!([lead_id(1).to_string(), "won"]), json!(null)] {
+        let alone = app.stage_update(&update).await;
+        assert_eq!(alone.problem(), (400, "invalid_request".into()), "{update}");
+        assert_eq!(app.batch(&[update]).await[0]["code"], "invalid_request");
     }
     app.finish().await;
 }

@@ -125,7 +125,8 @@ async fn if_meta_refuses_everything_the_dataset_is_suspected_and_not_the_events(
     assert_eq!(dataset(&app).await["reason"], "refusals");
     assert_eq!(app.listed("dead").await, 5, "no more than it takes to notice");
     app.meta.behave();
-    app.advance_s(60);
+    // Single events that were refused meanwhile are left alone for a quarter of an hour.
+    app.advance_s(901);
     app.delivered(35).await;
     becomes(&app, "active").await;
     assert_eq!(app.listed("dead").await, 5);

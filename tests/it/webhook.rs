@@ -107,7 +107,9 @@ async fn a_delivery_without_a_right_signature_is_refused_and_nothing_is_stored()
         assert_eq!(answer.problem(), (401, "invalid_signature".into()), "{bad}");
     }
     let metrics = app.get("/metrics").await.text;
-    assert!(metrics.contains("webhook_deliveries_total{result=\"bad_signature\"} 12"), "{metrics}");
+    for line in ["{result=\"no_signature\"} 9", "{result=\"bad_signature\"} 3"] {
+        assert!(metrics.contains(line), "{metrics}");
+    }
     assert_eq!(app.stored().await, [0; 4]);
     app.finish().await;
 }

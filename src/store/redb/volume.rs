@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use redb::Database;
+use redb::{Builder, Database};
 
 use crate::limits::{STORE_CACHE_BYTES, STORE_PROBE_BYTES};
 use crate::store::StoreError;
@@ -42,6 +42,26 @@ pub(super) struct FileVolume {
     pub(super) path: PathBuf,
 }
 
+impl FileVolume {
+    /// Makes a new database under another name, and gives it its own when it is whole: if we die
+    /// or the disk is full before that, the next start begins anew and finds no half-made file.
+    fn make(&self, builder: &Builder) -> Result<(), StoreError> {
+        let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
+        let unfinished = self.path.with_added_extension("new");
+        if unfinished.exists() {
+            std::fs::remove_file(&unfinished).map_err(unavailable)?;
+        }
+        private_file(&unfinished).map_err(unavailable)?;
+        drop(builder.create(&unfinished)?);
+        std::fs::rename(&unfinished, &self.path).map_err(unavailable)?;
+        // From here on the empty store is there under its name, if the folder reaches the disk; if
+        // it does not, nothing has been stored yet either.
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(std::path::Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)
+    }
+}
+
 impl Volume for FileVolume {
     fn open(&self, opening: Opening) -> Result<Database, StoreError> {
         let mut builder = Database::builder();
@@ -50,8 +70,10 @@ impl Volume for FileVolume {
             // A file that is gone with its disk must not be replaced by an empty one.
             return Ok(builder.open(&self.path)?);
         }
-        private_file(&self.path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(builder.create(&self.path)?)
+        if std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0 {
+            self.make(&builder)?;
+        }
+        Ok(builder.open(&self.path)?)
     }
 
     fn is_writable(&self) -> bool {

@@ -273,6 +273,17 @@ fn a_database_of_another_program_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_file_that_was_begun_and_not_finished_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    std::fs::write(&path, "").unwrap();
+    std::fs::write(folder.path().join("store.redb.new"), [0; 4_096]).unwrap();
+    assert!(RedbStore::open(&path, Purpose::Live).is_ok());
+    let files = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(files, 1, "nothing is left beside it");
+}
+
+#[test]
 fn a_file_keeps_to_its_purpose() {
     let folder = tempfile::tempdir().unwrap();
     for (purpose, other) in [(Purpose::Live, Purpose::Sandbox), (Purpose::Sandbox, Purpose::Live)] {
