@@ -25,8 +25,9 @@ use crate::domain::event::Event;
 use crate::domain::ids::LeadId;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{
-    DEADLINE_TRY_MS, DISBELIEF_RETRY_MS, DOUBT_RETRY_MS, EVENT_AGE_MAX_S, REFUSALS_IN_A_ROW_MAX,
-    REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS, THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
+    DEADLINE_PACE_MS, DEADLINE_TRY_MS, DISBELIEF_RETRY_MS, DOUBT_RETRY_MS, EVENT_AGE_MAX_S,
+    REFUSALS_IN_A_ROW_MAX, REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS,
+    THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
 };
 use crate::meta::conversions::{Answer, Envelope, GraphError, request_body};
 use crate::meta::errors::PauseReason;
@@ -71,22 +72,23 @@ impl Worker {
                     () = wake.notified() => {}
                     () = self.tools.clock.sleep_until(until) => {}
                 },
-                Next::BackOff(until) => self.wait(until, &wake, &stop).await,
+                Next::BackOff(until) => self.wait(until, &stop).await,
             }
         }
     }
 
-    /// Waits; what is put into the queue meanwhile shortens the wait only if it can't wait so long.
-    async fn wait(&self, mut until: Timestamp, wake: &Notify, stop: &CancellationToken) {
-        loop {
+    /// Waits. What is put into the queue meanwhile shortens the wait only if it can't wait so long,
+    /// which is looked at every minute and not at each of perhaps thousands of calls a second.
+    async fn wait(&self, mut until: Timestamp, stop: &CancellationToken) {
+        let clock = &self.tools.clock;
+        while clock.now() < until {
+            let look_at = clock.now().plus_millis(DEADLINE_PACE_MS).min(until);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = self.tools.clock.sleep_until(until) => return,
-                () = wake.notified() => {
-                    let last_try_at = self.last_try_at(self.tools.clock.now()).await;
-                    until = last_try_at.map_or(until, |at| at.min(until));
-                }
+                () = clock.sleep_until(look_at) => {}
             }
+            let last_try_at = self.last_try_at(clock.now()).await;
+            until = last_try_at.map_or(until, |at| at.min(until));
         }
     }
 
@@ -202,6 +204,8 @@ impl Worker {
         let is_dead = !settlement.dead.is_empty();
         match (verdict, events) {
             (Verdict::Delivered, _) => (self.refusals, self.failures) = (0, 0),
+            // Meta answers as it should; only a run of refusals is trouble of its own.
+            (Verdict::Invalid { .. }, [_, _, ..]) if self.refusals == 0 => self.failures = 0,
             (Verdict::Invalid { doubt_ms }, [alone]) => {
                 self.note_refusal(alone, is_dead, is_doubted(alone, doubt_ms, now), now);
             }
