@@ -20,6 +20,13 @@ use crate::http::state::AppState;
     title = "leadloop",
     description = "Meta Lead Ads in, Conversions API events out. Ids are strings of digits; times \
         are Unix seconds or RFC 3339. Errors are `application/problem+json` with a stable `code`:",
+), tags(
+    (name = "stage updates", description = "For a CRM: which stage a lead has reached"),
+    (name = "leads", description = "What happened to a lead"),
+    (name = "events", description = "What is sent to Meta, and what became of it"),
+    (name = "datasets", description = "Where it is sent to"),
+    (name = "webhook", description = "For Meta"),
+    (name = "operation", description = "For supervisors and Prometheus"),
 ))]
 struct General;
 
