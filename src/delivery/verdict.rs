@@ -54,7 +54,12 @@ pub enum Verdict {
 /// says less is a failure (META 3.3). Errors are judged by their numbers (META 3.6); what nobody
 /// knows is tried again, and never held against an event.
 pub fn judge(outcome: &Result<Answer, NoAnswer>, sent: usize) -> Verdict {
-    let Ok(answer) = outcome else { return Verdict::Retry { wait_ms: None } };
+    let answer = match outcome {
+        Ok(answer) => answer,
+        // Not Meta's verdict but ours; the event is found in the same way.
+        Err(NoAnswer::Unwritable) => return Verdict::Invalid { doubt_ms: 0 },
+        Err(_) => return Verdict::Retry { wait_ms: None },
+    };
     let wait_ms = answer.wait_s.map(|wait_s| wait_s.saturating_mul(1_000));
     if let Some(error) = &answer.error {
         return judge_error(error, answer.http_status, wait_ms);
@@ -164,5 +169,6 @@ mod tests {
         for error in [NoAnswer::NotConnected, NoAnswer::TimedOut, NoAnswer::Broken] {
             assert_eq!(judge(&Err(error), 1), RETRY);
         }
+        assert_eq!(judge(&Err(NoAnswer::Unwritable), 2), INVALID, "one of them is to be found");
     }
 }

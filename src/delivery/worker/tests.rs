@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use self::bench::{Bench, NOW, Outcome, at, finished, turn_until};
+use self::bench::{Bench, NOW, Outcome, add_lead, at, finished, turn_until};
 use crate::clock::Clock;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::Next;
@@ -325,4 +325,30 @@ async fn an_urgent_event_shortens_the_wait_for_its_sake() {
     bench.sink.will([Outcome::Status(500)]);
     bench.lead(2, NOW - WEEK + 300).await;
     assert_eq!(bench.back_off().await, 60_000, "it has five minutes left");
+}
+
+#[tokio::test]
+async fn an_urgent_event_that_comes_during_a_wait_is_tried_within_two_minutes() {
+    let mut bench = Bench::new();
+    bench.lead(1, NOW - 10).await;
+    bench.sink.will(vec![Outcome::Status(500); 13]);
+    for _ in 0..12 {
+        bench.back_off().await;
+    }
+    let (store, clock) = (bench.store.clone(), bench.clock.clone());
+    let (sink, stop) = (bench.sink.clone(), bench.stop.clone());
+    let worker = tokio::spawn(bench.run(Arc::default()));
+    turn_until(|| sink.bodies().len() == 13).await;
+    add_lead(&*store, 2, NOW - WEEK + 300, clock.now()).await;
+    // The worker looks at deadlines once a minute, and tries within the next.
+    for _ in 0..2 {
+        clock.advance_ms(60_000);
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    turn_until(|| sink.bodies().len() > 13).await;
+    assert_eq!(sink.sent()[13], ["1 initial_lead", "2 initial_lead"]);
+    stop.cancel();
+    finished(worker).await;
 }

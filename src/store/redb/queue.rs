@@ -41,7 +41,15 @@ pub(super) fn next_batch(
             batch.next_due = batch.next_due.min(Some(due)).or(Some(due));
         } else if !kept_back.contains(&lead_id) {
             let entry = QueueEntry { position: key.value().1, seq };
-            batch.events.push(QueuedEvent { entry, event: event_by_seq(view, seq)? });
+            match event_by_seq(view, seq) {
+                Ok(event) => batch.events.push(QueuedEvent { entry, event }),
+                Err(error @ StoreError::Corrupt(_)) => {
+                    // One event that can't be read holds up its lead, and not the dataset.
+                    tracing::error!(%error, seq, "a queued event cannot be read");
+                    kept_back.insert(lead_id);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(batch)
