@@ -27,6 +27,13 @@ pub(super) struct Server {
 }
 
 impl Server {
+    /// The status of `/readyz`, if anybody answers.
+    pub(super) async fn ready(&self) -> Option<u16> {
+        let server = self.server.trim_end_matches('/');
+        let response = http_client(server).ok()?.get(format!("{server}/readyz")).send().await;
+        Some(response.ok()?.status().as_u16())
+    }
+
     /// Asks for JSON, and prints it.
     pub(super) async fn print(
         &self,

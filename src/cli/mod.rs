@@ -7,6 +7,7 @@
 mod api;
 mod config;
 mod datasets;
+mod doctor;
 mod events;
 pub mod exit;
 mod leads;
@@ -140,6 +141,12 @@ enum Command {
     /// somebody mends something, and then what. The answer of the server is printed as JSON. The
     /// API key is taken from `LEADLOOP_API_KEY` of the settings.
     Datasets(datasets::Args),
+    /// Check settings, server, store, clock and tokens, and say what to do
+    ///
+    /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta is
+    /// asked whether each dataset is there and the token holds it; nothing is sent or changed. The
+    /// exit code is 1 if there is a problem.
+    Doctor(doctor::Args),
     /// Check the settings and show them, without secrets
     ///
     /// It fails, and names the setting, if a server could not start with them.
@@ -193,6 +200,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Leads(args) => leads::run(global, args).await,
             Command::Events(args) => events::run(global, args).await,
             Command::Datasets(args) => datasets::run(global, args).await,
+            Command::Doctor(args) => doctor::run(global, args).await,
             Command::Config(_) | Command::Openapi => Ok(()),
         }
     })

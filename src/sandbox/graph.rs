@@ -59,6 +59,21 @@ pub(super) async fn take_events(
     }
 }
 
+/// The dataset as Meta shows it to whoever holds its token.
+pub(super) async fn show_dataset(
+    State(sandbox): State<Sandbox>,
+    Path((version, dataset_id)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    match authorize(&sandbox, &version, &dataset_id, &headers) {
+        Ok(id) => {
+            let name = "Stand-in for a CRM dataset";
+            Json(json!({"id": id.to_string(), "name": name, "is_crm": true})).into_response()
+        }
+        Err(refused) => *refused,
+    }
+}
+
 fn take(
     sandbox: &Sandbox,
     request: u64,
@@ -67,28 +82,9 @@ fn take(
     headers: &HeaderMap,
     body: &Value,
 ) -> Response {
-    let refused = |status, Refused { code, subcode, message }| {
-        (status, Json(graph_error(code, subcode, false, message))).into_response()
-    };
-    let unknown = Refused {
-        code: 100,
-        subcode: Some(33),
-        message: "Unsupported post request. Object does not exist or permission is missing",
-    };
-    if !version.starts_with('v') || !version.contains('.') {
-        let message = "Unknown version of the Graph API";
-        return refused(StatusCode::BAD_REQUEST, Refused { code: 2500, subcode: None, message });
-    }
-    let tokens = &sandbox.0.settings.datasets;
-    let known = |token: &str| tokens.values().any(|known| known.expose_secret() == token);
-    let Some(token) = bearer(headers).filter(|token| known(token)) else {
-        let message = "Invalid OAuth access token - Cannot parse access token";
-        return refused(StatusCode::UNAUTHORIZED, Refused { code: 190, subcode: None, message });
-    };
-    let dataset_id = DatasetId::parse(dataset_id).ok();
-    let own = |id: &DatasetId| tokens.get(id).is_some_and(|own| own.expose_secret() == token);
-    let Some(dataset_id) = dataset_id.filter(own) else {
-        return refused(StatusCode::BAD_REQUEST, unknown);
+    let dataset_id = match authorize(sandbox, version, dataset_id, headers) {
+        Ok(dataset_id) => dataset_id,
+        Err(refused) => return *refused,
     };
     let deleted = sandbox.memory().deleted_leads.clone();
     match check_request(body, sandbox.0.clock.now(), |lead_id| deleted.contains(&lead_id)) {
@@ -99,6 +95,38 @@ fn take(
         }
         Err(why) => refused(StatusCode::BAD_REQUEST, why),
     }
+}
+
+/// The dataset that is asked for, if the version exists and the token holds it.
+fn authorize(
+    sandbox: &Sandbox,
+    version: &str,
+    dataset_id: &str,
+    headers: &HeaderMap,
+) -> Result<DatasetId, Box<Response>> {
+    let refuse = |status, code, subcode, message| {
+        Err(Box::new(refused(status, Refused { code, subcode, message })))
+    };
+    if !version.starts_with('v') || !version.contains('.') {
+        let message = "Unknown version of the Graph API";
+        return refuse(StatusCode::BAD_REQUEST, 2500, None, message);
+    }
+    let tokens = &sandbox.0.settings.datasets;
+    let known = |token: &str| tokens.values().any(|known| known.expose_secret() == token);
+    let Some(token) = bearer(headers).filter(|token| known(token)) else {
+        let message = "Invalid OAuth access token - Cannot parse access token";
+        return refuse(StatusCode::UNAUTHORIZED, 190, None, message);
+    };
+    let own = |id: &DatasetId| tokens.get(id).is_some_and(|own| own.expose_secret() == token);
+    let unknown = "Unsupported request. Object does not exist or permission is missing";
+    DatasetId::parse(dataset_id)
+        .ok()
+        .filter(own)
+        .map_or_else(|| refuse(StatusCode::BAD_REQUEST, 100, Some(33), unknown), Ok)
+}
+
+fn refused(status: StatusCode, Refused { code, subcode, message }: Refused) -> Response {
+    (status, Json(graph_error(code, subcode, false, message))).into_response()
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

@@ -109,6 +109,7 @@ impl Sandbox {
     fn router(self) -> Router {
         Router::new()
             .route("/{version}/{dataset_id}/events", post(graph::take_events))
+            .route("/{version}/{dataset_id}", get(graph::show_dataset))
             .route("/", get(control::page))
             .route("/sandbox/events", get(control::list_events))
             .route("/sandbox/faults", post(control::add_faults).delete(control::clear_faults))

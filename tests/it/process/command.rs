@@ -113,3 +113,26 @@ fn a_reader_that_stops_before_the_end_makes_no_command_fail() {
         assert!(child.wait().unwrap().success(), "{arguments:?}");
     }
 }
+
+#[tokio::test]
+async fn the_doctor_says_what_is_well_and_what_to_do() {
+    let place = Place::new();
+    let (server, meta, _) = served(&place).await;
+    let with = [("META_GRAPH_URL", meta.url.as_str()), ("LEADLOOP_SERVER", server.url.as_str())];
+    let run = async |without: &[&str], more: &[(&str, &str)]| {
+        let environment = settings(without, with.iter().chain(more).copied());
+        place.run(&["doctor"], &environment).await
+    };
+    let well = run(&[], &[]).await;
+    assert_eq!(well.code, Some(0), "{well:?}");
+    for line in ["ok       settings", "ok       server", "ok       clock", "ok       dataset 700"] {
+        assert!(well.stdout.contains(line), "{}", well.stdout);
+    }
+    let token = run(&["META_ACCESS_TOKEN"], &[("META_ACCESS_TOKEN", "another")]).await;
+    assert_eq!(token.code, Some(1));
+    assert!(token.stdout.contains("PROBLEM  dataset 700: The token is invalid"), "{token:?}");
+    assert!(token.stdout.contains("Make a new token"), "{token:?}");
+    let missing = run(&["META_VERIFY_TOKEN"], &[]).await;
+    assert!(missing.stdout.contains("PROBLEM  settings: META_VERIFY_TOKEN"), "{missing:?}");
+    server.stop().await;
+}
