@@ -143,9 +143,9 @@ enum Command {
     Datasets(datasets::Args),
     /// Check settings, server, store, clock and tokens, and say what to do
     ///
-    /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta is
-    /// asked whether each dataset is there and the token holds it; nothing is sent or changed. The
-    /// exit code is 1 if there is a problem.
+    /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta
+    /// is asked whether each dataset is there and the token holds it; nothing is sent or changed.
+    /// The exit code is 1 if there is a problem.
     Doctor(doctor::Args),
     /// Check the settings and show them, without secrets
     ///
