@@ -125,8 +125,9 @@ pub const SEND_BYTES_MAX: usize = 1024 * 1024;
 /// Events that Meta may refuse one after the other, taking none between them, before that is held
 /// against the dataset and not against the events.
 pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
-/// How long an event that Meta may be wrong about waits before it is tried again, in milliseconds.
-pub const DOUBT_RETRY_MS: i64 = 30_000;
+/// Longest that an event which Meta may be wrong about waits before it is tried again, in
+/// milliseconds; at first it waits by the schedule.
+pub const DOUBT_RETRY_MS_MAX: i64 = 30_000;
 /// How long before its seven days an event is tried again whatever the wait is, in milliseconds.
 pub const DEADLINE_TRY_MS: i64 = 10 * 60 * 1_000;
 /// How often it is tried from then on, in milliseconds.

@@ -25,7 +25,7 @@ use crate::domain::event::Event;
 use crate::domain::ids::LeadId;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{
-    DEADLINE_PACE_MS, DEADLINE_TRY_MS, DISBELIEF_RETRY_MS, DOUBT_RETRY_MS, EVENT_AGE_MAX_S,
+    DEADLINE_PACE_MS, DEADLINE_TRY_MS, DISBELIEF_RETRY_MS, DOUBT_RETRY_MS_MAX, EVENT_AGE_MAX_S,
     REFUSALS_IN_A_ROW_MAX, REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS,
     THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
 };
@@ -53,7 +53,14 @@ pub struct Worker {
     /// Events that Meta refused one after the other, having taken none since.
     refusals: u32,
     /// Leads whose next event Meta refused and may take later; they are kept back until then.
-    doubted: BTreeMap<LeadId, Timestamp>,
+    doubted: BTreeMap<LeadId, Doubt>,
+}
+
+/// How long a lead is kept back whose next event Meta refused.
+#[derive(Clone, Copy, Debug)]
+struct Doubt {
+    until: Timestamp,
+    refusals: u32,
 }
 
 impl Worker {
@@ -105,8 +112,9 @@ impl Worker {
     /// One round: one batch, in one request unless Meta refuses it for what it says.
     pub async fn step(&mut self, stop: &CancellationToken) -> Next {
         let now = self.tools.clock.now();
-        self.doubted.retain(|_, until| *until > now);
-        let kept_back: BTreeSet<LeadId> = self.doubted.keys().copied().collect();
+        // A doubt is remembered a while longer, so that the next one of the lead lasts longer.
+        self.doubted.retain(|_, doubt| doubt.until.plus_millis(DISBELIEF_RETRY_MS) > now);
+        let kept_back: BTreeSet<LeadId> = self.kept_back(now).map(|(lead_id, _)| lead_id).collect();
         // A paused dataset is probed with what is first in its queue; where single events are under
         // suspicion, with as many as it takes to find a good one.
         let limit = match self.activity() {
@@ -134,7 +142,7 @@ impl Worker {
         }
         if send.is_empty() {
             let idle_until = now.plus_millis(WORKER_IDLE_MS);
-            let soonest = due.into_iter().chain(self.doubted.values().copied()).min();
+            let soonest = due.into_iter().chain(self.kept_back(now).map(|(_, until)| until)).min();
             return Next::Idle(soonest.map_or(idle_until, |at| at.min(idle_until)));
         }
         self.deliver(fit_request(send), stop).await
@@ -176,8 +184,9 @@ impl Worker {
     /// A part without the leads that are kept back by now, and without what has become too old
     /// while other parts were sent.
     async fn still_to_send(&mut self, mut part: Vec<QueuedEvent>) -> Vec<QueuedEvent> {
-        part.retain(|queued| !self.doubted.contains_key(&queued.event.lead_id));
         let now = self.tools.clock.now();
+        let kept_back: BTreeSet<LeadId> = self.kept_back(now).map(|(lead_id, _)| lead_id).collect();
+        part.retain(|queued| !kept_back.contains(&queued.event.lead_id));
         let Plan { send, expired } = plan(part, now);
         if !expired.is_empty() {
             self.record(settle_expired(self.dataset.id, expired, now)).await;
@@ -221,10 +230,22 @@ impl Worker {
         if !is_fresh {
             self.refusals += 1;
         }
-        if !is_dead {
-            let wait_ms = if is_fresh { DOUBT_RETRY_MS } else { DISBELIEF_RETRY_MS };
-            self.doubted.insert(alone.event.lead_id, now.plus_millis(wait_ms));
+        let lead_id = alone.event.lead_id;
+        if is_dead {
+            self.doubted.remove(&lead_id);
+            return;
         }
+        let refusals = self.doubted.get(&lead_id).map_or(1, |doubt| doubt.refusals + 1);
+        let scheduled_ms = retry_delay_ms(refusals, self.tools.random.next_u64()).cast_signed();
+        let fresh_ms = scheduled_ms.min(DOUBT_RETRY_MS_MAX);
+        let wait_ms = if is_fresh { fresh_ms } else { DISBELIEF_RETRY_MS };
+        self.doubted.insert(lead_id, Doubt { until: now.plus_millis(wait_ms), refusals });
+    }
+
+    /// The leads that are kept back at a time, and until when.
+    fn kept_back(&self, now: Timestamp) -> impl Iterator<Item = (LeadId, Timestamp)> {
+        let all = self.doubted.iter().map(|(lead_id, doubt)| (*lead_id, doubt.until));
+        all.filter(move |(_, until)| *until > now)
     }
 
     async fn send(&self, events: &[QueuedEvent]) -> Result<Answer, NoAnswer> {
