@@ -26,6 +26,24 @@ pub(super) struct Server {
     server: String,
 }
 
+/// Which page of a list.
+#[derive(Debug, clap::Args)]
+pub(super) struct Paging {
+    /// How many to list, 1 to 200; 50 by default
+    #[arg(long, value_name = "NUMBER")]
+    limit: Option<u8>,
+    /// Go on after the page that answered this `next_cursor`
+    #[arg(long)]
+    cursor: Option<String>,
+}
+
+impl Paging {
+    /// The page as parameters of a query.
+    pub(super) fn query(self) -> [(&'static str, Option<String>); 2] {
+        [("limit", self.limit.map(|limit| limit.to_string())), ("cursor", self.cursor)]
+    }
+}
+
 impl Server {
     /// The status of `/readyz`, if anybody answers.
     pub(super) async fn ready(&self) -> Option<u16> {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use crate::cli::Global;
-use crate::cli::api::Server;
+use crate::cli::api::{Paging, Server};
 use crate::cli::exit::Failure;
 use crate::domain::ids::EventId;
 
@@ -19,12 +19,8 @@ pub(super) struct Args {
     /// List those in this state: `awaiting_lead`, `held`, `pending`, `delivered` or `dead`
     #[arg(long)]
     state: Option<String>,
-    /// How many to list, 1 to 200; 50 by default
-    #[arg(long, value_name = "NUMBER")]
-    limit: Option<u8>,
-    /// Go on after the page that answered this `next_cursor`
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
     #[command(flatten)]
     server: Server,
 }
@@ -32,11 +28,8 @@ pub(super) struct Args {
 /// Prints the server's answer as JSON.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let Some(event_id) = args.event_id else {
-        let query = [
-            ("state", args.state),
-            ("limit", args.limit.map(|limit| limit.to_string())),
-            ("cursor", args.cursor),
-        ];
+        let [limit, cursor] = args.paging.query();
+        let query = [("state", args.state), limit, cursor];
         return args.server.print(global, Method::GET, "/v1/events", &query).await;
     };
     let (method, path) = if args.retry {

@@ -3,7 +3,7 @@
 use reqwest::Method;
 
 use crate::cli::Global;
-use crate::cli::api::Server;
+use crate::cli::api::{Paging, Server};
 use crate::cli::exit::Failure;
 use crate::domain::ids::LeadId;
 
@@ -26,30 +26,18 @@ pub(super) struct Args {
     /// `dead`
     #[arg(long)]
     state: Option<String>,
-    /// How many to list, 1 to 200; 50 by default
-    #[arg(long, value_name = "NUMBER")]
-    limit: Option<u8>,
-    /// Go on after the page that answered this `next_cursor`
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
     #[command(flatten)]
     server: Server,
 }
 
 /// Prints the server's answer as JSON.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
-    let (path, query) = match args.lead_id {
-        Some(lead_id) => (format!("/v1/leads/{lead_id}"), Vec::new()),
-        None => (
-            "/v1/leads".to_owned(),
-            vec![
-                ("page_id", args.page_id),
-                ("stage", args.stage),
-                ("state", args.state),
-                ("limit", args.limit.map(|limit| limit.to_string())),
-                ("cursor", args.cursor),
-            ],
-        ),
-    };
-    args.server.print(global, Method::GET, &path, &query).await
+    if let Some(lead_id) = args.lead_id {
+        return args.server.print(global, Method::GET, &format!("/v1/leads/{lead_id}"), &[]).await;
+    }
+    let filter = [("page_id", args.page_id), ("stage", args.stage), ("state", args.state)];
+    let query: Vec<_> = filter.into_iter().chain(args.paging.query()).collect();
+    args.server.print(global, Method::GET, "/v1/leads", &query).await
 }
