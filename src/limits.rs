@@ -128,8 +128,9 @@ pub const REFUSALS_IN_A_ROW_MAX: u32 = 5;
 /// Longest that an event which Meta may be wrong about waits before it is tried again, in
 /// milliseconds; at first it waits by the schedule.
 pub const DOUBT_RETRY_MS_MAX: i64 = 30_000;
-/// How long before its seven days an event is tried again whatever the wait is, in milliseconds.
-pub const DEADLINE_TRY_MS: i64 = 10 * 60 * 1_000;
+/// How long before its seven days an event is tried again whatever the wait is, in milliseconds: an
+/// hour is left in which nothing but trying happens.
+pub const DEADLINE_TRY_MS: i64 = 60 * 60 * 1_000;
 /// How often it is tried from then on, in milliseconds.
 pub const DEADLINE_PACE_MS: i64 = 60 * 1_000;
 /// Longest that a worker sleeps with nothing due, so that a missed wake-up costs seconds only.

@@ -20,5 +20,5 @@ pub fn queued_at(number: u64, event_time: i64) -> QueuedEvent {
         customer: Customer::default(),
         custom_data: None,
     };
-    QueuedEvent { entry: QueueEntry { position: number, seq: number }, event }
+    QueuedEvent { entry: QueueEntry { event_time, reported: false, seq: number }, event }
 }

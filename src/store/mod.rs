@@ -18,7 +18,7 @@ pub mod redb;
 #[cfg(test)]
 mod conformance;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 
@@ -52,10 +52,8 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Recorded, StoreError>;
 
-    /// The next events to send to a dataset, at most `limit`, in the order of their queue, leaving
-    /// out the leads that are kept back.
-    ///
-    /// An event that is not due keeps back the later ones of its lead, and nobody else's.
+    /// The next events to send to a dataset, at most `limit`, those closest to their seven days
+    /// first, leaving out the leads that are kept back.
     async fn next_batch(
         &self,
         dataset_id: DatasetId,
@@ -195,11 +193,16 @@ pub enum UpdateOutcome {
 }
 
 /// The place of an event in a queue; what is in it is the store's own affair.
+///
+/// A queue is ordered by it: what is closest to its seven days goes first, and the events of a lead
+/// go in the order in which they happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueEntry {
-    /// Where in the queue.
-    pub(in crate::store) position: u64,
-    /// Which event.
+    /// The event's time, from which its seven days count.
+    pub(in crate::store) event_time: UnixSeconds,
+    /// False for the raw-lead event, which goes before a stage of the same second.
+    pub(in crate::store) reported: bool,
+    /// Which event; of the same second, the one that was stored first goes first.
     pub(in crate::store) seq: u64,
 }
 
@@ -217,8 +220,7 @@ pub struct QueuedEvent {
 pub struct Batch {
     /// In the order of the queue.
     pub events: Vec<QueuedEvent>,
-    /// When the next event falls due that is not due yet, as far as the batch has looked: a full
-    /// one looks no further.
+    /// When the next event falls due that is not due yet.
     pub next_due: Option<UnixSeconds>,
 }
 
@@ -270,23 +272,6 @@ pub struct NearDeadline {
     pub events: u64,
     /// The time of the oldest.
     pub earliest: UnixSeconds,
-}
-
-impl NearDeadline {
-    /// Counts queued events, which come in any order, dated before a second.
-    fn count(
-        queued: impl Iterator<Item = (Option<DatasetId>, UnixSeconds)>,
-        before: UnixSeconds,
-    ) -> Vec<Self> {
-        let mut near = BTreeMap::new();
-        for (dataset_id, event_time) in queued.filter(|(_, event_time)| *event_time < before) {
-            let first = Self { dataset_id, events: 0, earliest: event_time };
-            let entry = near.entry(dataset_id).or_insert(first);
-            entry.events += 1;
-            entry.earliest = entry.earliest.min(event_time);
-        }
-        near.into_values().collect()
-    }
 }
 
 /// Figures about the whole store.

@@ -118,7 +118,7 @@ async fn a_request_carries_what_is_due_in_the_order_of_the_queue() {
         bench.lead(number, created).await;
     }
     bench.step().await;
-    assert_eq!(bench.sink.sent(), [["1 initial_lead", "3 initial_lead"]]);
+    assert_eq!(bench.sink.sent(), [["3 initial_lead", "1 initial_lead"]]);
     let body = &bench.sink.bodies()[0];
     assert_eq!(body["test_event_code"], json!("TEST7"));
     assert_eq!(body["data"][0]["custom_data"]["lead_event_source"], json!("CRM of seven"));
@@ -348,7 +348,7 @@ async fn an_urgent_event_that_comes_during_a_wait_is_tried_within_two_minutes() 
         }
     }
     turn_until(|| sink.bodies().len() > 13).await;
-    assert_eq!(sink.sent()[13], ["1 initial_lead", "2 initial_lead"]);
+    assert_eq!(sink.sent()[13], ["2 initial_lead", "1 initial_lead"]);
     stop.cancel();
     finished(worker).await;
 }

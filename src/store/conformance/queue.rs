@@ -2,7 +2,7 @@
 
 use super::support::{
     NOBODY, accept, at, attempt, dataset, deliver_due, due, entries, found, ingest, ingest_at,
-    lead, lead_id, lead_of, second, settlement, timeline, tolerant, update,
+    kill_due, lead, lead_id, lead_of, report, second, settlement, timeline, tolerant, update,
 };
 use std::collections::BTreeSet;
 
@@ -10,9 +10,11 @@ use crate::domain::event::{DeadReason, Standing};
 use crate::store::{Batch, NearDeadline, Settlement, Store};
 
 on_every_store![
-    events_come_in_the_order_in_which_they_were_queued,
+    what_is_closest_to_its_seven_days_comes_first,
+    events_of_a_lead_come_in_the_order_in_which_they_happened,
+    an_event_that_is_queued_again_comes_before_later_ones_of_its_lead,
     a_batch_is_no_longer_than_asked_for,
-    an_event_that_is_not_due_keeps_back_later_events_of_its_lead_only,
+    an_event_that_is_not_due_keeps_nothing_back,
     a_lead_that_is_kept_back_keeps_nobody_else_back,
     the_next_due_time_is_the_earliest_of_those_not_due,
     an_empty_queue_has_no_events_and_no_due_time,
@@ -28,15 +30,36 @@ on_every_store![
     queued_events_that_are_too_old_soon_are_counted_for_each_dataset,
 ];
 
-async fn events_come_in_the_order_in_which_they_were_queued(store: &dyn Store) {
+async fn what_is_closest_to_its_seven_days_comes_first(store: &dyn Store) {
     ingest(store, &[lead(2), lead(1)]).await;
     accept(store, update(1, "won", 8), at(9)).await;
     accept(store, update(2, "won", 7), at(9)).await;
     ingest_at(store, &[lead(3)], at(9)).await;
-    let expected = ["2 initial_lead", "1 initial_lead", "1 won", "2 won", "3 initial_lead"];
+    let expected = ["2 initial_lead", "1 initial_lead", "3 initial_lead", "2 won", "1 won"];
     assert_eq!(due(store, 1, at(9)).await, expected);
-    let entries = entries(store, at(9)).await;
-    assert!(entries.is_sorted());
+    let first = store.next_batch(dataset(1), at(9), 3, &NOBODY).await.unwrap();
+    assert!(first.events.iter().all(|queued| queued.event.event_time == second(1)));
+    assert!(entries(store, at(9)).await.is_sorted());
+}
+
+async fn events_of_a_lead_come_in_the_order_in_which_they_happened(store: &dyn Store) {
+    // Reported before the lead was known, and lifted to the second of the raw-lead event.
+    report(store, tolerant(60, update(1, "qualified", 0)), at(9)).await;
+    ingest(store, &[lead(1)]).await;
+    accept(store, update(1, "won", 8), at(9)).await;
+    accept(store, update(1, "opportunity", 4), at(9)).await;
+    accept(store, update(1, "contract", 8), at(9)).await;
+    let expected = ["1 initial_lead", "1 qualified", "1 opportunity", "1 won", "1 contract"];
+    assert_eq!(due(store, 1, at(9)).await, expected);
+}
+
+async fn an_event_that_is_queued_again_comes_before_later_ones_of_its_lead(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    kill_due(store, DeadReason::RefusedByMeta, 9).await;
+    accept(store, update(1, "won", 8), at(9)).await;
+    let event_id = found(store, 1).await.events[0].event.id();
+    store.requeue(event_id, at(10)).await.unwrap();
+    assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead", "1 won"]);
 }
 
 async fn a_batch_is_no_longer_than_asked_for(store: &dyn Store) {
@@ -50,14 +73,14 @@ async fn a_batch_is_no_longer_than_asked_for(store: &dyn Store) {
     assert_eq!(first, again, "looking takes nothing away");
 }
 
-async fn an_event_that_is_not_due_keeps_back_later_events_of_its_lead_only(store: &dyn Store) {
+async fn an_event_that_is_not_due_keeps_nothing_back(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
-    accept(store, tolerant(60, update(1, "qualified", 30)), at(9)).await;
-    accept(store, update(1, "won", 8), at(9)).await;
+    accept(store, tolerant(60, update(1, "won", 30)), at(9)).await;
+    accept(store, update(1, "qualified", 8), at(9)).await;
     ingest(store, &[lead(2)]).await;
-    assert_eq!(due(store, 1, at(29)).await, ["1 initial_lead", "2 initial_lead"]);
-    let expected = ["1 initial_lead", "1 qualified", "1 won", "2 initial_lead"];
-    assert_eq!(due(store, 1, at(30)).await, expected);
+    let expected = ["1 initial_lead", "2 initial_lead", "1 qualified"];
+    assert_eq!(due(store, 1, at(29)).await, expected);
+    assert_eq!(due(store, 1, at(30)).await.last().unwrap(), "1 won");
 }
 
 async fn a_lead_that_is_kept_back_keeps_nobody_else_back(store: &dyn Store) {

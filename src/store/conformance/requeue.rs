@@ -10,7 +10,7 @@ use crate::store::{Enqueued, Requeued, Settlement, Store};
 
 on_every_store![
     what_meta_refused_can_be_queued_again_under_the_same_id,
-    a_queued_again_event_goes_to_the_end_and_keeps_its_attempts,
+    an_event_that_is_queued_again_has_its_old_place_and_its_attempts,
     what_meta_refused_cannot_be_queued_again_after_seven_days,
     an_expired_event_stays_dead,
     an_event_that_expired_by_a_wrong_clock_can_be_queued_again,
@@ -45,7 +45,7 @@ async fn what_meta_refused_can_be_queued_again_under_the_same_id(store: &dyn Sto
     assert_eq!(again, Requeued::NotDead(detail), "once is enough");
 }
 
-async fn a_queued_again_event_goes_to_the_end_and_keeps_its_attempts(store: &dyn Store) {
+async fn an_event_that_is_queued_again_has_its_old_place_and_its_attempts(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
     let entry = entries(store, at(9)).await[0];
     let refused = Settlement {
@@ -56,7 +56,7 @@ async fn a_queued_again_event_goes_to_the_end_and_keeps_its_attempts(store: &dyn
     store.settle(refused).await.unwrap();
     ingest(store, &[lead(2)]).await;
     store.requeue(raw_id(store).await, at(10)).await.unwrap();
-    assert_eq!(due(store, 1, at(10)).await, ["2 initial_lead", "1 initial_lead"]);
+    assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead", "2 initial_lead"]);
     deliver_due(store, 11).await;
     let attempts = found(store, 1).await.events.remove(0).attempts;
     assert_eq!(attempts, [attempt(9, false), attempt(11, true)]);

@@ -79,7 +79,7 @@ async fn another_time_or_stage_is_another_event(store: &dyn Store) {
     for (name, time) in [("won", 6), ("won", 7), ("lost", 6)] {
         accept(store, update(1, name, time), at(9)).await;
     }
-    let expected = ["1 initial_lead", "1 won", "1 won", "1 lost"];
+    let expected = ["1 initial_lead", "1 won", "1 lost", "1 won"];
     assert_eq!(due(store, 1, at(9)).await, expected);
 }
 

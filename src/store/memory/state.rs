@@ -20,7 +20,7 @@ pub(super) struct State {
     last_seq: u64,
     pub(super) leads: BTreeMap<u64, Lead>,
     pub(super) events: BTreeMap<u64, Row>,
-    queues: BTreeMap<(Option<DatasetId>, u64), u64>,
+    queues: BTreeMap<(Option<DatasetId>, QueueEntry), LeadId>,
     keys: HashMap<KeyDigest, (u64, KeyDigest)>,
     pub(super) quarantine: BTreeMap<u64, Quarantined>,
     pub(super) api_keys: BTreeSet<ApiKeyDigest>,
@@ -73,8 +73,9 @@ impl State {
     }
 
     fn enqueue(&mut self, seq: u64, dataset_id: Option<DatasetId>, enqueued: &mut Enqueued) {
-        let position = self.seq();
-        self.queues.insert((dataset_id, position), seq);
+        let Row { detail: EventDetail { event, .. }, raw, .. } = &self.events[&seq];
+        let entry = QueueEntry { event_time: event.event_time, reported: !raw, seq };
+        self.queues.insert((dataset_id, entry), event.lead_id);
         self.set_standing(seq, Standing::Queued(dataset_id));
         enqueued.0.extend(dataset_id);
     }
@@ -174,36 +175,33 @@ impl State {
             lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
         }
         let dataset_id = self.lead(lead_id).and_then(|lead| lead.dataset_id);
-        let elsewhere = |((queue, _), seq): &(&(Option<DatasetId>, u64), &u64)| {
-            *queue != dataset_id && self.events[*seq].detail.event.lead_id == lead_id
-        };
-        let rows: Vec<_> =
-            self.queues.iter().filter(elsewhere).map(|(key, seq)| (*key, *seq)).collect();
-        for (key, seq) in &rows {
-            self.queues.remove(key);
-            self.queues.insert((dataset_id, key.1), *seq);
-            self.set_standing(*seq, Standing::Queued(dataset_id));
+        let queued = self.queues.iter().filter(|(_, queued_of)| **queued_of == lead_id);
+        let queued = queued.map(|((queue, entry), _)| (*queue, *entry));
+        let elsewhere: Vec<_> = queued.filter(|(queue, _)| *queue != dataset_id).collect();
+        for (queue, entry) in &elsewhere {
+            self.move_queued(*queue, dataset_id, *entry);
         }
-        dataset_id.map_or(0, |_| rows.len() as u64)
+        dataset_id.map_or(0, |_| elsewhere.len() as u64)
     }
 
-    /// Position and event of what has no dataset.
-    fn held(&self) -> Vec<(u64, u64)> {
-        let rows = self.queues.range((None, 0)..=(None, u64::MAX));
-        rows.map(|((_, position), seq)| (*position, *seq)).collect()
+    fn move_queued(&mut self, from: Option<DatasetId>, to: Option<DatasetId>, entry: QueueEntry) {
+        if let Some(lead_id) = self.queues.remove(&(from, entry)) {
+            self.queues.insert((to, entry), lead_id);
+            self.set_standing(entry.seq, Standing::Queued(to));
+        }
     }
 
     pub(super) fn settle(&mut self, settlement: Settlement) {
         let dataset_id = Some(settlement.dataset_id);
         for entry in settlement.delivered.iter().chain(&settlement.failed) {
-            if self.queues.get(&(dataset_id, entry.position)) == Some(&entry.seq)
+            if self.queues.contains_key(&(dataset_id, *entry))
                 && let Some(row) = self.events.get_mut(&entry.seq)
             {
                 row.detail.attempts.extend(settlement.attempt.clone());
             }
         }
         let mut end = |entry: QueueEntry, standing: Standing| {
-            if self.queues.remove(&(dataset_id, entry.position)).is_some() {
+            if self.queues.remove(&(dataset_id, entry)).is_some() {
                 self.set_standing(entry.seq, standing);
             }
         };
@@ -242,19 +240,15 @@ impl State {
     }
 
     pub(super) fn route_held(&mut self, routing: &Routing) -> u64 {
-        let unconfigured = |id: &DatasetId| !routing.is_configured(*id);
-        let queued = self.queues.iter().map(|(key, seq)| (*key, *seq));
-        let stuck: Vec<_> = queued
-            .filter(|((dataset_id, _), _)| dataset_id.is_some_and(|id| unconfigured(&id)))
-            .collect();
-        for (key, seq) in stuck {
-            self.queues.remove(&key);
-            self.queues.insert((None, key.1), seq);
-            self.set_standing(seq, Standing::Queued(None));
+        let unconfigured = |id: DatasetId| !routing.is_configured(id);
+        let queued = self.queues.keys().copied();
+        let stuck: Vec<_> =
+            queued.filter(|(dataset_id, _)| dataset_id.is_some_and(unconfigured)).collect();
+        for (queue, entry) in stuck {
+            self.move_queued(queue, None, entry);
         }
-        let held = self.held().into_iter();
-        let leads: BTreeSet<LeadId> =
-            held.map(|(_, seq)| self.events[&seq].detail.event.lead_id).collect();
+        let held = self.queues.iter().filter(|((queue, _), _)| queue.is_none());
+        let leads: BTreeSet<LeadId> = held.map(|(_, lead_id)| *lead_id).collect();
         leads.into_iter().map(|lead_id| self.route_lead(lead_id, routing)).sum()
     }
 
@@ -265,24 +259,18 @@ impl State {
         limit: usize,
         kept_back: &BTreeSet<LeadId>,
     ) -> Batch {
-        let mut batch = Batch::default();
-        let mut kept_back = kept_back.clone();
-        let queue = (Some(dataset_id), 0)..=(Some(dataset_id), u64::MAX);
-        for ((_, position), seq) in self.queues.range(queue) {
-            if batch.events.len() >= limit {
-                break;
-            }
-            let event = &self.events[seq].detail.event;
-            if event.event_time > now.seconds() {
-                kept_back.insert(event.lead_id);
-                let due = Some(event.event_time);
-                batch.next_due = batch.next_due.min(due).or(due);
-            } else if !kept_back.contains(&event.lead_id) {
-                let entry = QueueEntry { position: *position, seq: *seq };
-                batch.events.push(QueuedEvent { entry, event: event.clone() });
-            }
+        let own = self.queues.iter().filter(|((queue, _), _)| *queue == Some(dataset_id));
+        let (due, later): (Vec<_>, Vec<_>) =
+            own.partition(|((_, entry), _)| entry.event_time <= now.seconds());
+        let queued = |(_, entry): &(Option<DatasetId>, QueueEntry)| QueuedEvent {
+            entry: *entry,
+            event: self.events[&entry.seq].detail.event.clone(),
+        };
+        let sendable = due.into_iter().filter(|(_, lead_id)| !kept_back.contains(lead_id));
+        Batch {
+            events: sendable.map(|(key, _)| queued(key)).take(limit).collect(),
+            next_due: later.first().map(|((_, entry), _)| entry.event_time),
         }
-        batch
     }
 
     pub(super) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
@@ -299,15 +287,19 @@ impl State {
             }
         }
         let events = &self.events;
-        self.queues.retain(|_, seq| matches!(events[seq].detail.standing, Standing::Queued(_)));
+        let is_queued = |seq| matches!(events[&seq].detail.standing, Standing::Queued(_));
+        self.queues.retain(|(_, entry), _| is_queued(entry.seq));
         stranded
     }
 
     pub(super) fn near_deadline(&self, before: UnixSeconds) -> Vec<NearDeadline> {
-        let queued = self.queues.iter();
-        let queued = queued
-            .map(|((dataset_id, _), seq)| (*dataset_id, self.events[seq].detail.event.event_time));
-        NearDeadline::count(queued, before)
+        let mut near = BTreeMap::new();
+        for (dataset_id, entry) in self.queues.keys().filter(|(_, it)| it.event_time < before) {
+            let (dataset_id, earliest) = (*dataset_id, entry.event_time);
+            let first = NearDeadline { dataset_id, events: 0, earliest };
+            near.entry(dataset_id).or_insert(first).events += 1;
+        }
+        near.into_values().collect()
     }
 
     pub(super) fn stats(&self) -> Stats {
@@ -315,8 +307,8 @@ impl State {
             self.events.values().filter(|row| is(&row.detail.standing)).count() as u64
         };
         let mut fronts = BTreeMap::new();
-        for ((dataset_id, _), seq) in &self.queues {
-            fronts.entry(*dataset_id).or_insert(self.events[seq].detail.event.event_time);
+        for (dataset_id, entry) in self.queues.keys() {
+            fronts.entry(*dataset_id).or_insert(entry.event_time);
         }
         Stats {
             leads: self.leads.len() as u64,

@@ -3,30 +3,30 @@
 use redb::ReadableTable;
 
 use crate::domain::event::{Event, StageUpdate, short_digest};
-use crate::domain::ids::DatasetId;
+use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
-use crate::store::redb::queue::move_queued_of;
+use crate::store::redb::queue::{move_queued_of, place_of};
 use crate::store::redb::read::{detail_by_seq, lead_by_id, timeline};
 use crate::store::redb::records::{
     decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
 };
 use crate::store::redb::writer::Unit;
-use crate::store::{Enqueued, Ingested, Intake, LeadOutcome, Recorded, StoreError, UpdateOutcome};
+use crate::store::{
+    Enqueued, Ingested, Intake, LeadOutcome, QueueEntry, Recorded, StoreError, UpdateOutcome,
+};
 
-/// Puts an event at the end of its dataset's queue, or of the queue of those without a dataset.
+/// Puts an event into its dataset's queue, or into the queue of those without a dataset.
 pub(super) fn enqueue(
     unit: &mut Unit<'_>,
-    seq: u64,
-    event: &Event,
+    (entry, lead_id): (QueueEntry, LeadId),
     dataset_id: Option<DatasetId>,
     enqueued: &mut Enqueued,
 ) -> Result<(), StoreError> {
-    let position = unit.seq();
-    let place = (dataset_id.map_or(0, DatasetId::get), position);
-    unit.tables.outbox.insert(place, (seq, event.lead_id.get(), event.event_time.get()))?;
+    let place = place_of(dataset_id.map_or(0, DatasetId::get), entry);
+    unit.tables.outbox.insert(place, lead_id.get())?;
     enqueued.0.extend(dataset_id);
     Ok(())
 }
@@ -73,7 +73,8 @@ fn add_lead(
     unit.tables.leads.insert(seq, encode_lead(lead)?.as_slice())?;
     let raw = lead.raw_event();
     if let Some(raw) = &raw {
-        enqueue(unit, seq, raw, lead.dataset_id, &mut ingested.enqueued)?;
+        let entry = QueueEntry { event_time: raw.event_time, reported: false, seq };
+        enqueue(unit, (entry, lead_id), lead.dataset_id, &mut ingested.enqueued)?;
     }
     join_awaiting(unit, (seq, lead), raw, now, ingested)?;
     Ok(LeadOutcome::New)
@@ -107,7 +108,8 @@ fn join_awaiting(
             Ok(event_time) => {
                 event.event_time = event_time;
                 unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
-                enqueue(unit, seq, &event, lead.dataset_id, &mut ingested.enqueued)?;
+                let entry = QueueEntry { event_time, reported: true, seq };
+                enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut ingested.enqueued)?;
                 siblings.push(event);
             }
             Err(reason) => {
@@ -183,7 +185,7 @@ fn add_update(
 }
 
 /// Adds a new event to its lead's timeline and queue. If the lead gets another dataset by that,
-/// what is queued for it goes there first, so that the new event can't overtake it.
+/// what is queued for it goes there too, so that the new event can't overtake it.
 fn join_lead(
     unit: &mut Unit<'_>,
     (seq, event): (u64, &Event),
@@ -198,5 +200,6 @@ fn join_lead(
         unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
         move_queued_of(unit, event.lead_id, before, lead.dataset_id)?;
     }
-    enqueue(unit, seq, event, lead.dataset_id, enqueued)
+    let entry = QueueEntry { event_time: event.event_time, reported: true, seq };
+    enqueue(unit, (entry, event.lead_id), lead.dataset_id, enqueued)
 }

@@ -9,9 +9,10 @@ use crate::domain::ids::DatasetId;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
+use crate::store::redb::queue::{dated, entry_at, fronts};
 use crate::store::redb::read::{detail_by_seq, lead_detail};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::{Place, View};
 use crate::store::{NearDeadline, Quarantined, Stats, StoreError};
 
 /// See [`crate::store::Store::list_leads`].
@@ -87,7 +88,7 @@ fn candidates(
     })
 }
 
-type OutboxRow<'v> = (AccessGuard<'v, (u64, u64)>, AccessGuard<'v, (u64, u64, i64)>);
+type OutboxRow<'v> = (AccessGuard<'v, Place>, AccessGuard<'v, u64>);
 
 /// The number of the event in a row of the outbox, if the event is in that state.
 fn queued_in(
@@ -95,14 +96,12 @@ fn queued_in(
     row: Result<OutboxRow<'_>, redb::StorageError>,
     now: Timestamp,
 ) -> Option<Result<u64, StoreError>> {
-    let (key, value) = match row {
-        Ok(row) => row,
+    let place = match row {
+        Ok((place, _)) => place.value(),
         Err(error) => return Some(Err(error.into())),
     };
-    let (seq, _, event_time) = value.value();
-    let dataset_id = DatasetId::from_u64(key.value().0);
-    let due = UnixSeconds::new(event_time);
-    (EventState::of_queued(dataset_id, due, now) == state).then_some(Ok(seq))
+    let (dataset_id, entry) = (DatasetId::from_u64(place.0), entry_at(place));
+    (EventState::of_queued(dataset_id, entry.event_time, now) == state).then_some(Ok(entry.seq))
 }
 
 /// The newest numbers below a bound, of rows that come in another order.
@@ -167,34 +166,22 @@ pub(super) fn near_deadline(
     view: &impl View,
     before: UnixSeconds,
 ) -> Result<Vec<NearDeadline>, StoreError> {
-    let mut failed = Ok(());
-    let queued = view.outbox().iter()?.map_while(|row| match row {
-        Ok((key, value)) => {
-            let dataset_id = DatasetId::from_u64(key.value().0);
-            Some((dataset_id, UnixSeconds::new(value.value().2)))
+    let mut near = Vec::new();
+    for (dataset, front) in fronts(view)? {
+        let rows = view.outbox().range(dated(dataset, before + -1))?;
+        let events = rows.map(|row| row.map(|_| 1)).sum::<Result<u64, _>>()?;
+        if events > 0 {
+            let dataset_id = DatasetId::from_u64(dataset);
+            near.push(NearDeadline { dataset_id, events, earliest: front.event_time });
         }
-        Err(error) => {
-            failed = Err(error.into());
-            None
-        }
-    });
-    let near = NearDeadline::count(queued, before);
-    failed.map(|()| near)
+    }
+    Ok(near)
 }
 
 /// See [`crate::store::Store::stats`].
 pub(super) fn stats(view: &impl View) -> Result<Stats, StoreError> {
-    let mut fronts = Vec::new();
-    let mut from = (0, 0);
-    while let Some(row) = view.outbox().range(from..)?.next() {
-        let (key, value) = row?;
-        let (dataset, _) = key.value();
-        fronts.push((DatasetId::from_u64(dataset), UnixSeconds::new(value.value().2)));
-        let Some(next) = dataset.checked_add(1) else {
-            break;
-        };
-        from = (next, 0);
-    }
+    let fronts = fronts(view)?.into_iter();
+    let fronts = fronts.map(|(dataset, front)| (DatasetId::from_u64(dataset), front.event_time));
     let mut awaiting = 0;
     for row in view.awaiting().iter()? {
         // A row past its time stays as the way to its dead letter.
@@ -206,6 +193,6 @@ pub(super) fn stats(view: &impl View) -> Result<Stats, StoreError> {
         awaiting,
         dead: view.dead().len()?,
         quarantined: view.quarantine().len()?,
-        fronts,
+        fronts: fronts.collect(),
     })
 }

@@ -38,7 +38,7 @@ use crate::store::{
 };
 
 /// The version of the layout: which tables there are and what their keys mean.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 
 /// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
 /// live events as delivered, and a live run would send made-up leads to Meta.

@@ -1,6 +1,7 @@
 //! The queues: what is next, how it ended, and what moves between queues.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use redb::ReadableTable;
 
@@ -12,7 +13,7 @@ use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 use crate::store::redb::ingest::enqueue;
 use crate::store::redb::read::{detail, event_by_seq, find_event, lead_by_id};
 use crate::store::redb::records::{encode_attempt, encode_dead, encode_lead};
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::{Place, View};
 use crate::store::redb::writer::Unit;
 use crate::store::{
     Batch, Enqueued, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError, Stranded,
@@ -26,26 +27,20 @@ pub(super) fn next_batch(
     limit: usize,
     kept_back: &BTreeSet<LeadId>,
 ) -> Result<Batch, StoreError> {
-    let mut batch = Batch::default();
+    let mut batch = Batch { events: Vec::new(), next_due: next_due(view, dataset_id, now)? };
     let mut kept_back: BTreeSet<u64> = kept_back.iter().map(|lead_id| lead_id.get()).collect();
-    let dataset = dataset_id.get();
-    for row in view.outbox().range((dataset, 0)..=(dataset, u64::MAX))? {
+    for row in view.outbox().range(dated(dataset_id.get(), now.seconds()))? {
         if batch.events.len() >= limit {
             break;
         }
-        let (key, value) = row?;
-        let (seq, lead_id, event_time) = value.value();
-        let due = UnixSeconds::new(event_time);
-        if due > now.seconds() {
-            kept_back.insert(lead_id);
-            batch.next_due = batch.next_due.min(Some(due)).or(Some(due));
-        } else if !kept_back.contains(&lead_id) {
-            let entry = QueueEntry { position: key.value().1, seq };
-            match event_by_seq(view, seq) {
+        let (key, lead_id) = row?;
+        let (entry, lead_id) = (entry_at(key.value()), lead_id.value());
+        if !kept_back.contains(&lead_id) {
+            match event_by_seq(view, entry.seq) {
                 Ok(event) => batch.events.push(QueuedEvent { entry, event }),
                 Err(error @ StoreError::Corrupt(_)) => {
                     // One event that can't be read holds up its lead, and not the dataset.
-                    tracing::error!(%error, seq, "a queued event cannot be read");
+                    tracing::error!(%error, seq = entry.seq, "a queued event cannot be read");
                     kept_back.insert(lead_id);
                 }
                 Err(error) => return Err(error),
@@ -55,6 +50,33 @@ pub(super) fn next_batch(
     Ok(batch)
 }
 
+/// The time of the first event of a dataset that is not due yet.
+fn next_due(
+    view: &impl View,
+    dataset_id: DatasetId,
+    now: Timestamp,
+) -> Result<Option<UnixSeconds>, StoreError> {
+    let later = (now.seconds() + 1).get();
+    let rows = (dataset_id.get(), later, false, 0)..(dataset_id.get() + 1, i64::MIN, false, 0);
+    let first = view.outbox().range(rows)?.next().transpose()?;
+    Ok(first.map(|(key, _)| entry_at(key.value()).event_time))
+}
+
+/// The places in a queue of all events that are dated no later than this.
+pub(super) fn dated(dataset: u64, until: UnixSeconds) -> RangeInclusive<Place> {
+    (dataset, i64::MIN, false, 0)..=(dataset, until.get(), true, u64::MAX)
+}
+
+/// The entry at a place.
+pub(super) fn entry_at((_, event_time, reported, seq): Place) -> QueueEntry {
+    QueueEntry { event_time: UnixSeconds::new(event_time), reported, seq }
+}
+
+/// The place of an entry in a dataset's queue, or in the queue 0 of events without a dataset.
+pub(super) fn place_of(dataset: u64, entry: QueueEntry) -> Place {
+    (dataset, entry.event_time.get(), entry.reported, entry.seq)
+}
+
 /// See [`crate::store::Store::settle`].
 pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(), StoreError> {
     let dataset = settlement.dataset_id.get();
@@ -62,7 +84,7 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
         let attempt_seq = unit.seq();
         unit.tables.attempts.insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
         for entry in &settlement.failed {
-            if is_queued(unit, dataset, *entry)? {
+            if unit.tables.outbox.get(place_of(dataset, *entry))?.is_some() {
                 unit.tables.failures.insert((entry.seq, attempt_seq), ())?;
             }
         }
@@ -80,17 +102,8 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
     Ok(())
 }
 
-fn is_queued(unit: &Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<bool, StoreError> {
-    let queued = unit.tables.outbox.get((dataset, entry.position))?;
-    Ok(queued.is_some_and(|row| row.value().0 == entry.seq))
-}
-
 fn leave_queue(unit: &mut Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<bool, StoreError> {
-    let queued = is_queued(unit, dataset, entry)?;
-    if queued {
-        unit.tables.outbox.remove((dataset, entry.position))?;
-    }
-    Ok(queued)
+    Ok(unit.tables.outbox.remove(place_of(dataset, entry))?.is_some())
 }
 
 /// See [`crate::store::Store::requeue`].
@@ -102,6 +115,7 @@ pub(super) fn requeue(
     let Some(((seq, event), lead)) = find_event(&unit.tables, event_id)? else {
         return Ok(Requeued::NotFound);
     };
+    let is_raw = lead.as_ref().is_some_and(|(lead_seq, _)| *lead_seq == seq);
     let lead = lead.map(|(_, lead)| lead);
     let before = detail(&unit.tables, (seq, event.clone()), lead.as_ref())?;
     let Standing::Dead { reason, .. } = before.standing else {
@@ -112,7 +126,8 @@ pub(super) fn requeue(
     };
     let mut enqueued = Enqueued::default();
     unit.tables.dead.remove(seq)?;
-    enqueue(unit, seq, &event, lead.dataset_id, &mut enqueued)?;
+    let entry = QueueEntry { event_time: event.event_time, reported: !is_raw, seq };
+    enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut enqueued)?;
     Ok(Requeued::Done(detail(&unit.tables, (seq, event), Some(&lead))?, enqueued))
 }
 
@@ -120,8 +135,8 @@ pub(super) fn requeue(
 pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, StoreError> {
     hold_unconfigured(unit, routing)?;
     let mut moved = 0;
-    for (position, event) in held(unit)? {
-        let lead_id = LeadId::from_u64(event.1)
+    for (entry, lead_id) in queue_of(unit, 0)? {
+        let lead_id = LeadId::from_u64(lead_id)
             .ok_or_else(|| StoreError::Corrupt("a queued event's lead id is impossible".into()))?;
         let Some((lead_seq, mut lead)) = lead_by_id(&unit.tables, lead_id)? else {
             continue;
@@ -132,7 +147,7 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
             unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
         }
         if let Some(dataset_id) = lead.dataset_id {
-            move_queued(unit, 0, dataset_id.get(), (position, event))?;
+            move_queued(unit, 0, dataset_id.get(), (entry, lead_id.get()))?;
             moved += 1;
         }
     }
@@ -142,14 +157,11 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
 /// Moves what is queued for datasets that are not configured into the queue of events without one.
 fn hold_unconfigured(unit: &mut Unit<'_>, routing: &Routing) -> Result<(), StoreError> {
     let mut unconfigured = Vec::new();
-    let mut from = (1, 0);
-    while let Some(row) = unit.tables.outbox.range(from..)?.next() {
-        let (dataset, _) = row?.0.value();
-        if !DatasetId::from_u64(dataset).is_some_and(|id| routing.is_configured(id)) {
+    for (dataset, _) in fronts(&unit.tables)? {
+        let is_configured = |id| routing.is_configured(id);
+        if dataset != 0 && !DatasetId::from_u64(dataset).is_some_and(is_configured) {
             unconfigured.push(dataset);
         }
-        let Some(next) = dataset.checked_add(1) else { break };
-        from = (next, 0);
     }
     for dataset in unconfigured {
         for row in queue_of(unit, dataset)? {
@@ -157,6 +169,19 @@ fn hold_unconfigured(unit: &mut Unit<'_>, routing: &Routing) -> Result<(), Store
         }
     }
     Ok(())
+}
+
+/// The queues that are not empty, each with the entry in front.
+pub(super) fn fronts(view: &impl View) -> Result<Vec<(u64, QueueEntry)>, StoreError> {
+    let mut fronts = Vec::new();
+    let mut from = (0, i64::MIN, false, 0);
+    while let Some(row) = view.outbox().range(from..)?.next() {
+        let place = row?.0.value();
+        fronts.push((place.0, entry_at(place)));
+        let Some(next) = place.0.checked_add(1) else { break };
+        from = (next, i64::MIN, false, 0);
+    }
+    Ok(fronts)
 }
 
 /// Moves what is queued for a lead from one queue to another; `None` is the queue of events without
@@ -168,40 +193,34 @@ pub(super) fn move_queued_of(
     to: Option<DatasetId>,
 ) -> Result<(), StoreError> {
     let number = |dataset_id: Option<DatasetId>| dataset_id.map_or(0, DatasetId::get);
-    for (position, event) in queue_of(unit, number(from))? {
-        if event.1 == lead_id.get() {
-            move_queued(unit, number(from), number(to), (position, event))?;
+    for (entry, queued_of) in queue_of(unit, number(from))? {
+        if queued_of == lead_id.get() {
+            move_queued(unit, number(from), number(to), (entry, queued_of))?;
         }
     }
     Ok(())
 }
 
-/// A position in a queue, and what is there.
-type Queued = (u64, (u64, u64, i64));
-
-/// The queue of events without a dataset.
-fn held(unit: &Unit<'_>) -> Result<Vec<Queued>, StoreError> {
-    queue_of(unit, 0)
-}
+/// An entry and the lead of its event.
+type Queued = (QueueEntry, u64);
 
 fn queue_of(unit: &Unit<'_>, dataset: u64) -> Result<Vec<Queued>, StoreError> {
-    let rows = unit.tables.outbox.range((dataset, 0)..=(dataset, u64::MAX))?;
+    let rows = unit.tables.outbox.range(dated(dataset, UnixSeconds::new(i64::MAX)))?;
     rows.map(|row| {
-        let (key, value) = row?;
-        Ok((key.value().1, value.value()))
+        let (place, lead_id) = row?;
+        Ok((entry_at(place.value()), lead_id.value()))
     })
     .collect()
 }
 
-/// The position stays, so the events of a lead stay in order.
 fn move_queued(
     unit: &mut Unit<'_>,
     from: u64,
     to: u64,
-    (position, event): Queued,
+    (entry, lead_id): Queued,
 ) -> Result<(), StoreError> {
-    unit.tables.outbox.remove((from, position))?;
-    unit.tables.outbox.insert((to, position), event)?;
+    unit.tables.outbox.remove(place_of(from, entry))?;
+    unit.tables.outbox.insert(place_of(to, entry), lead_id)?;
     Ok(())
 }
 
@@ -233,13 +252,13 @@ fn expire_awaiting(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreErro
 }
 
 fn expire_held(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
-    let mut expired = 0;
-    for (position, (seq, _, event_time)) in held(unit)? {
-        if is_past(UnixSeconds::new(event_time) + EVENT_AGE_MAX_S, now) {
-            unit.tables.outbox.remove((0, position))?;
-            unit.tables.dead.insert(seq, encode_dead(DeadReason::Expired, now)?)?;
-            expired += 1;
-        }
+    let last_past = now.seconds() + (SEND_MARGIN_S - EVENT_AGE_MAX_S);
+    let rows = unit.tables.outbox.range(dated(0, last_past))?;
+    let expired: Vec<Place> =
+        rows.map(|row| Ok(row?.0.value())).collect::<Result<_, StoreError>>()?;
+    for place in &expired {
+        unit.tables.outbox.remove(*place)?;
+        unit.tables.dead.insert(entry_at(*place).seq, encode_dead(DeadReason::Expired, now)?)?;
     }
-    Ok(expired)
+    Ok(expired.len() as u64)
 }

@@ -11,6 +11,10 @@ use redb::{
 use crate::domain::event::KeyDigest;
 use crate::store::{ApiKeyDigest, StoreError};
 
+/// The place of an event in the outbox: (dataset or 0, event time, whether it was reported, event's
+/// number).
+pub(super) type Place = (u64, i64, bool, u64);
+
 /// Declares each table once, and from that: its definition, the two ways to open all tables, and
 /// the view that reading code works on in both. What only the writer looks at stands apart.
 macro_rules! tables {
@@ -74,8 +78,8 @@ tables! {
         events: "events", u64 => &'static [u8];
         /// (Lead's number, event's number): the reported events of a lead.
         lead_events: "lead_events", (u64, u64) => ();
-        /// (Dataset or 0, position) → (event's number, lead id, event time): what is to be sent.
-        outbox: "outbox", (u64, u64) => (u64, u64, i64);
+        /// Place → lead id: what is to be sent.
+        outbox: "outbox", Place => u64;
         /// Event's number → number of the attempt that delivered it.
         delivered: "delivered", u64 => u64;
         /// Event's number → (reason, milliseconds): dead letters.
@@ -110,21 +114,11 @@ fn last_key<V: redb::Value + 'static>(
 
 /// The highest sequence number that was ever given out and is still in use.
 pub(super) fn last_seq(view: &impl View) -> Result<u64, StoreError> {
-    let mut last = [
+    let last = [
         last_key(view.leads())?,
         last_key(view.events())?,
         last_key(view.attempts())?,
         last_key(view.quarantine())?,
-    ]
-    .into_iter()
-    .max()
-    .unwrap_or(0);
-    // Positions in the queues are numbers of the same run; the last of each dataset is looked at.
-    let mut below = (u64::MAX, u64::MAX);
-    while let Some(entry) = view.outbox().range(..below)?.next_back() {
-        let (dataset, position) = entry?.0.value();
-        last = last.max(position);
-        below = (dataset, 0);
-    }
-    Ok(last)
+    ];
+    Ok(last.into_iter().max().unwrap_or(0))
 }

@@ -88,7 +88,7 @@ async fn numbers_go_on_after_opening_again_whatever_was_last() {
 }
 
 #[tokio::test]
-async fn positions_go_on_after_opening_again() {
+async fn a_queue_goes_on_after_opening_again() {
     let disk = Disk::new();
     ingest(&disk.store(), &[lead(1), lead_of(2, 2), lead_of(3, 3)]).await;
     ingest(&disk.store(), &[lead(4)]).await;
@@ -133,7 +133,7 @@ async fn a_failed_write_is_told_and_leaves_nothing_and_the_store_heals() {
     disk.set_broken(false);
     ingest(&store, &[lead(4)]).await;
     assert_eq!(leads(&store, LeadFilter::default(), at(9)).await, [4, 1]);
-    let expected = ["1 initial_lead", "1 won", "4 initial_lead"];
+    let expected = ["1 initial_lead", "4 initial_lead", "1 won"];
     assert_eq!(due(&store, 1, at(9)).await, expected);
     drop(store);
     assert_eq!(due(&disk.store(), 1, at(9)).await, expected, "on disk too");
