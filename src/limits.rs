@@ -68,6 +68,10 @@ pub const PAGE_SCAN_MAX: usize = 10_000;
 
 /// How long before its seven days an undelivered event raises the alarm, in seconds.
 pub const DEADLINE_ALARM_S: i64 = 24 * 60 * 60;
+/// Most leads, and most pieces in quarantine, that one transaction removes for their age.
+pub const REMOVE_MAX: usize = 500;
+/// Most leads that are looked through at a time for those that are too old to keep.
+pub const REMOVE_SCAN_MAX: usize = 10_000;
 /// How often that alarm is repeated, in milliseconds.
 pub const DEADLINE_ALARM_EVERY_MS: i64 = 60 * 60 * 1_000;
 /// Oldest `event_time` that Meta accepts, in seconds before the upload: 7 days.

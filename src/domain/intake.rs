@@ -18,6 +18,9 @@ pub enum Refusal {
     /// The lead is unknown and the source is strict.
     #[error("no lead with this id is known")]
     LeadNotFound,
+    /// The lead was erased, and nothing about it is stored any more.
+    #[error("this lead was erased")]
+    LeadErased,
     /// The lead comes from Meta's *Test* button.
     #[error("this lead comes from Meta's Test button and is never sent to a dataset")]
     LeadIsTest,

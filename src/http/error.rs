@@ -198,7 +198,7 @@ impl From<Refusal> for ApiError {
             Refusal::Time(RefusedTime::InFuture { event_time }) => {
                 Self::new(Code::EventTimeInFuture, detail).with("event_time", event_time.get())
             }
-            Refusal::LeadNotFound => Self::new(Code::LeadNotFound, detail),
+            Refusal::LeadNotFound | Refusal::LeadErased => Self::new(Code::LeadNotFound, detail),
             Refusal::LeadIsTest => Self::new(Code::LeadIsTest, detail),
             Refusal::IdempotencyConflict => Self::new(Code::IdempotencyConflict, detail),
             Refusal::TooManyEvents => Self::new(Code::TooManyEvents, detail),

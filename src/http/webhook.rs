@@ -160,6 +160,7 @@ fn count(state: &AppState, lead: &ReportedLead, outcome: LeadOutcome) {
         LeadOutcome::New if lead.test => state.metrics.lead("test"),
         LeadOutcome::New => state.metrics.lead("new"),
         LeadOutcome::Duplicate => state.metrics.lead("duplicate"),
+        LeadOutcome::Erased => state.metrics.lead("erased"),
         LeadOutcome::DifferingDuplicate => {
             state.metrics.lead("differing_duplicate");
             tracing::warn!(

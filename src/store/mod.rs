@@ -80,6 +80,23 @@ pub trait Store: Send + Sync {
     /// that await a lead, and those that are held for want of a dataset.
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError>;
 
+    /// Erases a lead: nothing of it is left but its id and when it was erased, so that a replay
+    /// does not bring it back; what was queued for it is not sent any more. A lead that was erased
+    /// before stays so. `None` if nothing is known of the lead.
+    ///
+    /// An event of the lead that is on its way to Meta at this moment may still arrive.
+    async fn erase_lead(
+        &self,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Option<Erased>, StoreError>;
+
+    /// Removes leads of which nothing was heard since `before` and of which no event is still to be
+    /// sent, with their events; dead letters of leads that never came, and what is in quarantine.
+    /// One call looks at a bounded number of leads, from 0 or from where the last call says to go
+    /// on.
+    async fn remove_old(&self, before: Timestamp, from: u64) -> Result<Removed, StoreError>;
+
     /// A lead with its timeline.
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError>;
 
@@ -165,6 +182,8 @@ pub enum LeadOutcome {
     Duplicate,
     /// Known already, and reported differently; the first report stands.
     DifferingDuplicate,
+    /// Erased before, and not stored again.
+    Erased,
 }
 
 /// The datasets whose queues grew; to be handed to whoever wakes their workers.
@@ -252,6 +271,30 @@ pub enum Requeued {
     Hopeless(EventDetail),
     /// There is no such event.
     NotFound,
+}
+
+/// What the erasure of a lead took away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Erased {
+    /// When.
+    pub at: Timestamp,
+    /// Events that were known of it; none if it was erased before.
+    pub events: u64,
+    /// How many of them were still to be sent.
+    pub cancelled: u64,
+}
+
+/// What was removed for its age.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Leads.
+    pub leads: u64,
+    /// Events.
+    pub events: u64,
+    /// Pieces of webhooks that could not be read.
+    pub quarantined: u64,
+    /// Where to go on; `None` when all leads were looked at.
+    pub next: Option<u64>,
 }
 
 /// How many events were given up that no worker looked after.

@@ -38,6 +38,7 @@ mod awaiting;
 mod ingest;
 mod look_up;
 mod queue;
+mod remove;
 mod requeue;
 mod stage_update;
 pub(in crate::store) mod support;

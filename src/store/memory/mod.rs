@@ -18,8 +18,8 @@ use crate::limits::PAGE_SCAN_MAX;
 use crate::store::memory::state::State;
 use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
-    Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Enqueued, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
+    Removed, Requeued, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory.
@@ -105,6 +105,18 @@ impl Store for MemoryStore {
 
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         Ok(self.state().expire_stranded(now))
+    }
+
+    async fn erase_lead(
+        &self,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Option<Erased>, StoreError> {
+        Ok(self.state().erase_lead(lead_id, now))
+    }
+
+    async fn remove_old(&self, before: Timestamp, _: u64) -> Result<Removed, StoreError> {
+        Ok(self.state().remove_old(before))
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {

@@ -11,8 +11,8 @@ use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Ingested, LeadOutcome, NearDeadline, Quarantined, QueueEntry,
-    QueuedEvent, Requeued, Settlement, Stats, Stranded, UpdateOutcome,
+    ApiKeyDigest, Batch, Enqueued, Erased, Ingested, LeadOutcome, NearDeadline, Quarantined,
+    QueueEntry, QueuedEvent, Removed, Requeued, Settlement, Stats, Stranded, UpdateOutcome,
 };
 
 #[derive(Debug, Default)]
@@ -24,6 +24,7 @@ pub(super) struct State {
     keys: HashMap<KeyDigest, (u64, KeyDigest)>,
     pub(super) quarantine: BTreeMap<u64, Quarantined>,
     pub(super) api_keys: BTreeSet<ApiKeyDigest>,
+    erased: BTreeMap<LeadId, Timestamp>,
 }
 
 #[derive(Debug)]
@@ -33,6 +34,11 @@ pub(super) struct Row {
     raw: bool,
     /// With which tolerance it is judged when its lead arrives.
     tolerance_s: u32,
+}
+
+/// Whether an event is not to be sent any more.
+fn has_ended(row: &Row) -> bool {
+    matches!(row.detail.standing, Standing::Delivered(_) | Standing::Dead { .. })
 }
 
 impl State {
@@ -86,6 +92,9 @@ impl State {
         now: Timestamp,
         ingested: &mut Ingested,
     ) -> LeadOutcome {
+        if self.erased.contains_key(&lead.reported.lead_id) {
+            return LeadOutcome::Erased;
+        }
         if let Some(known) = self.lead(lead.reported.lead_id) {
             return if known.reported.agrees_with(&lead.reported) {
                 LeadOutcome::Duplicate
@@ -138,6 +147,9 @@ impl State {
             } else {
                 UpdateOutcome::Refused(Refusal::IdempotencyConflict)
             };
+        }
+        if self.erased.contains_key(&update.lead_id) {
+            return UpdateOutcome::Refused(Refusal::LeadErased);
         }
         let timeline = self.timeline(update.lead_id);
         let siblings: Vec<Event> =
@@ -290,6 +302,54 @@ impl State {
         let is_queued = |seq| matches!(events[&seq].detail.standing, Standing::Queued(_));
         self.queues.retain(|(_, entry), _| is_queued(entry.seq));
         stranded
+    }
+
+    pub(super) fn erase_lead(&mut self, lead_id: LeadId, now: Timestamp) -> Option<Erased> {
+        if let Some(at) = self.erased.get(&lead_id) {
+            return Some(Erased { at: *at, events: 0, cancelled: 0 });
+        }
+        let timeline = self.timeline(lead_id);
+        if self.lead(lead_id).is_none() && timeline.is_empty() {
+            return None;
+        }
+        let is_open = |seq: &&u64| !has_ended(&self.events[*seq]);
+        let cancelled = timeline.iter().filter(is_open).count() as u64;
+        self.remove_lead(lead_id);
+        self.erased.insert(lead_id, now);
+        Some(Erased { at: now, events: timeline.len() as u64, cancelled })
+    }
+
+    /// Removes a lead and its events; how many events there were.
+    fn remove_lead(&mut self, lead_id: LeadId) -> u64 {
+        let before = self.events.len();
+        self.leads.retain(|_, lead| lead.reported.lead_id != lead_id);
+        self.events.retain(|_, row| row.detail.event.lead_id != lead_id);
+        self.queues.retain(|_, queued_of| *queued_of != lead_id);
+        self.keys.retain(|_, (seq, _)| self.events.contains_key(seq));
+        (before - self.events.len()) as u64
+    }
+
+    pub(super) fn remove_old(&mut self, before: Timestamp) -> Removed {
+        let mut removed = Removed::default();
+        let awaited = self.events.values().map(|row| row.detail.event.lead_id);
+        let all: BTreeSet<LeadId> =
+            self.leads.values().map(|lead| lead.reported.lead_id).chain(awaited).collect();
+        for lead_id in all {
+            let is_young = |lead: &Lead| lead.received_at >= before;
+            let is_open = |seq: &u64| {
+                let row = &self.events[seq];
+                row.detail.event.received_at >= before || !has_ended(row)
+            };
+            let lead = self.lead(lead_id);
+            if !lead.is_some_and(is_young) && !self.timeline(lead_id).iter().any(is_open) {
+                removed.leads += u64::from(lead.is_some());
+                removed.events += self.remove_lead(lead_id);
+            }
+        }
+        let pieces = self.quarantine.len();
+        self.quarantine.retain(|_, piece| piece.received_at >= before);
+        removed.quarantined = (pieces - self.quarantine.len()) as u64;
+        removed
     }
 
     pub(super) fn near_deadline(&self, before: UnixSeconds) -> Vec<NearDeadline> {

@@ -13,6 +13,7 @@ use crate::store::redb::read::{detail_by_seq, lead_by_id, timeline};
 use crate::store::redb::records::{
     decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
 };
+use crate::store::redb::remove::erased_at;
 use crate::store::redb::writer::Unit;
 use crate::store::{
     Enqueued, Ingested, Intake, LeadOutcome, QueueEntry, Recorded, StoreError, UpdateOutcome,
@@ -61,6 +62,9 @@ fn add_lead(
     ingested: &mut Ingested,
 ) -> Result<LeadOutcome, StoreError> {
     let lead_id = lead.reported.lead_id;
+    if erased_at(unit, lead_id)?.is_some() {
+        return Ok(LeadOutcome::Erased);
+    }
     if let Some((_, known)) = lead_by_id(&unit.tables, lead_id)? {
         return Ok(if known.reported.agrees_with(&lead.reported) {
             LeadOutcome::Duplicate
@@ -153,6 +157,9 @@ fn add_update(
             return Ok(UpdateOutcome::Known(detail_by_seq(&unit.tables, seq)?));
         }
     }
+    if erased_at(unit, update.lead_id)?.is_some() {
+        return Ok(UpdateOutcome::Refused(Refusal::LeadErased));
+    }
     let lead = lead_by_id(&unit.tables, update.lead_id)?;
     let (seqs, siblings): (Vec<u64>, Vec<Event>) =
         timeline(&unit.tables, update.lead_id, lead.as_ref())?.into_iter().unzip();
@@ -179,6 +186,7 @@ fn add_update(
     };
     if let Some(key) = &key {
         unit.tables.idempotency.insert(key, (seq, &fingerprint))?;
+        unit.tables.event_keys.insert((seq, key), ())?;
     }
     let detail = detail_by_seq(&unit.tables, seq)?;
     Ok(if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) })

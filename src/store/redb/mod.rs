@@ -10,6 +10,7 @@ mod list;
 mod queue;
 mod read;
 mod records;
+mod remove;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -33,8 +34,8 @@ use crate::store::redb::volume::FileVolume;
 pub use crate::store::redb::volume::{Opening, Volume};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
-    ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
-    Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
+    Requeued, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// The version of the layout: which tables there are and what their keys mean.
@@ -177,6 +178,22 @@ impl Store for RedbStore {
 
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         self.writer.submit(move |unit| queue::expire_stranded(unit, now)).await
+    }
+
+    async fn erase_lead(
+        &self,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Option<Erased>, StoreError> {
+        self.writer.submit(move |unit| remove::erase_lead(unit, lead_id, now)).await
+    }
+
+    async fn remove_old(&self, before: Timestamp, from: u64) -> Result<Removed, StoreError> {
+        let old = self.read(move |tables| remove::find_old(tables, before, from)).await?;
+        if old.is_empty() {
+            return Ok(Removed { next: old.next, ..Removed::default() });
+        }
+        self.writer.submit(move |unit| remove::remove_old(unit, old, before)).await
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {

@@ -82,16 +82,23 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
     let dataset = settlement.dataset_id.get();
     if let Some(attempt) = &settlement.attempt {
         let attempt_seq = unit.seq();
-        unit.tables.attempts.insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
+        let mut links = 0;
         for entry in &settlement.failed {
             if unit.tables.outbox.get(place_of(dataset, *entry))?.is_some() {
                 unit.tables.failures.insert((entry.seq, attempt_seq), ())?;
+                links += 1;
             }
         }
         for entry in &settlement.delivered {
             if leave_queue(unit, dataset, *entry)? {
                 unit.tables.delivered.insert(entry.seq, attempt_seq)?;
+                links += 1;
             }
+        }
+        // An attempt that no event is left of can't be seen by anybody.
+        if links > 0 {
+            unit.tables.attempts.insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
+            unit.tables.attempt_links.insert(attempt_seq, links)?;
         }
     }
     for (entry, reason) in &settlement.dead {

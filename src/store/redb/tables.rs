@@ -100,6 +100,12 @@ tables! {
     writer_only {
         /// Digest of a piece in quarantine → its number.
         quarantine_index: "quarantine_index", &'static KeyDigest => u64;
+        /// (Event's number, digest of an idempotency key): the keys that an event was reported with.
+        event_keys: "event_keys", (u64, &'static KeyDigest) => ();
+        /// Number of an attempt → how many events it was about that are still here.
+        attempt_links: "attempt_links", u64 => u32;
+        /// Lead id → milliseconds: leads that were erased and must not come back.
+        erased: "erased", u64 => i64;
         /// Digest of an idempotency key → (event's number, fingerprint of the report).
         idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
     }
@@ -112,9 +118,11 @@ fn last_key<V: redb::Value + 'static>(
     Ok(table.last()?.map_or(0, |(key, _)| key.value()))
 }
 
-/// The highest sequence number that was ever given out and is still in use.
+/// The highest sequence number that was ever given out.
 pub(super) fn last_seq(view: &impl View) -> Result<u64, StoreError> {
     let last = [
+        // The highest one when something was removed last.
+        view.meta().get("seq")?.map_or(0, |seq| seq.value()),
         last_key(view.leads())?,
         last_key(view.events())?,
         last_key(view.attempts())?,

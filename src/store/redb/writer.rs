@@ -51,6 +51,11 @@ impl Unit<'_> {
         self.last_seq += 1;
         self.last_seq
     }
+
+    /// The number that was given out last.
+    pub(super) fn last_seq(&self) -> u64 {
+        self.last_seq
+    }
 }
 
 /// A piece of work with somebody waiting for its result.

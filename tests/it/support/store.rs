@@ -11,8 +11,8 @@ use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::store::memory::MemoryStore;
 use leadloop::store::query::{LeadFilter, Page, PageRequest};
 use leadloop::store::{
-    ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
-    Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
+    Requeued, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory with a switch.
@@ -74,6 +74,8 @@ store! {
     ) -> Batch;
     settle(settlement: Settlement) -> ();
     requeue(event_id: EventId, now: Timestamp) -> Requeued;
+    erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;
+    remove_old(before: Timestamp, from: u64) -> Removed;
     route_held(routing: &Routing) -> u64;
     expire_stranded(now: Timestamp) -> Stranded;
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;

@@ -30,8 +30,8 @@ use crate::meta::conversions::{Answer, read_answer};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Ingested, Intake, NearDeadline, Quarantined, Recorded, Requeued,
-    Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
+    Requeued, Settlement, Stats, Store, StoreError, Stranded,
 };
 use crate::telemetry::Metrics;
 
@@ -308,6 +308,8 @@ store! {
     ) -> Batch;
     settle(settlement: Settlement) -> ();
     requeue(event_id: EventId, now: Timestamp) -> Requeued;
+    erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;
+    remove_old(before: Timestamp, from: u64) -> Removed;
     route_held(routing: &Routing) -> u64;
     expire_stranded(now: Timestamp) -> Stranded;
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;

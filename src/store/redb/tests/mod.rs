@@ -3,6 +3,7 @@
 mod fault;
 mod model;
 mod power;
+mod remove;
 
 use std::path::Path;
 use std::time::Duration;

@@ -28,6 +28,9 @@ enum Step {
     Requeue(u64, usize),
     Route(SomeRouting),
     Expire,
+    Erase(u64),
+    /// Removes what was not heard of for so many seconds.
+    Remove(i64),
     Wait(i64),
 }
 
@@ -123,6 +126,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..=LEADS, 0..4usize).prop_map(|(number, index)| Step::Requeue(number, index)),
         1 => some_routing().prop_map(Step::Route),
         1 => Just(Step::Expire),
+        1 => (1..=LEADS).prop_map(Step::Erase),
+        1 => (0..40i64).prop_map(Step::Remove),
         2 => wait_s.prop_map(Step::Wait),
     ]
 }
@@ -194,6 +199,8 @@ async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
         }
         Step::Route(routing) => told(store.route_held(&routing.table()).await),
         Step::Expire => told(store.expire_stranded(now).await),
+        Step::Erase(number) => told(store.erase_lead(lead_id(*number), now).await),
+        Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await),
         Step::Wait(_) => String::new(),
     }
 }
