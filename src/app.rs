@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Random};
 use crate::config::{ApiKey, Config, Scope};
 use crate::delivery::housekeeper::Housekeeper;
+use crate::delivery::retention::Retention;
 use crate::delivery::sink::GraphSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
@@ -91,6 +92,9 @@ impl App {
         let datasets = self.config.datasets.values().cloned();
         let (wakers, mut tasks) = delivery::start(datasets, &self.tools, &stop);
         tasks.spawn(Housekeeper::new(self.tools.clone()).run(stop.clone()));
+        if let Some(days) = self.config.retention_days {
+            tasks.spawn(Retention::new(self.tools.clone(), days).run(stop.clone()));
+        }
         let state = AppState {
             verifier: SignatureVerifier::new(&self.config.app_secrets),
             config: self.config,

@@ -3,6 +3,7 @@
 //! A limit that protects us is ours to choose; a limit that Meta sets names its source. Nothing
 //! here is computed, and nothing else in the program invents a bound of its own.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // ---- What strangers may send ------------------------------------------------------------------
@@ -70,6 +71,15 @@ pub const PAGE_SCAN_MAX: usize = 10_000;
 pub const DEADLINE_ALARM_S: i64 = 24 * 60 * 60;
 /// Most leads, and most pieces in quarantine, that one transaction removes for their age.
 pub const REMOVE_MAX: usize = 500;
+/// How long the clean-up waits between two such transactions, in milliseconds.
+pub const REMOVE_PACE_MS: i64 = 1_000;
+/// How long it waits when it is through, in milliseconds.
+pub const REMOVE_EVERY_MS: i64 = 60 * 60 * 1_000;
+/// Milliseconds in a day.
+pub const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+/// For how many days leads may be kept. Fewer than the first would forget a lead while Meta may
+/// still report it again or take its events.
+pub const RETENTION_DAYS: RangeInclusive<u32> = 14..=3_650;
 /// Most leads that are looked through at a time for those that are too old to keep.
 pub const REMOVE_SCAN_MAX: usize = 10_000;
 /// How often that alarm is repeated, in milliseconds.

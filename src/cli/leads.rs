@@ -1,4 +1,4 @@
-//! `leadloop leads`: look leads up.
+//! `leadloop leads`: look leads up, and erase one.
 
 use reqwest::Method;
 
@@ -16,6 +16,12 @@ pub(super) struct Args {
         conflicts_with_all = ["page_id", "stage", "state", "limit", "cursor"]
     )]
     lead_id: Option<LeadId>,
+    /// Erase this lead with its events, for good; with `--yes`
+    #[arg(long, requires = "lead_id", requires = "yes")]
+    erase: bool,
+    /// Do it without being asked again
+    #[arg(long, requires = "erase")]
+    yes: bool,
     /// List those of this Page
     #[arg(long, value_name = "ID")]
     page_id: Option<String>,
@@ -35,7 +41,8 @@ pub(super) struct Args {
 /// Prints the server's answer as JSON.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     if let Some(lead_id) = args.lead_id {
-        return args.server.print(global, Method::GET, &format!("/v1/leads/{lead_id}"), &[]).await;
+        let method = if args.erase { Method::DELETE } else { Method::GET };
+        return args.server.print(global, method, &format!("/v1/leads/{lead_id}"), &[]).await;
     }
     let filter = [("page_id", args.page_id), ("stage", args.stage), ("state", args.state)];
     let query: Vec<_> = filter.into_iter().chain(args.paging.query()).collect();

@@ -12,7 +12,7 @@ use crate::domain::event::SourcePolicy;
 use crate::domain::ids::{DatasetId, PageId};
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
-use crate::limits::CLOCK_TOLERANCE_S_MAX;
+use crate::limits::{CLOCK_TOLERANCE_S_MAX, RETENTION_DAYS};
 
 /// See [`Config::from_layers`].
 pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
@@ -38,6 +38,7 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
         raw_stage: stage("LEADLOOP_RAW_STAGE", required(layers, "LEADLOOP_RAW_STAGE", "a name")?)?,
         sources: sources(layers)?,
         api_keys: api_keys(layers)?,
+        retention_days: retention_days(layers)?,
     })
 }
 
@@ -73,6 +74,20 @@ fn store(layers: &Layers) -> Result<PathBuf, ConfigError> {
         return Err(ConfigError::new("LEADLOOP_STORE", problem));
     }
     Ok(store.into())
+}
+
+fn retention_days(layers: &Layers) -> Result<Option<u32>, ConfigError> {
+    let Some(text) = layers.get("LEADLOOP_RETENTION_DAYS") else {
+        return Ok(None);
+    };
+    match text.parse() {
+        Ok(days) if RETENTION_DAYS.contains(&days) => Ok(Some(days)),
+        _ => {
+            let (from, to) = RETENTION_DAYS.into_inner();
+            let problem = format!("must be a number of days from {from} to {to}");
+            Err(ConfigError::new("LEADLOOP_RETENTION_DAYS", problem))
+        }
+    }
 }
 
 fn graph_base(layers: &Layers) -> Result<String, ConfigError> {
@@ -282,6 +297,17 @@ mod tests {
         assert_eq!(config.routing.resolve(None), DatasetId::from_u64(123));
         assert_eq!(config.datasets.len(), 1);
         assert!(config.api_keys.is_empty());
+    }
+
+    #[test]
+    fn leads_are_kept_for_ever_or_for_a_number_of_days_that_is_enough() {
+        let days = |text| with(&[("LEADLOOP_RETENTION_DAYS", text)], "");
+        assert_eq!(with(&[], "").unwrap().retention_days, None);
+        assert_eq!(with(&[], "retention_days = 400").unwrap().retention_days, Some(400));
+        assert_eq!(days("14").unwrap().retention_days, Some(14));
+        for wrong in ["13", "3651", "-1", "0", "a year", "14.5", " "] {
+            assert_eq!(named(days(wrong)), "LEADLOOP_RETENTION_DAYS", "{wrong:?}");
+        }
     }
 
     #[test]

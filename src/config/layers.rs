@@ -19,7 +19,7 @@ pub struct Setting {
 }
 
 /// Every setting that is one value.
-pub const SETTINGS: [Setting; 13] = [
+pub const SETTINGS: [Setting; 14] = [
     Setting { env: "META_APP_SECRET", secret: true },
     Setting { env: "META_VERIFY_TOKEN", secret: true },
     Setting { env: "META_DATASET_ID", secret: false },
@@ -33,6 +33,7 @@ pub const SETTINGS: [Setting; 13] = [
     Setting { env: "LEADLOOP_LISTEN", secret: false },
     Setting { env: "LEADLOOP_STORE", secret: false },
     Setting { env: "LEADLOOP_API_KEY", secret: true },
+    Setting { env: "LEADLOOP_RETENTION_DAYS", secret: false },
 ];
 
 impl Setting {

@@ -65,6 +65,8 @@ pub struct Config {
     pub sources: BTreeMap<SourceName, Source>,
     /// The keys of the API.
     pub api_keys: Vec<ApiKey>,
+    /// For how many days a lead is kept of which nothing more is heard; `None` for ever.
+    pub retention_days: Option<u32>,
 }
 
 impl Config {

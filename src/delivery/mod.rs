@@ -2,11 +2,13 @@
 //!
 //! Each dataset has a worker of its own, so one dataset's trouble is nobody else's. What a worker
 //! decides is in the pure modules [`step`] and [`verdict`]; [`worker`] reads, sends and records;
-//! [`sink`] is the way to Meta, and [`housekeeper`] does what no worker does. An event is sent at
+//! [`sink`] is the way to Meta, [`housekeeper`] does what no worker does, and [`retention`] removes what
+//! is old. An event is sent at
 //! least once: the one window in which it may be sent twice is between Meta's answer and our record
 //! of it, and then under the same event id.
 
 pub mod housekeeper;
+pub mod retention;
 pub mod sink;
 pub mod status;
 pub mod step;

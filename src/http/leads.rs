@@ -9,11 +9,11 @@ use crate::domain::event::EventState;
 use crate::domain::ids::{FormId, InvalidId, LeadId, PageId};
 use crate::domain::stage::StageName;
 use crate::http::error::{ApiError, Code};
-use crate::http::extract::{ApiPath, ApiQuery, Reader};
+use crate::http::extract::{Admin, ApiPath, ApiQuery, Reader};
 use crate::http::page::{page_request, read_with, show_cursor};
 use crate::http::state::AppState;
 use crate::http::time::read_time_text;
-use crate::http::view::{LeadPage, LeadView};
+use crate::http::view::{ErasedView, LeadPage, LeadView};
 use crate::store::query::LeadFilter;
 
 /// Which leads to list.
@@ -57,11 +57,41 @@ pub async fn get_lead(
     State(state): State<AppState>,
     ApiPath(lead_id): ApiPath,
 ) -> Result<Json<LeadView>, ApiError> {
-    let lead_id = LeadId::parse(&lead_id)
-        .map_err(|error| ApiError::new(Code::InvalidLeadId, error.to_string()))?;
+    let lead_id = read_lead_id(&lead_id)?;
     let detail = state.store.find_lead(lead_id).await?;
     let detail = detail.ok_or_else(|| ApiError::plain(Code::LeadNotFound))?;
     Ok(Json(LeadView::full(&detail, state.clock.now())))
+}
+
+/// Erases a lead: its details, its events and what was reported with them. Nothing that was queued
+/// for it is sent any more, and a replay of its webhook does not bring it back.
+#[utoipa::path(
+    delete,
+    path = "/v1/leads/{lead_id}",
+    tag = "leads",
+    params(("lead_id" = String, Path, description = "Meta's id of the lead")),
+    responses(
+        (status = 200, description = "Erased, now or before", body = ErasedView),
+        (status = 400, description = "invalid_lead_id"),
+        (status = 404, description = "lead_not_found"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn erase_lead(
+    _: Admin,
+    State(state): State<AppState>,
+    ApiPath(lead_id): ApiPath,
+) -> Result<Json<ErasedView>, ApiError> {
+    let lead_id = read_lead_id(&lead_id)?;
+    let erased = state.store.erase_lead(lead_id, state.clock.now()).await?;
+    let erased = erased.ok_or_else(|| ApiError::plain(Code::LeadNotFound))?;
+    // Committed: only the id and the time are left, and a replay finds them.
+    tracing::info!(%lead_id, events = erased.events, cancelled = erased.cancelled, "lead erased");
+    Ok(Json(ErasedView::of(lead_id, erased)))
+}
+
+fn read_lead_id(text: &str) -> Result<LeadId, ApiError> {
+    LeadId::parse(text).map_err(|error| ApiError::new(Code::InvalidLeadId, error.to_string()))
 }
 
 /// Leads, newest first, without their timelines.

@@ -7,11 +7,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::event::{Attempt, EventDetail, LeadDetail, Standing};
+use crate::domain::ids::LeadId;
 use crate::domain::lead::RawLead;
 use crate::domain::time::Timestamp;
 use crate::http::time::rfc3339;
 use crate::meta::errors::find_rule;
-use crate::store::Quarantined;
+use crate::store::{Erased, Quarantined};
 
 /// A lead.
 #[derive(Debug, Serialize, ToSchema)]
@@ -251,6 +252,28 @@ impl QuarantinedView {
             reason: piece.reason.clone(),
             payload: String::from_utf8_lossy(&piece.payload).into_owned(),
         }
+    }
+}
+
+/// What the erasure of a lead took away.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErasedView {
+    /// Meta's id of the lead.
+    #[schema(example = "1234567890123456")]
+    lead_id: String,
+    /// When it was erased, also if that was before this call.
+    erased_at: String,
+    /// How many of its events this call erased.
+    events: u64,
+    /// How many of them were still to be sent.
+    cancelled: u64,
+}
+
+impl ErasedView {
+    /// The answer to an erasure.
+    pub fn of(lead_id: LeadId, erased: Erased) -> Self {
+        let Erased { at, events, cancelled } = erased;
+        Self { lead_id: lead_id.to_string(), erased_at: rfc3339(at), events, cancelled }
     }
 }
 

@@ -8,6 +8,7 @@ mod delivery;
 mod door;
 mod look_up;
 mod process;
+mod removal;
 mod security;
 mod stage_updates;
 mod support;

@@ -38,6 +38,7 @@ fn calls() -> Vec<(Method, String, &'static str)> {
         (Method::POST, "/v1/stage-updates".into(), "write"),
         (Method::POST, "/v1/stage-updates/batch".into(), "write"),
         (Method::POST, format!("/v1/events/{EVENT}/retry"), "admin"),
+        (Method::DELETE, format!("/v1/leads/{}", lead_id(1)), "admin"),
     ]
 }
 
@@ -241,6 +242,7 @@ async fn the_openapi_document_names_every_route_and_every_code() {
             "get /v1/events/{event_id}",
             "post /v1/events/{event_id}/retry",
             "get /v1/leads",
+            "delete /v1/leads/{lead_id}",
             "get /v1/leads/{lead_id}",
             "get /v1/quarantine",
             "post /v1/stage-updates",

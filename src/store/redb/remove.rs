@@ -28,7 +28,7 @@ pub(super) fn erase_lead(
     if lead.is_none() && events.is_empty() {
         return Ok(None);
     }
-    let (events, cancelled) = remove_timeline(unit, lead_id, lead)?;
+    let (events, cancelled) = remove_timeline(unit, lead_id, lead.as_ref())?;
     unit.tables.erased.insert(lead_id.get(), now.as_millis())?;
     Ok(Some(Erased { at: now, events, cancelled }))
 }
@@ -44,17 +44,17 @@ pub(super) fn erased_at(unit: &Unit<'_>, lead_id: LeadId) -> Result<Option<Times
 fn remove_timeline(
     unit: &mut Unit<'_>,
     lead_id: LeadId,
-    lead: Option<NumberedLead>,
+    lead: Option<&NumberedLead>,
 ) -> Result<(u64, u64), StoreError> {
-    let events = timeline(&unit.tables, lead_id, lead.as_ref())?;
+    let events = timeline(&unit.tables, lead_id, lead)?;
     let count = events.len() as u64;
     let mut open = 0;
     for event in events {
-        open += u64::from(remove_event(unit, &event, lead.as_ref())?);
+        open += u64::from(remove_event(unit, &event, lead)?);
         unit.tables.awaiting.remove((lead_id.get(), event.0))?;
     }
     if let Some((lead_seq, _)) = lead {
-        unit.tables.lead_events.retain_in((lead_seq, 0)..=(lead_seq, u64::MAX), |_, ()| false)?;
+        unit.tables.lead_events.retain_in((*lead_seq, 0)..=(*lead_seq, u64::MAX), |_, ()| false)?;
         unit.tables.leads.remove(lead_seq)?;
         unit.tables.lead_index.remove(lead_id.get())?;
     }
@@ -214,7 +214,7 @@ pub(super) fn remove_old(
         if let Some(lead) = lead
             && is_old(&unit.tables, &lead, before)?
         {
-            removed.events += remove_timeline(unit, lead_id, Some(lead))?.0;
+            removed.events += remove_timeline(unit, lead_id, Some(&lead))?.0;
             removed.leads += 1;
         }
     }
