@@ -28,6 +28,10 @@ pub const CUSTOMER_VALUE_BYTES_MAX: usize = 1_024;
 pub const CUSTOMER_VALUES_MAX: usize = 10;
 /// Largest `custom_data` object, written as JSON, in bytes.
 pub const CUSTOM_DATA_BYTES_MAX: usize = 4 * 1024;
+/// Largest body that says which dead letters to queue again, in bytes.
+pub const RETRY_BODY_BYTES_MAX: usize = 128 * 1024;
+/// Most dead letters that one request queues again.
+pub const RETRY_EVENTS_MAX: usize = 1_000;
 /// Longest value of any query parameter in bytes.
 pub const QUERY_VALUE_BYTES_MAX: usize = 512;
 /// Most events that one lead may have; a CRM that loops is stopped here.
@@ -64,6 +68,11 @@ pub const PAGE_MAX: usize = 200;
 /// Most rows that one page may look at; a filter that matches little answers a short page with a
 /// cursor to go on from.
 pub const PAGE_SCAN_MAX: usize = 10_000;
+/// Longest queue that a page looks through as a whole, because its rows come in another order;
+/// while a queue is longer, the newest events are looked at instead.
+pub const PAGE_QUEUE_MAX: u64 = 100_000;
+/// Most attempts that are shown of one event, the last ones; all of them are counted.
+pub const ATTEMPTS_SHOWN_MAX: usize = 100;
 
 // ---- Ages, as Meta sets them (META 3.4) -------------------------------------------------------
 

@@ -14,6 +14,7 @@
 
 use sha2::{Digest, Sha256};
 
+pub use crate::domain::attempt::{Attempt, AttemptLog};
 use crate::domain::customer::Customer;
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::Lead;
@@ -64,6 +65,11 @@ impl Event {
     /// could arrive after them and take its batch down.
     pub fn is_past_sending(&self, now: Timestamp) -> bool {
         now.seconds() >= self.deliver_before() + -SEND_MARGIN_S
+    }
+
+    /// Whether it can be sent after all, though it is dead for this reason.
+    pub fn has_hope(&self, reason: DeadReason, now: Timestamp) -> bool {
+        !reason.is_final() && !self.is_past_sending(now)
     }
 
     /// Whether a report of `stage` at `time` says the same as this event does.
@@ -171,8 +177,8 @@ pub enum Standing {
     AwaitingLead,
     /// In the queue of a dataset, or of none yet.
     Queued(Option<DatasetId>),
-    /// Meta said that it received it.
-    Delivered(Attempt),
+    /// Meta said that it received it, in the last attempt.
+    Delivered,
     /// It will not be sent.
     Dead {
         /// Why.
@@ -200,6 +206,16 @@ pub enum DeadReason {
 }
 
 impl DeadReason {
+    /// Every reason.
+    pub const ALL: [Self; 6] = [
+        Self::Expired,
+        Self::LeadNotFound,
+        Self::EventTimeNotAfterLead,
+        Self::LeadIsTest,
+        Self::Duplicate,
+        Self::RefusedByMeta,
+    ];
+
     /// The reason's stable name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -212,9 +228,14 @@ impl DeadReason {
         }
     }
 
+    /// Finds a reason by its name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     /// Whether sending the event after all could never succeed. One that expired may have done so
     /// by a clock that was wrong; its time is judged again.
-    pub const fn is_final(self) -> bool {
+    const fn is_final(self) -> bool {
         !matches!(self, Self::RefusedByMeta | Self::Expired)
     }
 }
@@ -244,7 +265,7 @@ impl EventState {
         match standing {
             Standing::AwaitingLead => Self::AwaitingLead,
             Standing::Queued(dataset_id) => Self::of_queued(*dataset_id, event_time, now),
-            Standing::Delivered(_) => Self::Delivered,
+            Standing::Delivered => Self::Delivered,
             Standing::Dead { .. } => Self::Dead,
         }
     }
@@ -276,40 +297,17 @@ impl EventState {
     }
 }
 
-/// One request to Meta that carried an event, and how it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// The dataset it went to.
-    pub dataset_id: DatasetId,
-    /// When it was sent.
-    pub at: Timestamp,
-    /// How long the answer took, in milliseconds.
-    pub duration_ms: u64,
-    /// How many events the request carried.
-    pub events: u32,
-    /// Whether Meta received them.
-    pub delivered: bool,
-    /// The answer's HTTP status; `None` if there was no answer.
-    pub http_status: Option<u16>,
-    /// Meta's error code.
-    pub code: Option<i64>,
-    /// Meta's error subcode.
-    pub subcode: Option<i64>,
-    /// Meta's trace id, for its support.
-    pub fbtrace_id: Option<String>,
-    /// What went wrong, in words; free of secrets.
-    pub message: Option<String>,
-}
-
-/// An event with everything that is known of it.
+/// An event with what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventDetail {
     /// The event.
     pub event: Event,
     /// Where it stands.
     pub standing: Standing,
-    /// Every attempt, oldest first.
-    pub attempts: Vec<Attempt>,
+    /// The dataset of its lead.
+    pub dataset_id: Option<DatasetId>,
+    /// What became of sending it.
+    pub attempts: AttemptLog,
 }
 
 impl EventDetail {
@@ -329,24 +327,39 @@ pub struct LeadDetail {
 }
 
 impl LeadDetail {
-    /// The stage that the lead is in: the one it reached last.
-    ///
-    /// A report that turned out to be wrong (dead before it was ever due) does not count; one that
-    /// Meta never got to see does, since the lead did reach that stage.
+    /// The stage that the lead is in.
     pub fn stage(&self) -> Option<&StageName> {
-        let counts = |detail: &&EventDetail| {
-            !matches!(
-                detail.standing,
-                Standing::Dead {
-                    reason: DeadReason::EventTimeNotAfterLead | DeadReason::LeadIsTest,
-                    ..
-                }
-            )
-        };
-        let last =
-            self.events.iter().filter(counts).max_by_key(|detail| detail.event.event_time)?;
-        Some(&last.event.stage)
+        stage_of(self.events.iter().map(|detail| (&detail.event, &detail.standing)))
     }
+}
+
+/// A lead as lists show it, without its timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeadSummary {
+    /// The lead.
+    pub lead: Lead,
+    /// The stage that it is in.
+    pub stage: Option<StageName>,
+}
+
+/// The stage that a lead with such a timeline is in: the one it reached last.
+///
+/// A report that turned out to be wrong (dead before it was ever due) does not count; one that
+/// Meta never got to see does, since the lead did reach that stage.
+pub fn stage_of<'e>(
+    timeline: impl IntoIterator<Item = (&'e Event, &'e Standing)>,
+) -> Option<&'e StageName> {
+    let is_wrong = |standing: &Standing| {
+        matches!(
+            standing,
+            Standing::Dead {
+                reason: DeadReason::EventTimeNotAfterLead | DeadReason::LeadIsTest,
+                ..
+            }
+        )
+    };
+    let right = timeline.into_iter().filter(|(_, standing)| !is_wrong(standing));
+    Some(&right.max_by_key(|(event, _)| event.event_time)?.0.stage)
 }
 
 #[cfg(test)]
@@ -391,10 +404,14 @@ mod tests {
     }
 
     #[test]
-    fn names_of_states_are_read_back() {
+    fn names_of_states_and_reasons_are_read_back() {
         for state in EventState::ALL {
             assert_eq!(EventState::from_name(state.name()), Some(state));
         }
         assert_eq!(EventState::from_name("sent"), None);
+        for reason in DeadReason::ALL {
+            assert_eq!(DeadReason::from_name(reason.name()), Some(reason));
+        }
+        assert_eq!(DeadReason::from_name("dead"), None);
     }
 }

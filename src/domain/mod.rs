@@ -5,6 +5,7 @@
 //! [`routing`], [`lead`], [`event`], [`rules`],
 //! [`intake`], [`backoff`].
 
+pub mod attempt;
 pub mod backoff;
 pub mod customer;
 pub mod event;

@@ -8,9 +8,9 @@ use utoipa::IntoParams;
 
 use crate::domain::ids::EventId;
 use crate::http::error::{ApiError, Code};
+use crate::http::event_filter::{FilterTexts, read_filter};
 use crate::http::extract::{Admin, ApiPath, ApiQuery, Reader};
-use crate::http::leads::read_state;
-use crate::http::page::{page_request, read_with, show_cursor};
+use crate::http::page::{page_request, show_cursor};
 use crate::http::state::AppState;
 use crate::http::view::{EventPage, EventView, QuarantinePage, QuarantinedView};
 use crate::store::Requeued;
@@ -22,6 +22,18 @@ use crate::store::Requeued;
 pub struct EventQuery {
     /// `awaiting_lead`, `held`, `pending`, `delivered` or `dead`.
     state: Option<String>,
+    /// Dead for this reason.
+    reason: Option<String>,
+    /// Of a lead of this dataset.
+    dataset_id: Option<String>,
+    /// Of this lead.
+    lead_id: Option<String>,
+    /// Whose last attempt Meta answered with this error code.
+    code: Option<String>,
+    /// Of a lead that was created at this time or later: Unix seconds, or RFC 3339.
+    created_from: Option<String>,
+    /// Of a lead that was created before this time: Unix seconds, or RFC 3339.
+    created_before: Option<String>,
     /// 1 to 200; default 50.
     limit: Option<String>,
     /// `next_cursor` of the page before.
@@ -43,7 +55,7 @@ fn read_event_id(text: &str) -> Result<EventId, ApiError> {
     EventId::parse(text).map_err(|error| ApiError::new(Code::NotFound, error.to_string()))
 }
 
-/// An event with every attempt to deliver it.
+/// An event with its latest attempts.
 #[utoipa::path(
     get,
     path = "/v1/events/{event_id}",
@@ -72,7 +84,8 @@ pub async fn get_event(
     tag = "events",
     params(EventQuery),
     responses(
-        (status = 200, description = "A page of events", body = EventPage),
+        (status = 200, description = "A page of events; with a filter it may be short although \
+            there is more, which `next_cursor` tells", body = EventPage),
         (status = 400, description = "invalid_request"),
     ),
     security(("api_key" = [])),
@@ -82,10 +95,18 @@ pub async fn list_events(
     State(state): State<AppState>,
     ApiQuery(query): ApiQuery<EventQuery>,
 ) -> Result<Json<EventPage>, ApiError> {
-    let wanted = read_with("state", query.state.as_deref(), read_state)?;
     let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
+    let filter = read_filter(&FilterTexts {
+        state: query.state,
+        reason: query.reason,
+        dataset_id: query.dataset_id,
+        lead_id: query.lead_id,
+        code: query.code,
+        created_from: query.created_from,
+        created_before: query.created_before,
+    })?;
     let now = state.clock.now();
-    let page = state.store.list_events(wanted, page, now).await?;
+    let page = state.store.list_events(filter, page, now).await?;
     Ok(Json(EventPage {
         events: page.items.iter().map(|detail| EventView::summary(detail, now)).collect(),
         next_cursor: show_cursor(page.next_cursor),

@@ -7,11 +7,13 @@
 mod datasets;
 mod docs;
 pub mod error;
+mod event_filter;
 mod events;
 mod extract;
 mod health;
 mod leads;
 mod page;
+mod retry;
 pub mod server;
 mod stage_body;
 mod stages;
@@ -44,6 +46,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(events::list_events))
         .routes(routes!(events::get_event))
         .routes(routes!(events::retry_event))
+        .routes(routes!(retry::retry_events))
         .routes(routes!(events::list_quarantine))
         .routes(routes!(datasets::list_datasets))
         .routes(routes!(health::healthz))

@@ -6,9 +6,10 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::domain::event::{Attempt, EventDetail, LeadDetail, Standing};
+use crate::domain::event::{Attempt, EventDetail, LeadDetail, LeadSummary, Standing};
 use crate::domain::ids::LeadId;
-use crate::domain::lead::RawLead;
+use crate::domain::lead::{Lead, RawLead};
+use crate::domain::stage::StageName;
 use crate::domain::time::Timestamp;
 use crate::http::time::rfc3339;
 use crate::meta::errors::find_rule;
@@ -50,8 +51,17 @@ pub struct LeadView {
 
 impl LeadView {
     /// The lead without its timeline, for lists.
-    pub fn summary(detail: &LeadDetail) -> Self {
-        let lead = &detail.lead;
+    pub fn summary(summary: &LeadSummary) -> Self {
+        Self::of(&summary.lead, summary.stage.as_ref(), None)
+    }
+
+    /// The lead with its timeline.
+    pub fn full(detail: &LeadDetail, now: Timestamp) -> Self {
+        let events = detail.events.iter().map(|event| EventView::summary(event, now)).collect();
+        Self::of(&detail.lead, detail.stage(), Some(events))
+    }
+
+    fn of(lead: &Lead, stage: Option<&StageName>, events: Option<Vec<EventView>>) -> Self {
         let reported = &lead.reported;
         Self {
             lead_id: reported.lead_id.to_string(),
@@ -69,15 +79,9 @@ impl LeadView {
                 RawLead::SkippedTooOld => "skipped_too_old",
             },
             dataset_id: lead.dataset_id.map(|id| id.to_string()),
-            stage: detail.stage().map(ToString::to_string),
-            events: None,
+            stage: stage.map(ToString::to_string),
+            events,
         }
-    }
-
-    /// The lead with its timeline.
-    pub fn full(detail: &LeadDetail, now: Timestamp) -> Self {
-        let events = detail.events.iter().map(|event| EventView::summary(event, now)).collect();
-        Self { events: Some(events), ..Self::summary(detail) }
     }
 }
 
@@ -88,6 +92,8 @@ pub struct EventView {
     event_id: String,
     /// The lead it is about.
     lead_id: String,
+    /// The dataset of the lead; null until one is configured for its Page.
+    dataset_id: Option<String>,
     /// The stage.
     stage: String,
     /// When the stage was reached, as Meta is told, in Unix seconds.
@@ -98,6 +104,8 @@ pub struct EventView {
     state: &'static str,
     /// Why it is dead.
     reason: Option<&'static str>,
+    /// Since when it is dead.
+    dead_at: Option<String>,
     /// Whether the time was lifted to one second after the lead's creation.
     adjusted: bool,
     /// Who reported it.
@@ -114,7 +122,7 @@ pub struct EventView {
     delivered_at: Option<String>,
     /// What Meta said in the last attempt, if it failed.
     error: Option<MetaErrorView>,
-    /// Every attempt, oldest first; only where one event is asked for.
+    /// The last 100 attempts, oldest first; only where one event is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     attempt_log: Option<Vec<AttemptView>>,
 }
@@ -124,34 +132,36 @@ impl EventView {
     pub fn summary(detail: &EventDetail, now: Timestamp) -> Self {
         let event = &detail.event;
         let last = detail.attempts.last();
-        let (delivered_at, reason) = match &detail.standing {
-            Standing::Delivered(attempt) => (Some(rfc3339(answered_at(attempt))), None),
-            Standing::Dead { reason, .. } => (None, Some(reason.name())),
-            Standing::AwaitingLead | Standing::Queued(_) => (None, None),
+        let delivered = last.filter(|_| detail.standing == Standing::Delivered);
+        let (reason, dead_at) = match detail.standing {
+            Standing::Dead { reason, at } => (Some(reason.name()), Some(rfc3339(at))),
+            Standing::Delivered | Standing::AwaitingLead | Standing::Queued(_) => (None, None),
         };
         Self {
             event_id: event.id().to_string(),
             lead_id: event.lead_id.to_string(),
+            dataset_id: detail.dataset_id.map(|id| id.to_string()),
             stage: event.stage.to_string(),
             event_time: event.event_time.get(),
             event_at: rfc3339(event.event_time.timestamp()),
             state: detail.state(now).name(),
             reason,
+            dead_at,
             adjusted: event.is_adjusted(),
             source: event.source.to_string(),
             received_at: rfc3339(event.received_at),
             deliver_before: event.deliver_before().get(),
-            attempts: detail.attempts.len(),
+            attempts: detail.attempts.count,
             fbtrace_id: last.and_then(|attempt| attempt.fbtrace_id.clone()),
-            delivered_at,
+            delivered_at: delivered.map(|attempt| rfc3339(answered_at(attempt))),
             error: last.filter(|attempt| !attempt.delivered).map(MetaErrorView::of),
             attempt_log: None,
         }
     }
 
-    /// The event with every attempt.
+    /// The event with its latest attempts.
     pub fn full(detail: &EventDetail, now: Timestamp) -> Self {
-        let log = detail.attempts.iter().map(AttemptView::of).collect();
+        let log = detail.attempts.latest.iter().map(AttemptView::of).collect();
         Self { attempt_log: Some(log), ..Self::summary(detail, now) }
     }
 }

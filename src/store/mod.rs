@@ -25,14 +25,14 @@ use async_trait::async_trait;
 pub use crate::store::error::StoreError;
 
 use crate::domain::event::{
-    Attempt, DeadReason, Event, EventDetail, EventState, LeadDetail, StageUpdate,
+    Attempt, DeadReason, Event, EventDetail, LeadDetail, LeadSummary, StageUpdate,
 };
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::intake::Refusal;
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::store::query::{LeadFilter, Page, PageRequest};
+use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 
 /// What the rest of the program needs of a store.
 #[async_trait]
@@ -70,6 +70,15 @@ pub trait Store: Send + Sync {
     /// time.
     async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError>;
 
+    /// Does the same to many, in one transaction. A dry run changes nothing and tells what would
+    /// become of them.
+    async fn requeue_many(
+        &self,
+        letters: DeadLetters,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<RequeuedMany, StoreError>;
+
     /// Gives leads that hold events for want of a dataset the one that is configured for them by
     /// now, and moves these events into its queue. Events in the queue of a dataset that is not
     /// configured any more are held, or moved likewise, since nobody would send them. Answers how
@@ -97,10 +106,10 @@ pub trait Store: Send + Sync {
     /// on.
     async fn remove_old(&self, before: Timestamp, from: u64) -> Result<Removed, StoreError>;
 
-    /// A lead with its timeline.
+    /// A lead with its timeline, each event with its last attempt.
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError>;
 
-    /// An event with its attempts.
+    /// An event with its latest attempts.
     async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError>;
 
     /// Leads that pass the filter, newest first.
@@ -109,12 +118,12 @@ pub trait Store: Send + Sync {
         filter: LeadFilter,
         page: PageRequest,
         now: Timestamp,
-    ) -> Result<Page<LeadDetail>, StoreError>;
+    ) -> Result<Page<LeadSummary>, StoreError>;
 
-    /// Events, of one state if it is given, newest first.
+    /// Events that pass the filter, newest first, each with its last attempt.
     async fn list_events(
         &self,
-        state: Option<EventState>,
+        filter: EventFilter,
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<EventDetail>, StoreError>;
@@ -295,6 +304,23 @@ pub struct Removed {
     pub quarantined: u64,
     /// Where to go on; `None` when all leads were looked at.
     pub next: Option<u64>,
+}
+
+/// What became of a wish to send many dead letters after all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequeuedMany {
+    /// How many are queued again.
+    pub requeued: u64,
+    /// How many stay dead, because they could not arrive in time any more or never could.
+    pub hopeless: u64,
+    /// How many were not dead, or not any more; nothing changed for them.
+    pub not_dead: u64,
+    /// How many of those that were named do not exist.
+    pub not_found: u64,
+    /// Where to go on; `None` when there is nothing left that passes the filter.
+    pub next_cursor: Option<u64>,
+    /// Whose queues grew.
+    pub enqueued: Enqueued,
 }
 
 /// How many events were given up that no worker looked after.

@@ -1,12 +1,14 @@
 //! What can be asked of lists, and the pages that come back.
 
-use crate::domain::event::{EventState, LeadDetail};
-use crate::domain::ids::{FormId, PageId};
+use std::collections::BTreeSet;
+
+use crate::domain::event::{Attempt, DeadReason, Event, EventState, Standing, stage_of};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId, PageId};
 use crate::domain::lead::Lead;
 use crate::domain::stage::StageName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 
-/// Which page of a list: rows older than the cursor, newest first.
+/// Which page of a list: the rows that come after the cursor in the list's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
     /// Where the previous page ended; `None` for the first page.
@@ -18,7 +20,7 @@ pub struct PageRequest {
 /// A page of a list. With a filter it may be short although there is more: the cursor tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
-    /// Newest first.
+    /// In the list's order: newest first, unless it says otherwise.
     pub items: Vec<T>,
     /// Where to go on; `None` at the end of the list.
     pub next_cursor: Option<u64>,
@@ -52,15 +54,80 @@ impl LeadFilter {
     }
 
     /// Whether the lead passes with its timeline.
-    pub fn admits_detail(&self, detail: &LeadDetail, now: Timestamp) -> bool {
-        self.stage.as_ref().is_none_or(|stage| detail.stage() == Some(stage))
-            && self
-                .state
-                .is_none_or(|state| detail.events.iter().any(|event| event.state(now) == state))
+    pub fn admits_timeline(&self, timeline: &[(&Event, &Standing)], now: Timestamp) -> bool {
+        let has_state = |wanted| {
+            let mut timeline = timeline.iter();
+            timeline
+                .any(|(event, standing)| EventState::of(standing, event.event_time, now) == wanted)
+        };
+        let is_in = |wanted| stage_of(timeline.iter().copied()) == Some(wanted);
+        self.stage.as_ref().is_none_or(is_in) && self.state.is_none_or(has_state)
     }
 }
 
-/// Gathers a page from rows that come newest first, within bounds on items and rows looked at.
+/// Which events to list. Absent filters admit everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// In this state.
+    pub state: Option<EventState>,
+    /// Dead for this reason.
+    pub reason: Option<DeadReason>,
+    /// Of a lead of this dataset.
+    pub dataset_id: Option<DatasetId>,
+    /// Of this lead.
+    pub lead_id: Option<LeadId>,
+    /// Whose last attempt Meta answered with this code.
+    pub code: Option<i64>,
+    /// Of a lead that was created at this second or later.
+    pub created_from: Option<UnixSeconds>,
+    /// Of a lead that was created before this second.
+    pub created_before: Option<UnixSeconds>,
+}
+
+impl EventFilter {
+    /// The events of a state, or all.
+    pub fn in_state(state: Option<EventState>) -> Self {
+        Self { state, ..Self::default() }
+    }
+
+    /// The state that events must be in to pass; only what is dead has a reason.
+    pub fn only_state(&self) -> Option<EventState> {
+        self.state.or(self.reason.map(|_| EventState::Dead))
+    }
+
+    /// Whether an event passes that stands so.
+    pub fn admits_standing(&self, event: &Event, standing: &Standing, now: Timestamp) -> bool {
+        let state = EventState::of(standing, event.event_time, now);
+        let is_for =
+            |wanted| matches!(standing, Standing::Dead { reason, .. } if *reason == wanted);
+        self.state.is_none_or(|wanted| state == wanted) && self.reason.is_none_or(is_for)
+    }
+
+    /// Whether an event of such a lead passes; `lead` is missing while it is awaited.
+    pub fn admits_lead(&self, lead_id: LeadId, lead: Option<&Lead>) -> bool {
+        let created_time = lead.map(|lead| lead.reported.created_time);
+        self.lead_id.is_none_or(|wanted| lead_id == wanted)
+            && (self.dataset_id.is_none() || self.dataset_id == lead.and_then(|it| it.dataset_id))
+            && self.created_from.is_none_or(|from| created_time.is_some_and(|time| time >= from))
+            && self.created_before.is_none_or(|end| created_time.is_some_and(|time| time < end))
+    }
+
+    /// Whether an event with such a last attempt passes.
+    pub fn admits_attempt(&self, last: Option<&Attempt>) -> bool {
+        self.code.is_none() || self.code == last.and_then(|attempt| attempt.code)
+    }
+}
+
+/// Which dead letters to queue again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeadLetters {
+    /// Those of these events that are dead.
+    Named(BTreeSet<EventId>),
+    /// Those that pass a filter, oldest first.
+    Filtered(EventFilter, PageRequest),
+}
+
+/// Gathers a page from rows that come in its order, within bounds on items and rows looked at.
 pub struct PageBuilder<T> {
     request: PageRequest,
     rows_left: usize,

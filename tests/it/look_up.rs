@@ -38,9 +38,9 @@ async fn a_lead_is_shown_with_its_whole_timeline() {
             "raw_lead": "emitted", "dataset_id": "700", "stage": "initial_lead",
             "events": [{
                 "event_id": "evt_0082b9738a997e32a1e8834fdc57517c065e8c40",
-                "lead_id": "36795652870078002", "stage": "initial_lead",
+                "lead_id": "36795652870078002", "dataset_id": "700", "stage": "initial_lead",
                 "event_time": CREATED + 1, "event_at": "2025-11-01T12:26:41Z",
-                "state": "delivered", "reason": null, "adjusted": false, "source": "webhook",
+                "state": "delivered", "reason": null, "dead_at": null, "adjusted": false, "source": "webhook",
                 "received_at": "2025-11-01T12:28:20Z", "deliver_before": CREATED + 1 + 7 * DAY,
                 "attempts": 1, "fbtrace_id": "Sandbox1",
                 "delivered_at": "2025-11-01T12:28:20Z", "error": null,

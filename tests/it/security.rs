@@ -39,6 +39,7 @@ fn calls() -> Vec<(Method, String, &'static str)> {
         (Method::POST, "/v1/stage-updates/batch".into(), "write"),
         (Method::POST, format!("/v1/events/{EVENT}/retry"), "admin"),
         (Method::DELETE, format!("/v1/leads/{}", lead_id(1)), "admin"),
+        (Method::POST, "/v1/events/retry".into(), "write"),
     ]
 }
 
@@ -239,6 +240,7 @@ async fn the_openapi_document_names_every_route_and_every_code() {
             "get /readyz",
             "get /v1/datasets",
             "get /v1/events",
+            "post /v1/events/retry",
             "get /v1/events/{event_id}",
             "post /v1/events/{event_id}/retry",
             "get /v1/leads",

@@ -35,10 +35,12 @@ macro_rules! on_every_store {
 }
 
 mod awaiting;
+mod event_filter;
 mod ingest;
 mod look_up;
 mod queue;
 mod remove;
 mod requeue;
+mod requeue_many;
 mod stage_update;
 pub(in crate::store) mod support;

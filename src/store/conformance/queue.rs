@@ -1,12 +1,13 @@
 //! The queues: what is next, and how it ended.
 
 use super::support::{
-    NOBODY, accept, at, attempt, dataset, deliver_due, due, entries, found, ingest, ingest_at,
-    kill_due, lead, lead_id, lead_of, report, second, settlement, timeline, tolerant, update,
+    NOBODY, accept, at, attempt, dataset, deliver_due, due, entries, event, found, ingest,
+    ingest_at, kill_due, lead, lead_id, lead_of, report, second, settlement, timeline, tolerant,
+    update,
 };
 use std::collections::BTreeSet;
 
-use crate::domain::event::{DeadReason, Standing};
+use crate::domain::event::{AttemptLog, DeadReason, Standing};
 use crate::store::{Batch, NearDeadline, Settlement, Store};
 
 on_every_store![
@@ -125,8 +126,8 @@ async fn a_delivered_event_leaves_the_queue_with_its_attempt(store: &dyn Store) 
     deliver_due(store, 9).await;
     assert_eq!(due(store, 1, at(9)).await, [""; 0]);
     let event = found(store, 1).await.events.remove(0);
-    assert_eq!(event.standing, Standing::Delivered(attempt(9, true)));
-    assert_eq!(event.attempts, [attempt(9, true)]);
+    assert_eq!(event.standing, Standing::Delivered);
+    assert_eq!(event.attempts.latest, [attempt(9, true)]);
     assert_eq!(store.stats().await.unwrap().queued, 0);
 }
 
@@ -141,9 +142,9 @@ async fn a_failed_event_stays_queued_and_attempts_come_oldest_first(store: &dyn 
         assert_eq!(due(store, 1, at(seconds)).await, ["1 initial_lead"]);
     }
     deliver_due(store, 40).await;
-    let event = found(store, 1).await.events.remove(0);
-    let expected = [attempt(9, false), attempt(20, false), attempt(40, true)];
-    assert_eq!(event.attempts, expected);
+    let expected = vec![attempt(9, false), attempt(20, false), attempt(40, true)];
+    let log = AttemptLog { count: 3, latest: expected };
+    assert_eq!(event(store, 1).await.attempts, log);
 }
 
 async fn a_refused_event_is_dead_with_the_attempt_that_refused_it(store: &dyn Store) {
@@ -157,7 +158,7 @@ async fn a_refused_event_is_dead_with_the_attempt_that_refused_it(store: &dyn St
     store.settle(refused).await.unwrap();
     let event = found(store, 1).await.events.remove(0);
     let dead = Standing::Dead { reason: DeadReason::RefusedByMeta, at: at(10) };
-    assert_eq!((event.standing, event.attempts), (dead, vec![attempt(9, false)]));
+    assert_eq!((event.standing, event.attempts.latest), (dead, vec![attempt(9, false)]));
     assert_eq!(due(store, 1, at(10)).await, [""; 0]);
 }
 
@@ -169,7 +170,7 @@ async fn an_expired_event_is_dead_without_an_attempt(store: &dyn Store) {
     };
     store.settle(expired).await.unwrap();
     assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead dead expired"]);
-    assert_eq!(found(store, 1).await.events[0].attempts, []);
+    assert_eq!(found(store, 1).await.events[0].attempts, AttemptLog::default());
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.queued, stats.dead, stats.fronts), (0, 1, vec![]));
 }
@@ -187,7 +188,7 @@ async fn one_settlement_ends_each_event_in_its_own_way(store: &dyn Store) {
     assert_eq!(due(store, 1, at(9)).await, ["2 initial_lead", "4 initial_lead"]);
     assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead delivered"]);
     assert_eq!(timeline(store, 3, at(9)).await, ["3 initial_lead dead refused_by_meta"]);
-    assert_eq!(found(store, 4).await.events[0].attempts, []);
+    assert_eq!(found(store, 4).await.events[0].attempts, AttemptLog::default());
 }
 
 async fn settling_twice_changes_nothing(store: &dyn Store) {

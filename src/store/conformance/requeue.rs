@@ -1,8 +1,8 @@
 //! Sending dead letters after all.
 
 use super::support::{
-    DAY, accept, at, attempt, dataset, deliver_due, due, entries, found, ingest, kill_due, lead,
-    line, second, settlement, timeline, update,
+    DAY, accept, at, attempt, dataset, deliver_due, due, entries, event, found, ingest, kill_due,
+    lead, line, second, settlement, timeline, update,
 };
 use crate::domain::event::{DeadReason, EventDetail};
 use crate::domain::ids::EventId;
@@ -58,7 +58,7 @@ async fn an_event_that_is_queued_again_has_its_old_place_and_its_attempts(store:
     store.requeue(raw_id(store).await, at(10)).await.unwrap();
     assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead", "2 initial_lead"]);
     deliver_due(store, 11).await;
-    let attempts = found(store, 1).await.events.remove(0).attempts;
+    let attempts = event(store, 1).await.attempts.latest;
     assert_eq!(attempts, [attempt(9, false), attempt(11, true)]);
 }
 

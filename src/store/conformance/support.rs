@@ -10,7 +10,8 @@ use redb::backends::InMemoryBackend;
 
 use crate::domain::customer::Customer;
 use crate::domain::event::{
-    Attempt, DeadReason, EventDetail, EventState, LeadDetail, SourcePolicy, StageUpdate, Standing,
+    Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, SourcePolicy,
+    StageUpdate, Standing,
 };
 use crate::domain::ids::{DatasetId, FormId, LeadId, PageId};
 use crate::domain::intake::Refusal;
@@ -18,7 +19,7 @@ use crate::domain::lead::{Lead, ReportedLead};
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::store::query::{LeadFilter, PageRequest};
+use crate::store::query::{EventFilter, LeadFilter, PageRequest};
 use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{
     Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, UpdateOutcome,
@@ -262,6 +263,12 @@ pub async fn found(store: &dyn Store, number: u64) -> LeadDetail {
     store.find_lead(lead_id(number)).await.unwrap().unwrap()
 }
 
+/// The first event of a lead with its latest attempts.
+pub async fn event(store: &dyn Store, number: u64) -> EventDetail {
+    let event_id = found(store, number).await.events[0].event.id();
+    store.find_event(event_id).await.unwrap().unwrap()
+}
+
 /// A lead's events with their states.
 pub async fn timeline(store: &dyn Store, number: u64, now: Timestamp) -> Vec<String> {
     let lead = found(store, number).await;
@@ -270,7 +277,7 @@ pub async fn timeline(store: &dyn Store, number: u64, now: Timestamp) -> Vec<Str
 
 /// The events of a state, newest first.
 pub async fn listed(store: &dyn Store, state: EventState, now: Timestamp) -> Vec<String> {
-    let page = store.list_events(Some(state), all(), now).await.unwrap();
+    let page = store.list_events(EventFilter::in_state(Some(state)), all(), now).await.unwrap();
     page.items.iter().map(|event| line(event, now)).collect()
 }
 
@@ -280,7 +287,7 @@ pub async fn leads(store: &dyn Store, filter: LeadFilter, now: Timestamp) -> Vec
     numbers(&page.items)
 }
 
-pub fn numbers(leads: &[LeadDetail]) -> Vec<u64> {
+pub fn numbers(leads: &[LeadSummary]) -> Vec<u64> {
     let ids = leads.iter().map(|lead| lead.lead.reported.lead_id);
     ids.map(|id| id.get() - FIRST_LEAD).collect()
 }

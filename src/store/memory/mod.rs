@@ -3,6 +3,8 @@
 //! It is meant to be obviously right, not fast. It passes the same suite as the durable stores,
 //! and tests that need no disk run on it.
 
+mod look_up;
+mod requeue;
 mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,16 +12,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::PAGE_SCAN_MAX;
 use crate::store::memory::state::State;
-use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
+use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
     ApiKeyDigest, Batch, Enqueued, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
-    Removed, Requeued, Settlement, Stats, Store, StoreError, Stranded,
+    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory.
@@ -36,11 +38,11 @@ impl MemoryStore {
 fn page_of<V, T>(
     rows: &BTreeMap<u64, V>,
     page: PageRequest,
-    mut item: impl FnMut(&V) -> Option<T>,
+    mut item: impl FnMut(u64, &V) -> Option<T>,
 ) -> Page<T> {
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
     for (seq, row) in rows.range(..page.cursor.unwrap_or(u64::MAX)).rev() {
-        if !builder.offer(*seq, item(row)) {
+        if !builder.offer(*seq, item(*seq, row)) {
             break;
         }
     }
@@ -99,6 +101,15 @@ impl Store for MemoryStore {
         Ok(self.state().requeue(event_id, now))
     }
 
+    async fn requeue_many(
+        &self,
+        letters: DeadLetters,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<RequeuedMany, StoreError> {
+        Ok(self.state().requeue_many(&letters, dry_run, now))
+    }
+
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
         Ok(self.state().route_held(routing))
     }
@@ -126,7 +137,7 @@ impl Store for MemoryStore {
 
     async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError> {
         let state = self.state();
-        Ok(state.find_seq(event_id).map(|seq| state.events[&seq].detail.clone()))
+        Ok(state.find_seq(event_id).map(|seq| state.detail(seq)))
     }
 
     async fn list_leads(
@@ -134,28 +145,25 @@ impl Store for MemoryStore {
         filter: LeadFilter,
         page: PageRequest,
         now: Timestamp,
-    ) -> Result<Page<LeadDetail>, StoreError> {
+    ) -> Result<Page<LeadSummary>, StoreError> {
         let state = self.state();
-        Ok(page_of(&state.leads, page, |lead| {
-            let detail = filter.admits_lead(lead).then(|| state.lead_detail(lead))?;
-            filter.admits_detail(&detail, now).then_some(detail)
-        }))
+        Ok(page_of(&state.leads, page, |_, lead| state.lead_summary(&filter, lead, now)))
     }
 
     async fn list_events(
         &self,
-        wanted: Option<EventState>,
+        filter: EventFilter,
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<EventDetail>, StoreError> {
-        Ok(page_of(&self.state().events, page, |row| {
-            let admitted = wanted.is_none_or(|wanted| row.detail.state(now) == wanted);
-            admitted.then(|| row.detail.clone())
+        let state = self.state();
+        Ok(page_of(&state.events, page, |seq, _| {
+            state.admits(&filter, seq, now).then(|| state.summary(seq))
         }))
     }
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
-        Ok(page_of(&self.state().quarantine, page, |piece| Some(piece.clone())))
+        Ok(page_of(&self.state().quarantine, page, |_, piece| Some(piece.clone())))
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

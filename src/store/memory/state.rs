@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::domain::event::{
-    DeadReason, Event, EventDetail, KeyDigest, LeadDetail, StageUpdate, Standing,
-};
+use crate::domain::event::{Attempt, DeadReason, Event, KeyDigest, StageUpdate, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
@@ -12,7 +10,7 @@ use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::{
     ApiKeyDigest, Batch, Enqueued, Erased, Ingested, LeadOutcome, NearDeadline, Quarantined,
-    QueueEntry, QueuedEvent, Removed, Requeued, Settlement, Stats, Stranded, UpdateOutcome,
+    QueueEntry, QueuedEvent, Removed, Settlement, Stats, Stranded, UpdateOutcome,
 };
 
 #[derive(Debug, Default)]
@@ -29,16 +27,18 @@ pub(super) struct State {
 
 #[derive(Debug)]
 pub(super) struct Row {
-    pub(super) detail: EventDetail,
+    pub(super) event: Event,
+    pub(super) standing: Standing,
+    pub(super) attempts: Vec<Attempt>,
     /// Whether it is its lead's raw-lead event.
-    raw: bool,
+    pub(super) raw: bool,
     /// With which tolerance it is judged when its lead arrives.
     tolerance_s: u32,
 }
 
 /// Whether an event is not to be sent any more.
 fn has_ended(row: &Row) -> bool {
-    matches!(row.detail.standing, Standing::Delivered(_) | Standing::Dead { .. })
+    matches!(row.standing, Standing::Delivered | Standing::Dead { .. })
 }
 
 impl State {
@@ -52,34 +52,33 @@ impl State {
     }
 
     /// The events of a lead, the raw lead first.
-    fn timeline(&self, lead_id: LeadId) -> Vec<u64> {
-        let of_lead = |(_, row): &(&u64, &Row)| row.detail.event.lead_id == lead_id;
+    pub(super) fn timeline(&self, lead_id: LeadId) -> Vec<u64> {
+        let of_lead = |(_, row): &(&u64, &Row)| row.event.lead_id == lead_id;
         let mut rows: Vec<_> = self.events.iter().filter(of_lead).collect();
         rows.sort_by_key(|(seq, row)| (!row.raw, **seq));
         rows.into_iter().map(|(seq, _)| *seq).collect()
     }
 
-    pub(super) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
-        let timeline = self.timeline(lead.reported.lead_id);
-        let events = timeline.iter().map(|seq| self.events[seq].detail.clone()).collect();
-        LeadDetail { lead: lead.clone(), events }
-    }
-
     fn add_event(&mut self, event: Event, standing: Standing, tolerance_s: u32) -> u64 {
         let seq = self.seq();
-        let detail = EventDetail { event, standing, attempts: Vec::new() };
-        self.events.insert(seq, Row { detail, raw: false, tolerance_s });
+        let row = Row { event, standing, attempts: Vec::new(), raw: false, tolerance_s };
+        self.events.insert(seq, row);
         seq
     }
 
     fn set_standing(&mut self, seq: u64, standing: Standing) {
         if let Some(row) = self.events.get_mut(&seq) {
-            row.detail.standing = standing;
+            row.standing = standing;
         }
     }
 
-    fn enqueue(&mut self, seq: u64, dataset_id: Option<DatasetId>, enqueued: &mut Enqueued) {
-        let Row { detail: EventDetail { event, .. }, raw, .. } = &self.events[&seq];
+    pub(super) fn enqueue(
+        &mut self,
+        seq: u64,
+        dataset_id: Option<DatasetId>,
+        enqueued: &mut Enqueued,
+    ) {
+        let Row { event, raw, .. } = &self.events[&seq];
         let entry = QueueEntry { event_time: event.event_time, reported: !raw, seq };
         self.queues.insert((dataset_id, entry), event.lead_id);
         self.set_standing(seq, Standing::Queued(dataset_id));
@@ -112,15 +111,15 @@ impl State {
             self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
         }
         for seq in awaiting {
-            let Row { detail, tolerance_s, .. } = &self.events[&seq];
-            if detail.standing != Standing::AwaitingLead {
+            let Row { event, standing, tolerance_s, .. } = &self.events[&seq];
+            if *standing != Standing::AwaitingLead {
                 continue;
             }
-            match decide_awaited(&detail.event, &lead, &siblings, *tolerance_s, now) {
+            match decide_awaited(event, &lead, &siblings, *tolerance_s, now) {
                 Ok(event_time) => {
                     let row = self.events.entry(seq);
-                    row.and_modify(|row| row.detail.event.event_time = event_time);
-                    siblings.push(self.events[&seq].detail.event.clone());
+                    row.and_modify(|row| row.event.event_time = event_time);
+                    siblings.push(self.events[&seq].event.clone());
                     self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
                 }
                 Err(reason) => {
@@ -143,7 +142,7 @@ impl State {
         let (key, fingerprint) = (update.key_digest(), update.fingerprint());
         if let Some((seq, before)) = key.and_then(|key| self.keys.get(&key)) {
             return if *before == fingerprint {
-                UpdateOutcome::Known(self.events[seq].detail.clone())
+                UpdateOutcome::Known(self.summary(*seq))
             } else {
                 UpdateOutcome::Refused(Refusal::IdempotencyConflict)
             };
@@ -153,7 +152,7 @@ impl State {
         }
         let timeline = self.timeline(update.lead_id);
         let siblings: Vec<Event> =
-            timeline.iter().map(|seq| self.events[seq].detail.event.clone()).collect();
+            timeline.iter().map(|seq| self.events[seq].event.clone()).collect();
         let lead = self.lead(update.lead_id).cloned();
         let decision = match decide(&update, lead.as_ref(), &siblings, now) {
             Ok(decision) => decision,
@@ -175,7 +174,7 @@ impl State {
         if let Some(key) = key {
             self.keys.insert(key, (seq, fingerprint));
         }
-        let detail = self.events[&seq].detail.clone();
+        let detail = self.summary(seq);
         if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) }
     }
 
@@ -209,7 +208,7 @@ impl State {
             if self.queues.contains_key(&(dataset_id, *entry))
                 && let Some(row) = self.events.get_mut(&entry.seq)
             {
-                row.detail.attempts.extend(settlement.attempt.clone());
+                row.attempts.extend(settlement.attempt.clone());
             }
         }
         let mut end = |entry: QueueEntry, standing: Standing| {
@@ -217,9 +216,9 @@ impl State {
                 self.set_standing(entry.seq, standing);
             }
         };
-        if let Some(attempt) = settlement.attempt {
+        if settlement.attempt.is_some() {
             for entry in settlement.delivered {
-                end(entry, Standing::Delivered(attempt.clone()));
+                end(entry, Standing::Delivered);
             }
         }
         let at = settlement.at;
@@ -229,26 +228,8 @@ impl State {
     }
 
     pub(super) fn find_seq(&self, event_id: EventId) -> Option<u64> {
-        let same = |seq: &u64| self.events[seq].detail.event.id() == event_id;
+        let same = |seq: &u64| self.events[seq].event.id() == event_id;
         self.timeline(event_id.lead_id()).into_iter().find(same)
-    }
-
-    pub(super) fn requeue(&mut self, event_id: EventId, now: Timestamp) -> Requeued {
-        let Some(seq) = self.find_seq(event_id) else {
-            return Requeued::NotFound;
-        };
-        let detail = self.events[&seq].detail.clone();
-        let Standing::Dead { reason, .. } = detail.standing else {
-            return Requeued::NotDead(detail);
-        };
-        let lead = self.lead(event_id.lead_id()).cloned();
-        let Some(lead) = lead.filter(|_| !reason.is_final() && !detail.event.is_past_sending(now))
-        else {
-            return Requeued::Hopeless(detail);
-        };
-        let mut enqueued = Enqueued::default();
-        self.enqueue(seq, lead.dataset_id, &mut enqueued);
-        Requeued::Done(self.events[&seq].detail.clone(), enqueued)
     }
 
     pub(super) fn route_held(&mut self, routing: &Routing) -> u64 {
@@ -276,7 +257,7 @@ impl State {
             own.partition(|((_, entry), _)| entry.event_time <= now.seconds());
         let queued = |(_, entry): &(Option<DatasetId>, QueueEntry)| QueuedEvent {
             entry: *entry,
-            event: self.events[&entry.seq].detail.event.clone(),
+            event: self.events[&entry.seq].event.clone(),
         };
         let sendable = due.into_iter().filter(|(_, lead_id)| !kept_back.contains(lead_id));
         Batch {
@@ -288,18 +269,18 @@ impl State {
     pub(super) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
         let mut stranded = Stranded::default();
         for row in self.events.values_mut() {
-            let (reason, count) = match row.detail.standing {
+            let (reason, count) = match row.standing {
                 Standing::AwaitingLead => (DeadReason::LeadNotFound, &mut stranded.awaiting),
                 Standing::Queued(None) => (DeadReason::Expired, &mut stranded.held),
                 _ => continue,
             };
-            if row.detail.event.is_past_sending(now) {
-                row.detail.standing = Standing::Dead { reason, at: now };
+            if row.event.is_past_sending(now) {
+                row.standing = Standing::Dead { reason, at: now };
                 *count += 1;
             }
         }
         let events = &self.events;
-        let is_queued = |seq| matches!(events[&seq].detail.standing, Standing::Queued(_));
+        let is_queued = |seq| matches!(events[&seq].standing, Standing::Queued(_));
         self.queues.retain(|(_, entry), _| is_queued(entry.seq));
         stranded
     }
@@ -323,7 +304,7 @@ impl State {
     fn remove_lead(&mut self, lead_id: LeadId) -> u64 {
         let before = self.events.len();
         self.leads.retain(|_, lead| lead.reported.lead_id != lead_id);
-        self.events.retain(|_, row| row.detail.event.lead_id != lead_id);
+        self.events.retain(|_, row| row.event.lead_id != lead_id);
         self.queues.retain(|_, queued_of| *queued_of != lead_id);
         self.keys.retain(|_, (seq, _)| self.events.contains_key(seq));
         (before - self.events.len()) as u64
@@ -331,14 +312,14 @@ impl State {
 
     pub(super) fn remove_old(&mut self, before: Timestamp) -> Removed {
         let mut removed = Removed::default();
-        let awaited = self.events.values().map(|row| row.detail.event.lead_id);
+        let awaited = self.events.values().map(|row| row.event.lead_id);
         let all: BTreeSet<LeadId> =
             self.leads.values().map(|lead| lead.reported.lead_id).chain(awaited).collect();
         for lead_id in all {
             let is_young = |lead: &Lead| lead.received_at >= before;
             let is_open = |seq: &u64| {
                 let row = &self.events[seq];
-                row.detail.event.received_at >= before || !has_ended(row)
+                row.event.received_at >= before || !has_ended(row)
             };
             let lead = self.lead(lead_id);
             if !lead.is_some_and(is_young) && !self.timeline(lead_id).iter().any(is_open) {
@@ -364,7 +345,7 @@ impl State {
 
     pub(super) fn stats(&self) -> Stats {
         let count = |is: fn(&Standing) -> bool| {
-            self.events.values().filter(|row| is(&row.detail.standing)).count() as u64
+            self.events.values().filter(|row| is(&row.standing)).count() as u64
         };
         let mut fronts = BTreeMap::new();
         for (dataset_id, entry) in self.queues.keys() {

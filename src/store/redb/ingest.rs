@@ -9,7 +9,7 @@ use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::redb::queue::{move_queued_of, place_of};
-use crate::store::redb::read::{detail_by_seq, lead_by_id, timeline};
+use crate::store::redb::read::{lead_by_id, summary_by_seq, timeline};
 use crate::store::redb::records::{
     decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
 };
@@ -154,7 +154,7 @@ fn add_update(
             if before != fingerprint {
                 return Ok(UpdateOutcome::Refused(Refusal::IdempotencyConflict));
             }
-            return Ok(UpdateOutcome::Known(detail_by_seq(&unit.tables, seq)?));
+            return Ok(UpdateOutcome::Known(summary_by_seq(&unit.tables, seq)?));
         }
     }
     if erased_at(unit, update.lead_id)?.is_some() {
@@ -188,7 +188,7 @@ fn add_update(
         unit.tables.idempotency.insert(key, (seq, &fingerprint))?;
         unit.tables.event_keys.insert((seq, key), ())?;
     }
-    let detail = detail_by_seq(&unit.tables, seq)?;
+    let detail = summary_by_seq(&unit.tables, seq)?;
     Ok(if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) })
 }
 

@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 
 use redb::{AccessGuard, ReadableTable, ReadableTableMetadata};
 
-use crate::domain::event::{EventDetail, EventState, LeadDetail};
-use crate::domain::ids::DatasetId;
+use crate::domain::event::{
+    DeadReason, Event, EventDetail, EventState, LeadSummary, Standing, stage_of,
+};
+use crate::domain::ids::{DatasetId, LeadId};
+use crate::domain::lead::Lead;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::limits::PAGE_SCAN_MAX;
-use crate::store::query::{LeadFilter, Page, PageBuilder, PageRequest};
+use crate::limits::{PAGE_QUEUE_MAX, PAGE_SCAN_MAX};
+use crate::store::query::{EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::redb::queue::{dated, entry_at, fronts};
-use crate::store::redb::read::{detail_by_seq, lead_detail};
-use crate::store::redb::records::{decode_lead, decode_quarantined};
+use crate::store::redb::read::{
+    NumberedLead, event_by_seq, last_attempt, lead_by_id, standing, summary, timeline,
+};
+use crate::store::redb::records::{decode_dead, decode_lead, decode_quarantined};
 use crate::store::redb::tables::{Place, View};
 use crate::store::{NearDeadline, Quarantined, Stats, StoreError};
 
@@ -21,15 +26,19 @@ pub(super) fn list_leads(
     filter: &LeadFilter,
     page: PageRequest,
     now: Timestamp,
-) -> Result<Page<LeadDetail>, StoreError> {
+) -> Result<Page<LeadSummary>, StoreError> {
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
     for row in view.leads().range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
         let (seq, bytes) = row?;
-        let lead = decode_lead(bytes.value())?;
+        let lead = (seq.value(), decode_lead(bytes.value())?);
         let mut item = None;
-        if filter.admits_lead(&lead) {
-            let detail = lead_detail(view, (seq.value(), lead))?;
-            item = filter.admits_detail(&detail, now).then_some(detail);
+        if filter.admits_lead(&lead.1) {
+            let events = standings(view, &lead)?;
+            let events: Vec<_> = events.iter().map(|(event, at)| (event, at)).collect();
+            if filter.admits_timeline(&events, now) {
+                let stage = stage_of(events).cloned();
+                item = Some(LeadSummary { lead: lead.1, stage });
+            }
         }
         if !builder.offer(seq.value(), item) {
             break;
@@ -38,54 +47,125 @@ pub(super) fn list_leads(
     Ok(builder.finish())
 }
 
+/// The events of a lead and where they stand, without their attempts.
+fn standings(view: &impl View, lead: &NumberedLead) -> Result<Vec<(Event, Standing)>, StoreError> {
+    let events = timeline(view, lead.1.reported.lead_id, Some(lead))?.into_iter();
+    events.map(|(seq, event)| Ok((event, standing(view, seq, Some(&lead.1))?))).collect()
+}
+
 /// See [`crate::store::Store::list_events`].
 pub(super) fn list_events(
     view: &impl View,
-    state: Option<EventState>,
+    filter: &EventFilter,
     page: PageRequest,
     now: Timestamp,
 ) -> Result<Page<EventDetail>, StoreError> {
+    list_events_with(view, filter, page, now, PAGE_QUEUE_MAX)
+}
+
+/// The same with another bound on the queues that are looked through.
+pub(super) fn list_events_with(
+    view: &impl View,
+    filter: &EventFilter,
+    page: PageRequest,
+    now: Timestamp,
+    queue_max: u64,
+) -> Result<Page<EventDetail>, StoreError> {
     let below = page.cursor.unwrap_or(u64::MAX);
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for seq in candidates(view, state, below, now)? {
-        let seq = seq?;
-        let detail = detail_by_seq(view, seq)?;
-        let admitted = state.is_none_or(|state| detail.state(now) == state);
-        if !builder.offer(seq, admitted.then_some(detail)) {
+    for row in candidates(view, filter, below, now, queue_max)? {
+        let mut item = None;
+        let (seq, is_event) = row?;
+        if is_event && let Some(found) = admitted(view, filter, seq, now)? {
+            item = Some(summary(view, (seq, found.event), found.lead.as_ref())?);
+        }
+        if !builder.offer(seq, item) {
             break;
         }
     }
     Ok(builder.finish())
 }
 
-type Numbers<'v> = Box<dyn Iterator<Item = Result<u64, StoreError>> + 'v>;
+/// An event that passed a filter.
+pub(super) struct Found {
+    /// The event.
+    pub(super) event: Event,
+    /// Its lead, if that is known.
+    pub(super) lead: Option<Lead>,
+}
 
-/// The numbers of events that may be in a state, newest first, from the table that knows.
-fn candidates(
+/// The event of a number if it passes the filter; what is cheap is asked first.
+pub(super) fn admitted(
     view: &impl View,
-    state: Option<EventState>,
+    filter: &EventFilter,
+    seq: u64,
+    now: Timestamp,
+) -> Result<Option<Found>, StoreError> {
+    let is_for = |wanted| dead_reason(view, seq).map(|reason| reason == Some(wanted));
+    if !filter.reason.map_or(Ok(true), is_for)? {
+        return Ok(None);
+    }
+    let event = event_by_seq(view, seq)?;
+    let lead = lead_by_id(view, event.lead_id)?.map(|(_, lead)| lead);
+    let standing = standing(view, seq, lead.as_ref())?;
+    let passes = filter.admits_standing(&event, &standing, now)
+        && filter.admits_lead(event.lead_id, lead.as_ref())
+        && (filter.code.is_none() || filter.admits_attempt(last_attempt(view, seq)?.as_ref()));
+    Ok(passes.then_some(Found { event, lead }))
+}
+
+fn dead_reason(view: &impl View, seq: u64) -> Result<Option<DeadReason>, StoreError> {
+    let dead = view.dead().get(seq)?.map(|dead| decode_dead(dead.value()));
+    Ok(dead.transpose()?.map(|(reason, _)| reason))
+}
+
+/// Rows to look at: a number, and whether it is an event's.
+type Rows<'v> = Box<dyn Iterator<Item = Result<(u64, bool), StoreError>> + 'v>;
+
+/// The numbers of events that may pass the filter, newest first, from the table that knows.
+fn candidates<'v>(
+    view: &'v impl View,
+    filter: &EventFilter,
     below: u64,
     now: Timestamp,
-) -> Result<Numbers<'_>, StoreError> {
-    Ok(match state {
-        None => Box::new(newest_events(view, below)?),
+    queue_max: u64,
+) -> Result<Rows<'v>, StoreError> {
+    if let Some(lead_id) = filter.lead_id {
+        let mut seqs = seqs_of_lead(view, lead_id)?;
+        seqs.retain(|seq| *seq < below);
+        return Ok(Box::new(seqs.into_iter().rev().map(|seq| Ok((seq, true)))));
+    }
+    Ok(match filter.only_state() {
         Some(EventState::Delivered) => {
             let rows = view.delivered().range(..below)?.rev();
-            Box::new(rows.map(|row| Ok(row?.0.value())))
+            Box::new(rows.map(|row| Ok((row?.0.value(), true))))
         }
         Some(EventState::Dead) => {
             let rows = view.dead().range(..below)?.rev();
-            Box::new(rows.map(|row| Ok(row?.0.value())))
+            Box::new(rows.map(|row| Ok((row?.0.value(), true))))
         }
-        Some(EventState::AwaitingLead) => {
+        Some(EventState::AwaitingLead) if view.awaiting().len()? <= queue_max => {
             let rows = view.awaiting().iter()?.map(|row| Ok(row?.0.value().1));
             Box::new(newest_of(rows, below)?)
         }
-        Some(state @ (EventState::Held | EventState::Pending)) => {
+        Some(state @ (EventState::Held | EventState::Pending))
+            if view.outbox().len()? <= queue_max =>
+        {
             let rows = view.outbox().iter()?.filter_map(move |row| queued_in(state, row, now));
             Box::new(newest_of(rows, below)?)
         }
+        // A longer queue is not looked through for every page; the newest events are instead.
+        _ => Box::new(newest_events(view, below)?),
     })
+}
+
+/// The numbers of a lead's events, the smallest first.
+pub(super) fn seqs_of_lead(view: &impl View, lead_id: LeadId) -> Result<Vec<u64>, StoreError> {
+    let lead = lead_by_id(view, lead_id)?;
+    let events = timeline(view, lead_id, lead.as_ref())?;
+    let mut seqs: Vec<u64> = events.into_iter().map(|(seq, _)| seq).collect();
+    seqs.sort_unstable();
+    Ok(seqs)
 }
 
 type OutboxRow<'v> = (AccessGuard<'v, Place>, AccessGuard<'v, u64>);
@@ -108,7 +188,7 @@ fn queued_in(
 fn newest_of(
     rows: impl Iterator<Item = Result<u64, StoreError>>,
     below: u64,
-) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
+) -> Result<impl Iterator<Item = Result<(u64, bool), StoreError>>, StoreError> {
     let mut newest = BTreeSet::new();
     for seq in rows {
         let seq = seq?;
@@ -119,20 +199,21 @@ fn newest_of(
             }
         }
     }
-    Ok(newest.into_iter().rev().map(Ok))
+    Ok(newest.into_iter().rev().map(|seq| Ok((seq, true))))
 }
 
-/// The events below a bound, newest first: reported ones, and the raw-lead events inside leads.
+/// The rows of events below a bound, newest first: reported ones, and leads, most of which have a
+/// raw-lead event inside.
 fn newest_events(
     view: &impl View,
     below: u64,
-) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
+) -> Result<impl Iterator<Item = Result<(u64, bool), StoreError>>, StoreError> {
     let reported = view.events().range(..below)?.rev();
-    let mut reported = reported.map(|row| Ok(row?.0.value())).peekable();
+    let mut reported = reported.map(|row| Ok((row?.0.value(), true))).peekable();
     let raw = view.leads().range(..below)?.rev();
-    let mut raw = raw.filter_map(|row| has_raw_event(row).transpose()).peekable();
+    let mut raw = raw.map(has_raw_event).peekable();
     Ok(std::iter::from_fn(move || match (reported.peek(), raw.peek()) {
-        (Some(Ok(seq)), Some(Ok(raw_seq))) if seq < raw_seq => raw.next(),
+        (Some(Ok((seq, _))), Some(Ok((raw_seq, _)))) if seq < raw_seq => raw.next(),
         (Some(_), _) => reported.next(),
         (None, _) => raw.next(),
     }))
@@ -140,10 +221,10 @@ fn newest_events(
 
 type LeadRow<'v> = (AccessGuard<'v, u64>, AccessGuard<'v, &'static [u8]>);
 
-/// The number of a lead that has a raw-lead event.
-fn has_raw_event(row: Result<LeadRow<'_>, redb::StorageError>) -> Result<Option<u64>, StoreError> {
+/// The number of a lead, and whether it has a raw-lead event.
+fn has_raw_event(row: Result<LeadRow<'_>, redb::StorageError>) -> Result<(u64, bool), StoreError> {
     let (seq, bytes) = row?;
-    Ok(decode_lead(bytes.value())?.raw_event().map(|_| seq.value()))
+    Ok((seq.value(), decode_lead(bytes.value())?.raw_event().is_some()))
 }
 
 /// See [`crate::store::Store::list_quarantine`].

@@ -11,6 +11,7 @@ mod queue;
 mod read;
 mod records;
 mod remove;
+mod requeue;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -24,18 +25,18 @@ use async_trait::async_trait;
 use redb::{ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::store::query::{LeadFilter, Page, PageRequest};
+use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::redb::tables::{ReadTables, View, WriteTables};
 use crate::store::redb::volume::FileVolume;
 pub use crate::store::redb::volume::{Opening, Volume};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
-    Requeued, Settlement, Stats, Store, StoreError, Stranded,
+    Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// The version of the layout: which tables there are and what their keys mean.
@@ -171,6 +172,19 @@ impl Store for RedbStore {
         self.writer.submit(move |unit| queue::requeue(unit, event_id, now)).await
     }
 
+    async fn requeue_many(
+        &self,
+        letters: DeadLetters,
+        dry_run: bool,
+        now: Timestamp,
+    ) -> Result<RequeuedMany, StoreError> {
+        if dry_run {
+            return self.read(move |tables| requeue::rehearse(tables, &letters, now)).await;
+        }
+        let chosen = self.read(move |tables| requeue::choose(tables, &letters, now)).await?;
+        self.writer.submit(move |unit| requeue::requeue_many(unit, chosen, now)).await
+    }
+
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
         let routing = routing.clone();
         self.writer.submit(move |unit| queue::route_held(unit, &routing)).await
@@ -219,17 +233,17 @@ impl Store for RedbStore {
         filter: LeadFilter,
         page: PageRequest,
         now: Timestamp,
-    ) -> Result<Page<LeadDetail>, StoreError> {
+    ) -> Result<Page<LeadSummary>, StoreError> {
         self.read(move |tables| list::list_leads(tables, &filter, page, now)).await
     }
 
     async fn list_events(
         &self,
-        state: Option<EventState>,
+        filter: EventFilter,
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<EventDetail>, StoreError> {
-        self.read(move |tables| list::list_events(tables, state, page, now)).await
+        self.read(move |tables| list::list_events(tables, &filter, page, now)).await
     }
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {

@@ -128,7 +128,7 @@ pub(super) fn requeue(
     let Standing::Dead { reason, .. } = before.standing else {
         return Ok(Requeued::NotDead(before));
     };
-    let Some(lead) = lead.filter(|_| !reason.is_final() && !event.is_past_sending(now)) else {
+    let Some(lead) = lead.filter(|_| event.has_hope(reason, now)) else {
         return Ok(Requeued::Hopeless(before));
     };
     let mut enqueued = Enqueued::default();

@@ -5,9 +5,10 @@
 
 use redb::ReadableTable;
 
-use crate::domain::event::{Attempt, Event, EventDetail, LeadDetail, Standing};
+use crate::domain::event::{Attempt, AttemptLog, Event, EventDetail, LeadDetail, Standing};
 use crate::domain::ids::{EventId, LeadId};
 use crate::domain::lead::Lead;
+use crate::limits::ATTEMPTS_SHOWN_MAX;
 use crate::store::StoreError;
 use crate::store::redb::records::{decode_attempt, decode_dead, decode_event, decode_lead};
 use crate::store::redb::tables::View;
@@ -72,33 +73,87 @@ fn attempt(view: &impl View, seq: u64) -> Result<Attempt, StoreError> {
     decode_attempt(bytes.ok_or_else(missing)?.value())
 }
 
-/// An event with where it stands and every attempt. `lead` is its lead, if that is known.
+/// Where an event stands. `lead` is its lead, if that is known.
+pub(super) fn standing(
+    view: &impl View,
+    seq: u64,
+    lead: Option<&Lead>,
+) -> Result<Standing, StoreError> {
+    if view.delivered().get(seq)?.is_some() {
+        return Ok(Standing::Delivered);
+    }
+    if let Some(dead) = view.dead().get(seq)? {
+        let (reason, at) = decode_dead(dead.value())?;
+        return Ok(Standing::Dead { reason, at });
+    }
+    Ok(lead.map_or(Standing::AwaitingLead, |lead| Standing::Queued(lead.dataset_id)))
+}
+
+/// The numbers of an event's attempts, the last one first.
+fn attempt_seqs(
+    view: &impl View,
+    seq: u64,
+) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
+    let delivered = view.delivered().get(seq)?.map(|delivered| Ok(delivered.value()));
+    let failures = view.failures().range((seq, 0)..=(seq, u64::MAX))?.rev();
+    Ok(delivered.into_iter().chain(failures.map(|row| Ok(row?.0.value().1))))
+}
+
+/// The last attempt to deliver an event.
+pub(super) fn last_attempt(view: &impl View, seq: u64) -> Result<Option<Attempt>, StoreError> {
+    attempt_seqs(view, seq)?.next().map(|number| attempt(view, number?)).transpose()
+}
+
+/// The count of an event's attempts, and the latest of them.
+fn attempts(view: &impl View, seq: u64, latest_max: usize) -> Result<AttemptLog, StoreError> {
+    let mut log = AttemptLog::default();
+    for number in attempt_seqs(view, seq)? {
+        let number = number?;
+        if log.count < latest_max {
+            log.latest.push(attempt(view, number)?);
+        }
+        log.count += 1;
+    }
+    log.latest.reverse();
+    Ok(log)
+}
+
+/// An event with where it stands and its latest attempts. `lead` is its lead, if that is known.
 pub(super) fn detail(
+    view: &impl View,
+    event: Numbered,
+    lead: Option<&Lead>,
+) -> Result<EventDetail, StoreError> {
+    with_attempts(view, event, lead, ATTEMPTS_SHOWN_MAX)
+}
+
+/// The same with the last attempt alone.
+pub(super) fn summary(
+    view: &impl View,
+    event: Numbered,
+    lead: Option<&Lead>,
+) -> Result<EventDetail, StoreError> {
+    with_attempts(view, event, lead, 1)
+}
+
+fn with_attempts(
     view: &impl View,
     (seq, event): Numbered,
     lead: Option<&Lead>,
+    latest_max: usize,
 ) -> Result<EventDetail, StoreError> {
-    let mut attempts = Vec::new();
-    for row in view.failures().range((seq, 0)..=(seq, u64::MAX))? {
-        attempts.push(attempt(view, row?.0.value().1)?);
-    }
-    let standing = if let Some(delivered) = view.delivered().get(seq)? {
-        let last = attempt(view, delivered.value())?;
-        attempts.push(last.clone());
-        Standing::Delivered(last)
-    } else if let Some(dead) = view.dead().get(seq)? {
-        let (reason, at) = decode_dead(dead.value())?;
-        Standing::Dead { reason, at }
-    } else {
-        lead.map_or(Standing::AwaitingLead, |lead| Standing::Queued(lead.dataset_id))
-    };
-    Ok(EventDetail { event, standing, attempts })
+    Ok(EventDetail {
+        event,
+        standing: standing(view, seq, lead)?,
+        dataset_id: lead.and_then(|lead| lead.dataset_id),
+        attempts: attempts(view, seq, latest_max)?,
+    })
 }
 
 /// A lead with its timeline.
 pub(super) fn lead_detail(view: &impl View, lead: NumberedLead) -> Result<LeadDetail, StoreError> {
     let events = timeline(view, lead.1.reported.lead_id, Some(&lead))?;
-    let events = events.into_iter().map(|event| detail(view, event, Some(&lead.1)));
+    let events = events.into_iter().map(|event| summary(view, event, Some(&lead.1)));
     Ok(LeadDetail { events: events.collect::<Result<_, _>>()?, lead: lead.1 })
 }
 
@@ -113,9 +168,9 @@ pub(super) fn find_event(
     Ok(event.map(|event| (event, lead)))
 }
 
-/// An event by its number, with its lead and all that is known of it.
-pub(super) fn detail_by_seq(view: &impl View, seq: u64) -> Result<EventDetail, StoreError> {
+/// An event by its number, with its last attempt.
+pub(super) fn summary_by_seq(view: &impl View, seq: u64) -> Result<EventDetail, StoreError> {
     let event = event_by_seq(view, seq)?;
     let lead = lead_by_id(view, event.lead_id)?;
-    detail(view, (seq, event), lead.as_ref().map(|(_, lead)| lead))
+    summary(view, (seq, event), lead.as_ref().map(|(_, lead)| lead))
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use leadloop::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use leadloop::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use leadloop::domain::ids::{DatasetId, EventId, LeadId};
 use leadloop::domain::routing::Routing;
 use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::store::memory::MemoryStore;
-use leadloop::store::query::{LeadFilter, Page, PageRequest};
+use leadloop::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use leadloop::store::{
     ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
-    Requeued, Settlement, Stats, Store, StoreError, Stranded,
+    Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory with a switch.
@@ -76,12 +76,13 @@ store! {
     requeue(event_id: EventId, now: Timestamp) -> Requeued;
     erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;
     remove_old(before: Timestamp, from: u64) -> Removed;
+    requeue_many(letters: DeadLetters, dry_run: bool, now: Timestamp) -> RequeuedMany;
     route_held(routing: &Routing) -> u64;
     expire_stranded(now: Timestamp) -> Stranded;
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;
     find_event(event_id: EventId) -> Option<EventDetail>;
-    list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadDetail>;
-    list_events(state: Option<EventState>, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
+    list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;
+    list_events(filter: EventFilter, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();

@@ -20,7 +20,7 @@ use crate::delivery::sink::EventSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::{Next, Worker};
-use crate::domain::event::{EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::{Lead, ReportedLead};
 use crate::domain::routing::Routing;
@@ -28,10 +28,10 @@ use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::meta::conversions::{Answer, read_answer};
 use crate::store::memory::MemoryStore;
-use crate::store::query::{LeadFilter, Page, PageRequest};
+use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
     ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
-    Requeued, Settlement, Stats, Store, StoreError, Stranded,
+    Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 use crate::telemetry::Metrics;
 
@@ -128,7 +128,7 @@ pub(super) async fn add_lead(store: &dyn Store, number: u64, created: i64, now: 
 pub(super) async fn states(store: &dyn Store, number: u64, now: Timestamp) -> Vec<String> {
     let detail = store.find_lead(lead_id(number)).await.unwrap().unwrap();
     let line = |event: &EventDetail| {
-        format!("{} {} {}", event.event.stage, event.state(now).name(), event.attempts.len())
+        format!("{} {} {}", event.event.stage, event.state(now).name(), event.attempts.count)
     };
     detail.events.iter().map(line).collect()
 }
@@ -310,12 +310,13 @@ store! {
     requeue(event_id: EventId, now: Timestamp) -> Requeued;
     erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;
     remove_old(before: Timestamp, from: u64) -> Removed;
+    requeue_many(letters: DeadLetters, dry_run: bool, now: Timestamp) -> RequeuedMany;
     route_held(routing: &Routing) -> u64;
     expire_stranded(now: Timestamp) -> Stranded;
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;
     find_event(event_id: EventId) -> Option<EventDetail>;
-    list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadDetail>;
-    list_events(state: Option<EventState>, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
+    list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;
+    list_events(filter: EventFilter, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();

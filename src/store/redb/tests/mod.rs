@@ -1,6 +1,7 @@
 //! What only a durable store can promise: reopening, shared commits, faults, foreign files.
 
 mod fault;
+mod list;
 mod model;
 mod power;
 mod remove;
@@ -18,7 +19,7 @@ use crate::store::conformance::support::{
     accept, all, at, deliver_due, due, found, ingest, keyed, kill_due, know, lead, lead_of, leads,
     piece, timeline, update,
 };
-use crate::store::query::LeadFilter;
+use crate::store::query::{EventFilter, LeadFilter};
 use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{Intake, Store, StoreError};
 
@@ -80,7 +81,7 @@ async fn numbers_go_on_after_opening_again_whatever_was_last() {
         ingest(&store, &[lead(number)]).await;
         expected.insert(0, number);
         assert_eq!(leads(&store, LeadFilter::default(), at(9)).await, expected);
-        let events = store.list_events(None, all(), at(9)).await.unwrap().items;
+        let events = store.list_events(EventFilter::default(), all(), at(9)).await.unwrap().items;
         assert_eq!(events[0].event.lead_id, lead(number).reported.lead_id);
         assert_eq!(events.len() as u64, number + number.div_ceil(4), "none was overwritten");
     }

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 
-use crate::domain::event::{Attempt, DeadReason, EventDetail, EventState, LeadDetail, StageUpdate};
+use crate::domain::event::{
+    Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate,
+};
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::conformance::support::{
@@ -12,7 +14,7 @@ use crate::store::conformance::support::{
     reported, routing, second, strict, tolerant, update,
 };
 use crate::store::memory::MemoryStore;
-use crate::store::query::{LeadFilter, Page, PageRequest};
+use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{Batch, Intake, Quarantined, Settlement, Stats, Store};
 
 const LEADS: u64 = 4;
@@ -26,6 +28,8 @@ enum Step {
     /// Takes a batch of a dataset and ends its events, each in its own way.
     Settle(u64, usize, [Fate; 4], bool),
     Requeue(u64, usize),
+    /// Queues dead letters again, in calls of two, or only asks what that would do.
+    RequeueMany(SomeLetters, bool),
     Route(SomeRouting),
     Expire,
     Erase(u64),
@@ -52,6 +56,13 @@ struct SomeUpdate {
     key: Option<&'static str>,
     tolerance_s: u32,
     strict: bool,
+}
+
+/// Which dead letters: all events of a lead by name, or a filter.
+#[derive(Clone, Debug)]
+enum SomeLetters {
+    Named(u64),
+    Filtered(EventFilter),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +125,23 @@ fn some_update() -> impl Strategy<Value = SomeUpdate> {
         })
 }
 
+/// A filter on one thing or on nothing.
+fn some_filter() -> impl Strategy<Value = EventFilter> {
+    let default = EventFilter::default;
+    prop_oneof![
+        Just(default()),
+        prop::sample::select(&DeadReason::ALL[..])
+            .prop_map(move |reason| EventFilter { reason: Some(reason), ..default() }),
+        (1..=3u64)
+            .prop_map(move |number| EventFilter { dataset_id: Some(dataset(number)), ..default() }),
+        (1..=LEADS)
+            .prop_map(move |number| EventFilter { lead_id: Some(lead_id(number)), ..default() }),
+        Just(EventFilter { code: Some(2), ..default() }),
+        Just(EventFilter { created_from: Some(second(9)), ..default() }),
+        Just(EventFilter { created_before: Some(second(9)), ..default() }),
+    ]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     let leads = prop::collection::vec(some_lead(), 0..3);
     let updates = prop::collection::vec(some_update(), 1..4);
@@ -124,6 +152,10 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (1..=3u64, 0..5usize, prop::array::uniform4(fate()), any::<bool>())
             .prop_map(|(dataset, limit, fates, sent)| Step::Settle(dataset, limit, fates, sent)),
         1 => (1..=LEADS, 0..4usize).prop_map(|(number, index)| Step::Requeue(number, index)),
+        1 => ((1..=LEADS).prop_map(SomeLetters::Named), any::<bool>())
+            .prop_map(|(letters, dry_run)| Step::RequeueMany(letters, dry_run)),
+        1 => (some_filter().prop_map(SomeLetters::Filtered), any::<bool>())
+            .prop_map(|(letters, dry_run)| Step::RequeueMany(letters, dry_run)),
         1 => some_routing().prop_map(Step::Route),
         1 => Just(Step::Expire),
         1 => (1..=LEADS).prop_map(Step::Erase),
@@ -186,7 +218,8 @@ async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
         }
         Step::Settle(number, limit, fates, sent) => {
             let batch = store.next_batch(dataset(*number), now, *limit, &NOBODY).await.unwrap();
-            let attempt = sent.then(|| attempt(now_s, true));
+            // Some attempts have a code.
+            let attempt = sent.then(|| attempt(now_s, matches!(fates[0], Fate::Delivered)));
             told(store.settle(settlement(*number, &batch, *fates, attempt, now)).await)
         }
         Step::Requeue(number, index) => {
@@ -197,11 +230,39 @@ async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
                 None => "no event".into(),
             }
         }
+        Step::RequeueMany(letters, dry_run) => requeue_many(store, letters, *dry_run, now).await,
         Step::Route(routing) => told(store.route_held(&routing.table()).await),
         Step::Expire => told(store.expire_stranded(now).await),
         Step::Erase(number) => told(store.erase_lead(lead_id(*number), now).await),
         Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await),
         Step::Wait(_) => String::new(),
+    }
+}
+
+async fn requeue_many(
+    store: &dyn Store,
+    letters: &SomeLetters,
+    dry_run: bool,
+    now: Timestamp,
+) -> String {
+    let filter = match letters {
+        SomeLetters::Named(number) => {
+            let lead = store.find_lead(lead_id(*number)).await.unwrap();
+            let events = lead.into_iter().flat_map(|lead| lead.events);
+            let named = DeadLetters::Named(events.map(|event| event.event.id()).collect());
+            return told(store.requeue_many(named, dry_run, now).await);
+        }
+        SomeLetters::Filtered(filter) => filter,
+    };
+    let (mut calls, mut cursor) = (String::new(), None);
+    loop {
+        let letters = DeadLetters::Filtered(filter.clone(), page(cursor, 2));
+        let mut many = store.requeue_many(letters, dry_run, now).await.unwrap();
+        cursor = many.next_cursor.take();
+        calls = format!("{calls}{many:?} {}\n", cursor.is_some());
+        if cursor.is_none() {
+            return calls;
+        }
     }
 }
 
@@ -243,8 +304,9 @@ fn settlement(
 #[derive(Debug, PartialEq)]
 pub(super) struct Everything {
     leads: Vec<Option<LeadDetail>>,
-    listed: Vec<LeadDetail>,
+    listed: Vec<LeadSummary>,
     events: Vec<Vec<EventDetail>>,
+    details: Vec<Option<EventDetail>>,
     batches: Vec<String>,
     quarantine: Vec<Quarantined>,
     stats: Stats,
@@ -258,7 +320,21 @@ pub(super) async fn everything(store: &dyn Store, now: Timestamp) -> Everything 
     }
     let mut events = Vec::new();
     for state in EventState::ALL.map(Some).into_iter().chain([None]) {
-        events.push(whole(async |page| store.list_events(state, page, now).await.unwrap()).await);
+        events.push(
+            whole(async |page| {
+                store.list_events(EventFilter::in_state(state), page, now).await.unwrap()
+            })
+            .await,
+        );
+    }
+    for filter in filters() {
+        events.push(
+            whole(async |it| store.list_events(filter.clone(), it, now).await.unwrap()).await,
+        );
+    }
+    let mut details = Vec::new();
+    for event in leads.iter().flatten().flat_map(|lead| &lead.events) {
+        details.push(store.find_event(event.event.id()).await.unwrap());
     }
     let mut batches = Vec::new();
     for number in 1..=3 {
@@ -274,10 +350,26 @@ pub(super) async fn everything(store: &dyn Store, now: Timestamp) -> Everything 
         listed: whole(async |page| store.list_leads(filter.clone(), page, now).await.unwrap())
             .await,
         events,
+        details,
         batches,
         quarantine: whole(async |page| store.list_quarantine(page).await.unwrap()).await,
         stats: store.stats().await.unwrap(),
     }
+}
+
+/// Filters on events, each on something else.
+fn filters() -> Vec<EventFilter> {
+    let filter = EventFilter::default;
+    let mut filters: Vec<EventFilter> =
+        DeadReason::ALL.map(|reason| EventFilter { reason: Some(reason), ..filter() }).into();
+    filters.extend((1..=3).map(|it| EventFilter { dataset_id: Some(dataset(it)), ..filter() }));
+    filters.extend((1..=LEADS).map(|it| EventFilter { lead_id: Some(lead_id(it)), ..filter() }));
+    let dead = EventFilter::in_state(Some(EventState::Dead));
+    filters.push(EventFilter { lead_id: Some(lead_id(1)), ..dead.clone() });
+    filters.push(EventFilter { code: Some(2), ..dead });
+    filters.push(EventFilter { created_from: Some(second(9)), ..filter() });
+    filters.push(EventFilter { created_before: Some(second(9)), ..filter() });
+    filters
 }
 
 /// The whole of a list, gathered from its pages.

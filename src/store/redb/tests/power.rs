@@ -20,7 +20,7 @@ use crate::domain::ids::EventId;
 use crate::store::conformance::support::{
     DAY, NOBODY, all, at, attempt, dataset, lead_id, lead_of, routing, settlement, update,
 };
-use crate::store::query::{Page, PageRequest};
+use crate::store::query::{EventFilter, Page, PageRequest};
 use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{Intake, Settlement, Store, StoreError, UpdateOutcome};
 
@@ -276,7 +276,7 @@ async fn faults(store: &RedbStore, journal: &Journal) -> Result<Vec<String>, Sto
         lost.map(|event_id| format!("{event_id} is not {what}")).collect::<Vec<_>>()
     };
     faults.extend(lost(&journal.updates, |_| true, "there"));
-    faults.extend(lost(&journal.delivered, |s| matches!(s, Standing::Delivered(_)), "delivered"));
+    faults.extend(lost(&journal.delivered, |s| matches!(s, Standing::Delivered), "delivered"));
     faults.extend(lost(&journal.dead, |s| matches!(s, Standing::Dead { .. }), "dead"));
     faults.extend(queue_faults(store, &places).await?);
     Ok(faults)
@@ -319,7 +319,8 @@ async fn whole_list(
     let mut whole = Vec::new();
     let mut request = PageRequest { limit: 1_000, ..all() };
     loop {
-        let Page { items, next_cursor } = store.list_events(None, request, at(20)).await?;
+        let Page { items, next_cursor } =
+            store.list_events(EventFilter::default(), request, at(20)).await?;
         whole.extend(items);
         match next_cursor {
             Some(cursor) => request.cursor = Some(cursor),

@@ -1,0 +1,60 @@
+//! What the model shows of leads and events.
+
+use crate::domain::event::{AttemptLog, EventDetail, LeadDetail, LeadSummary, stage_of};
+use crate::domain::lead::Lead;
+use crate::domain::time::Timestamp;
+use crate::limits::ATTEMPTS_SHOWN_MAX;
+use crate::store::memory::state::{Row, State};
+use crate::store::query::{EventFilter, LeadFilter};
+
+impl State {
+    pub(super) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
+        let timeline = self.timeline(lead.reported.lead_id);
+        let events = timeline.into_iter().map(|seq| self.summary(seq)).collect();
+        LeadDetail { lead: lead.clone(), events }
+    }
+
+    /// The lead without its timeline, if it passes a filter.
+    pub(super) fn lead_summary(
+        &self,
+        filter: &LeadFilter,
+        lead: &Lead,
+        now: Timestamp,
+    ) -> Option<LeadSummary> {
+        let timeline = self.timeline(lead.reported.lead_id);
+        let rows = timeline.iter().map(|seq| &self.events[seq]);
+        let rows: Vec<_> = rows.map(|row| (&row.event, &row.standing)).collect();
+        let passes = filter.admits_lead(lead) && filter.admits_timeline(&rows, now);
+        passes.then(|| LeadSummary { lead: lead.clone(), stage: stage_of(rows).cloned() })
+    }
+
+    /// An event with its last attempt.
+    pub(super) fn summary(&self, seq: u64) -> EventDetail {
+        self.with_attempts(seq, 1)
+    }
+
+    /// An event with its latest attempts.
+    pub(super) fn detail(&self, seq: u64) -> EventDetail {
+        self.with_attempts(seq, ATTEMPTS_SHOWN_MAX)
+    }
+
+    fn with_attempts(&self, seq: u64, latest_max: usize) -> EventDetail {
+        let Row { event, standing, attempts, .. } = &self.events[&seq];
+        let lead = self.lead(event.lead_id);
+        let latest = &attempts[attempts.len().saturating_sub(latest_max)..];
+        EventDetail {
+            event: event.clone(),
+            standing: standing.clone(),
+            dataset_id: lead.and_then(|lead| lead.dataset_id),
+            attempts: AttemptLog { count: attempts.len(), latest: latest.to_vec() },
+        }
+    }
+
+    /// Whether an event passes a filter.
+    pub(super) fn admits(&self, filter: &EventFilter, seq: u64, now: Timestamp) -> bool {
+        let Row { event, standing, attempts, .. } = &self.events[&seq];
+        filter.admits_standing(event, standing, now)
+            && filter.admits_lead(event.lead_id, self.lead(event.lead_id))
+            && filter.admits_attempt(attempts.last())
+    }
+}
