@@ -52,6 +52,16 @@ impl Server {
         Some(response.ok()?.status().as_u16())
     }
 
+    /// A client that holds the key.
+    pub(super) fn client(&self, global: &Global) -> Result<Client, Failure> {
+        let layers = layers(global)?;
+        let key = layers.get("LEADLOOP_API_KEY").ok_or_else(|| {
+            Failure::new(Exit::Config, "LEADLOOP_API_KEY: is missing: a key of the server's API")
+        })?;
+        let server = self.server.trim_end_matches('/').to_owned();
+        Ok(Client { http: http_client(&server)?, server, key: key.to_owned() })
+    }
+
     /// Asks for JSON, and prints it.
     pub(super) async fn print(
         &self,
@@ -60,22 +70,37 @@ impl Server {
         path: &str,
         query: &[(&str, Option<String>)],
     ) -> Result<(), Failure> {
-        let layers = layers(global)?;
-        let key = layers.get("LEADLOOP_API_KEY").ok_or_else(|| {
-            Failure::new(Exit::Config, "LEADLOOP_API_KEY: is missing: a key of the server's API")
-        })?;
-        let server = self.server.trim_end_matches('/');
+        let body = self.client(global)?.ask(method, path, query, None).await?;
+        print(&format!("{body:#}\n"))
+    }
+}
+
+/// A client of one server.
+pub(super) struct Client {
+    http: reqwest::Client,
+    server: String,
+    key: String,
+}
+
+impl Client {
+    /// Asks for JSON; a problem is a failure with its code and words.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        body: Option<&Value>,
+    ) -> Result<Value, Failure> {
         let query: Vec<_> =
             query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).collect();
-        let request = http_client(server)?
-            .request(method, format!("{server}{path}"))
-            .query(&query)
-            .bearer_auth(key);
+        let request = self.http.request(method, format!("{}{path}", self.server));
+        let request = request.query(&query).bearer_auth(&self.key);
+        let request = body.into_iter().fold(request, reqwest::RequestBuilder::json);
         let response = request.send().await?;
         let status = response.status();
         let body: Value = response.json().await?;
         if status.is_success() {
-            return print(&format!("{body:#}\n"));
+            return Ok(body);
         }
         let detail = body["detail"].as_str().unwrap_or("the server's answer makes no sense");
         let exit = match status {

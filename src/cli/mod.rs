@@ -8,11 +8,15 @@ mod api;
 mod config;
 mod datasets;
 mod doctor;
+mod event_filter;
 mod events;
 pub mod exit;
+mod export;
 mod leads;
 mod openapi;
 mod output;
+mod progress;
+mod retry;
 mod sandbox;
 mod serve;
 mod settings;
@@ -130,11 +134,11 @@ enum Command {
     /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
     /// the settings; an argument could be seen by everybody on the machine.
     Leads(leads::Args),
-    /// List events, show one with its attempts, or send a dead letter after all
+    /// List events, show one with its attempts, send dead letters after all, or export
     ///
     /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
     /// the settings; an argument could be seen by everybody on the machine.
-    Events(events::Args),
+    Events(Box<events::Args>),
     /// Show how the datasets are doing, and why one is paused
     ///
     /// For each dataset: whether it works, waits after a failure that will pass, or is paused until
@@ -198,7 +202,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Sandbox(args) => sandbox::run(global, args).await,
             Command::Trigger(args) => trigger::run(global, args).await,
             Command::Leads(args) => leads::run(global, args).await,
-            Command::Events(args) => events::run(global, args).await,
+            Command::Events(args) => events::run(global, *args).await,
             Command::Datasets(args) => datasets::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
             Command::Config(_) | Command::Openapi => Ok(()),

@@ -6,6 +6,7 @@
 mod browser;
 mod delivery;
 mod door;
+mod letters;
 mod look_up;
 mod process;
 mod removal;

@@ -1,9 +1,9 @@
 //! What goes for good: erased leads, and what is older than it should be kept.
 
 use super::support::{
-    DAY, accept, all, at, attempt, deliver_due, due, entries, event, found, heard_of, ingest,
-    ingest_at, keyed, kill_due, lead, lead_id, lead_of, leads, piece, refuse, reported, second,
-    settlement, timeline, update,
+    DAY, accept, all, at, attempt, deliver_due, due, entries, event, heard_of, ingest, ingest_at,
+    keyed, kill_due, lead, lead_id, lead_of, leads, piece, refuse, reported, second, settlement,
+    timeline, update,
 };
 use crate::domain::event::DeadReason;
 use crate::domain::intake::Refusal;
