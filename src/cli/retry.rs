@@ -31,7 +31,7 @@ Exit codes, beside those of `leadloop --help`:
 
 /// Options of `events retry`.
 #[derive(Debug, clap::Args)]
-#[command(group = ArgGroup::new("which").args(["event_ids", "all"]).args(FILTERS).multiple(true).required(true))]
+#[command(group = which())]
 pub(super) struct Args {
     /// Queue these again
     #[arg(
@@ -50,6 +50,11 @@ pub(super) struct Args {
     yes: bool,
     #[command(flatten)]
     server: Server,
+}
+
+/// At least one way to say which has to be given.
+fn which() -> ArgGroup {
+    ArgGroup::new("which").args(["event_ids", "all"]).args(FILTERS).multiple(true).required(true)
 }
 
 /// What became of dead letters, over all calls.
