@@ -2,10 +2,9 @@
 //!
 //! Each dataset has a worker of its own, so one dataset's trouble is nobody else's. What a worker
 //! decides is in the pure modules [`step`] and [`verdict`]; [`worker`] reads, sends and records;
-//! [`sink`] is the way to Meta, [`housekeeper`] does what no worker does, and [`retention`] removes what
-//! is old. An event is sent at
-//! least once: the one window in which it may be sent twice is between Meta's answer and our record
-//! of it, and then under the same event id.
+//! [`sink`] is the way to Meta, [`housekeeper`] does what no worker does, and [`retention`] removes
+//! what is old. An event is sent at least once: the one window in which it may be sent twice is
+//! between Meta's answer and our record of it, and then under the same event id.
 
 pub mod housekeeper;
 pub mod retention;

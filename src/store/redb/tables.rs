@@ -100,7 +100,7 @@ tables! {
     writer_only {
         /// Digest of a piece in quarantine → its number.
         quarantine_index: "quarantine_index", &'static KeyDigest => u64;
-        /// (Event's number, digest of an idempotency key): the keys that an event was reported with.
+        /// (Event's number, digest of an idempotency key): the keys that it was reported with.
         event_keys: "event_keys", (u64, &'static KeyDigest) => ();
         /// Number of an attempt → how many events it was about that are still here.
         attempt_links: "attempt_links", u64 => u32;
