@@ -15,7 +15,7 @@ use crate::domain::event::EventState;
 use crate::domain::ids::EventId;
 use crate::http::error::{ApiError, Code};
 use crate::http::event_filter::{FilterTexts, read_filter};
-use crate::http::extract::{JsonBody, Reporter};
+use crate::http::extract::{Admin, JsonBody};
 use crate::http::page::{page_request, show_cursor};
 use crate::http::state::AppState;
 use crate::limits::{RETRY_BODY_BYTES_MAX, RETRY_EVENTS_MAX};
@@ -167,7 +167,7 @@ fn read_event_ids(texts: &[String]) -> Result<BTreeSet<EventId>, ApiError> {
     security(("api_key" = [])),
 )]
 pub async fn retry_events(
-    _: Reporter,
+    _: Admin,
     State(state): State<AppState>,
     JsonBody(body): JsonBody<RetryBody, RETRY_BODY_BYTES_MAX>,
 ) -> Result<Json<RetryAnswer>, ApiError> {

@@ -39,7 +39,7 @@ fn calls() -> Vec<(Method, String, &'static str)> {
         (Method::POST, "/v1/stage-updates/batch".into(), "write"),
         (Method::POST, format!("/v1/events/{EVENT}/retry"), "admin"),
         (Method::DELETE, format!("/v1/leads/{}", lead_id(1)), "admin"),
-        (Method::POST, "/v1/events/retry".into(), "write"),
+        (Method::POST, "/v1/events/retry".into(), "admin"),
     ]
 }
 
