@@ -4,6 +4,7 @@
 //! wire format of the Conversions API. The routes below are the table of contents; each takes its
 //! method, path and documentation from its handler.
 
+pub mod body;
 mod datasets;
 mod docs;
 pub mod error;

@@ -1,12 +1,13 @@
-//! Clients that hold a connection open and say nothing, or never stop.
+//! Clients that hold a connection open and say nothing, never stop, or try to be misunderstood.
 
 use std::time::Duration;
 
 use leadloop::http::server::DoorLimits;
+use leadloop::limits::BODY_OWN_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{TestApp, within_patience};
+use crate::support::{ADMIN_KEY, TestApp, delivery_of, lead, stage, within_patience};
 
 const SHORT: DoorLimits = DoorLimits {
     head_timeout: Duration::from_millis(150),
@@ -14,7 +15,12 @@ const SHORT: DoorLimits = DoorLimits {
     body_timeout: Duration::from_millis(150),
     write_timeout: Duration::from_millis(150),
     connections_max: 3,
+    body_budget_bytes: 64 * 1024,
 };
+
+/// A well-formed signature that is not the right one.
+const SIGNATURE: &str =
+    "X-Hub-Signature-256: sha256=00000000000000000000000000000000000000000000000000000000000000ff";
 
 async fn connect(app: &TestApp) -> TcpStream {
     TcpStream::connect(app.url.trim_start_matches("http://")).await.unwrap()
@@ -51,8 +57,7 @@ async fn an_idle_connection_is_closed_after_its_request() {
 #[tokio::test]
 async fn a_body_that_never_ends_is_answered_408() {
     let app = TestApp::start_with_door(SHORT).await;
-    let signature = format!("X-Hub-Signature-256: sha256={}", "0".repeat(64));
-    let head = format!("POST /webhooks/meta HTTP/1.1\r\nHost: x\r\n{signature}\r\n");
+    let head = format!("POST /webhooks/meta HTTP/1.1\r\nHost: x\r\n{SIGNATURE}\r\n");
     for length in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let answer = until_closed(&app, &format!("{head}{length}\r\n\r\n5\r\nabcde")).await;
         assert!(answer.starts_with("HTTP/1.1 408"), "{length}: {answer}");
@@ -113,5 +118,50 @@ async fn a_client_that_takes_no_answer_is_closed() {
         }
     };
     within_patience(closed).await;
+    app.finish().await;
+}
+
+// ---- Bodies -----------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_compressed_body_is_refused_whatever_is_in_it() {
+    let app = TestApp::start().await;
+    let body = delivery_of(&[lead(1)]).to_string();
+    let delivery = app.signed(body.as_bytes()).header("content-encoding", "gzip");
+    let update = app.request(reqwest::Method::POST, "/v1/stage-updates").bearer_auth(ADMIN_KEY);
+    let update = update.header("content-encoding", "br").json(&stage(1, "won", 1));
+    for request in [delivery, update] {
+        let answer = app.send(request).await;
+        assert_eq!(answer.problem(), (415, "unsupported_encoding".into()));
+        assert_eq!(answer.headers["accept-encoding"], "identity");
+    }
+    assert_eq!(app.stored().await, [0; 4]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn large_bodies_wait_outside_while_others_fill_the_budget_and_small_ones_do_not() {
+    let door = DoorLimits { body_budget_bytes: BODY_OWN_BYTES, ..DoorLimits::default() };
+    let app = TestApp::start_with_door(door).await;
+    // Spaces are no part of a delivery, and of its signature they are.
+    let large = delivery_of(&[lead(1)]).to_string() + &" ".repeat(2 * BODY_OWN_BYTES - 500);
+    let length = 2 * BODY_OWN_BYTES;
+    let head = format!("POST /webhooks/meta HTTP/1.1\r\nHost: x\r\n{SIGNATURE}\r\n");
+    let head = format!("{head}Content-Length: {length}\r\n\r\n");
+    let mut holding = connect(&app).await;
+    holding.write_all((head + &"x".repeat(length - 1)).as_bytes()).await.unwrap();
+    let answered = async |status: u16| app.webhook(large.as_bytes()).await.status == status;
+    app.until(async || answered(503).await).await;
+    let refused = app.webhook(large.as_bytes()).await;
+    assert_eq!(refused.problem(), (503, "overloaded".into()));
+    assert_eq!(refused.headers["retry-after"], "5");
+    app.report(&[lead(2)]).await;
+    // Nothing of the refused one was stored; once the client is gone there is room again.
+    assert_eq!(app.stored().await[0], 1);
+    drop(holding);
+    app.until(async || answered(200).await).await;
+    app.delivered(2).await;
+    let metrics = app.get("/metrics").await.text;
+    assert!(metrics.contains("webhook_deliveries_total{result=\"overloaded\"}"), "{metrics}");
     app.finish().await;
 }
