@@ -117,6 +117,8 @@ async fn serve_connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
+        // Who sends no more after a request gets its answer all the same.
+        .half_close(true)
         .max_headers(HEADERS_MAX)
         .max_header_size(HEADER_BYTES_MAX)
         // Else a connection may keep 400 KiB of what it was not asked for yet.
