@@ -16,7 +16,7 @@ mod leads;
 mod page;
 mod retry;
 pub mod server;
-mod stage_body;
+pub(crate) mod stage_body;
 mod stages;
 pub mod state;
 pub mod time;
