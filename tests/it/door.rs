@@ -10,6 +10,7 @@ use leadloop::store::redb::{Purpose, RedbStore};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::stuck::{Stuck, stuck_clients};
 use crate::support::{ADMIN_KEY, APP_SECRET, TestApp, delivery_of, lead, stage, within_patience};
 
 const SHORT: DoorLimits = DoorLimits {
@@ -121,6 +122,29 @@ async fn a_client_that_takes_no_answer_is_closed() {
         }
     };
     within_patience(closed).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_thousand_stuck_clients_keep_nobody_from_being_answered_and_are_let_go() {
+    let moment = Duration::from_secs(2);
+    let door = DoorLimits {
+        head_timeout: moment,
+        idle_timeout: moment,
+        body_timeout: moment,
+        write_timeout: moment,
+        ..DoorLimits::default()
+    };
+    let app = TestApp::start_with_door(door).await;
+    let address = app.url.trim_start_matches("http://");
+    let stuck = Stuck::connect(address, stuck_clients()).await;
+    for number in 1..=20 {
+        app.report(&[lead(number)]).await;
+        app.stage(number, "qualified", 50).await;
+        assert_eq!(app.get("/v1/leads?limit=1").await.status, 200);
+    }
+    stuck.let_go().await;
+    app.delivered(40).await;
     app.finish().await;
 }
 

@@ -10,3 +10,4 @@ pub mod program;
 mod settings;
 mod start;
 mod stop;
+mod stuck;
