@@ -18,6 +18,7 @@ use crate::delivery::sink::GraphSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
 use crate::http;
+use crate::http::body::BodyReader;
 use crate::http::server::DoorLimits;
 use crate::http::state::AppState;
 use crate::limits::SHUTDOWN_GRACE;
@@ -103,7 +104,7 @@ impl App {
             metrics: self.tools.metrics,
             status: self.tools.status,
             wakers,
-            body_timeout: self.door.body_timeout,
+            bodies: BodyReader::new(self.door.body_timeout, self.door.body_budget_bytes),
             api_keys: Arc::new(self.api_keys),
         };
         let door = http::server::serve(listener, http::router(state), self.door, stop.clone());

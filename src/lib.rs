@@ -19,6 +19,8 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod domain;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod http;
 pub mod limits;
 pub mod meta;

@@ -48,6 +48,11 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for the whole body of a request.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of each body that are its own; what is beyond comes out of the budget of all bodies. A
+/// delivery of up to about 50 leads needs no more. With every connection open it is 64 MiB.
+pub const BODY_OWN_BYTES: usize = 16 * 1024;
+/// The budget of all bodies that are being read or looked at, in bytes.
+pub const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;
 /// Longest time that a client may take none of its answer.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most headers of a request.

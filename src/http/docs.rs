@@ -57,6 +57,14 @@ const EVERY_API_ROUTE: [(&str, &str); 4] = [
     ("503", "store_unavailable, timed_out"),
 ];
 
+/// What any route that reads a body may answer.
+const EVERY_ROUTE_WITH_A_BODY: [(&str, &str); 4] = [
+    ("408", "body_timed_out"),
+    ("413", "payload_too_large"),
+    ("415", "unsupported_encoding"),
+    ("503", "store_unavailable, overloaded, timed_out"),
+];
+
 /// The document with a body for every problem: whatever is not a success is one.
 pub(super) fn with_problems(mut document: OpenApi) -> OpenApi {
     let schema = <Problem as utoipa::PartialSchema>::schema();
@@ -66,11 +74,11 @@ pub(super) fn with_problems(mut document: OpenApi) -> OpenApi {
         [&mut path.get, &mut path.post, &mut path.put, &mut path.delete].into_iter().flatten()
     });
     for operation in operations {
-        if operation.security.is_some() {
-            for (status, codes) in EVERY_API_ROUTE {
-                let response = || ApiResponse::new(codes).into();
-                operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
-            }
+        let with_body = operation.request_body.iter().flat_map(|_| EVERY_ROUTE_WITH_A_BODY);
+        let with_key = operation.security.iter().flat_map(|_| EVERY_API_ROUTE);
+        for (status, codes) in with_body.chain(with_key) {
+            let response = || ApiResponse::new(codes).into();
+            operation.responses.responses.entry(status.to_owned()).or_insert_with(response);
         }
         for (status, response) in &mut operation.responses.responses {
             if let (true, RefOr::T(response)) = (status.starts_with(['4', '5']), response) {

@@ -80,10 +80,14 @@ catalogue! {
     MethodNotAllowed = "method_not_allowed", METHOD_NOT_ALLOWED;
     /// The body, or the number of items in it, is over the limit.
     PayloadTooLarge = "payload_too_large", PAYLOAD_TOO_LARGE;
+    /// The body is compressed; send it as it is.
+    UnsupportedEncoding = "unsupported_encoding", UNSUPPORTED_MEDIA_TYPE;
     /// The body did not come in time.
     BodyTimedOut = "body_timed_out", REQUEST_TIMEOUT;
     /// Nothing can be stored or read at the moment; nothing was changed; try again.
     StoreUnavailable = "store_unavailable", SERVICE_UNAVAILABLE;
+    /// Too many large bodies are being read at the moment; nothing was changed; try again.
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE;
     /// The request took too long; it may or may not have been carried out; repeating it is safe.
     TimedOut = "timed_out", SERVICE_UNAVAILABLE;
     /// A defect of leadloop's; it is in the log.
@@ -166,7 +170,10 @@ impl IntoResponse for ApiError {
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         let extra: Option<(HeaderName, &'static str)> = match self.code {
             Code::Unauthorized => Some((header::WWW_AUTHENTICATE, "Bearer")),
-            Code::StoreUnavailable | Code::TimedOut => Some((header::RETRY_AFTER, "5")),
+            Code::StoreUnavailable | Code::TimedOut | Code::Overloaded => {
+                Some((header::RETRY_AFTER, "5"))
+            }
+            Code::UnsupportedEncoding => Some((header::ACCEPT_ENCODING, "identity")),
             _ => None,
         };
         if let Some((name, value)) = extra {

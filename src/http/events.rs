@@ -157,7 +157,10 @@ pub async fn retry_event(
     path = "/v1/quarantine",
     tag = "events",
     params(PageQuery),
-    responses((status = 200, description = "A page of pieces", body = QuarantinePage)),
+    responses(
+        (status = 200, description = "A page of pieces", body = QuarantinePage),
+        (status = 400, description = "invalid_request"),
+    ),
     security(("api_key" = [])),
 )]
 pub async fn list_quarantine(

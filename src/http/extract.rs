@@ -1,13 +1,10 @@
 //! What handlers ask for, checked before they run: a signed body, a key with a scope, JSON, a
 //! path, a query. A handler that takes one of these can't forget the check.
 
-use std::time::Duration;
-
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::{AUTHORIZATION, HeaderMap};
 use axum::http::request::Parts;
-use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
 
 use crate::config::Scope;
@@ -15,25 +12,6 @@ use crate::http::error::{ApiError, Code};
 use crate::http::state::AppState;
 use crate::limits::WEBHOOK_BODY_BYTES_MAX;
 use crate::meta::signature::{SIGNATURE_HEADER, read_header};
-
-/// Reads a body of at most so many bytes.
-async fn read_body(
-    body: Body,
-    bytes_max: usize,
-    body_timeout: Duration,
-) -> Result<Bytes, ApiError> {
-    let read = tokio::time::timeout(body_timeout, axum::body::to_bytes(body, bytes_max));
-    let read = read.await.map_err(|_| ApiError::plain(Code::BodyTimedOut))?;
-    read.map_err(|error| {
-        if std::error::Error::source(&error)
-            .is_some_and(<dyn std::error::Error>::is::<LengthLimitError>)
-        {
-            ApiError::new(Code::PayloadTooLarge, format!("the body is over {bytes_max} bytes"))
-        } else {
-            ApiError::new(Code::InvalidRequest, "the body could not be read to its end")
-        }
-    })
-}
 
 /// The bytes of a webhook whose signature was right.
 pub struct SignedBody(pub Bytes);
@@ -51,9 +29,11 @@ impl FromRequest<AppState> for SignedBody {
         let signature = single_header(&parts.headers, SIGNATURE_HEADER);
         let signature = signature.filter(|header| read_header(header).is_some());
         let signature = signature.ok_or_else(|| refuse("no_signature"))?;
-        let body = read_body(body, WEBHOOK_BODY_BYTES_MAX, state.body_timeout)
-            .await
-            .inspect_err(|_| state.metrics.webhook("unreadable_body"))?;
+        let body = state.bodies.read(&parts.headers, body, WEBHOOK_BODY_BYTES_MAX).await;
+        let body = body.inspect_err(|error| {
+            let overloaded = error.code() == Code::Overloaded;
+            state.metrics.webhook(if overloaded { "overloaded" } else { "unreadable_body" });
+        })?;
         if !state.verifier.verify(signature, &body) {
             return Err(refuse("bad_signature"));
         }
@@ -106,7 +86,8 @@ impl<T: DeserializeOwned, const BYTES_MAX: usize> FromRequest<AppState> for Json
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
-        let body = read_body(request.into_body(), BYTES_MAX, state.body_timeout).await?;
+        let (parts, body) = request.into_parts();
+        let body = state.bodies.read(&parts.headers, body, BYTES_MAX).await?;
         // serde would take a list for an object, field by field.
         if !body.trim_ascii_start().starts_with(b"{") {
             return Err(ApiError::new(Code::InvalidRequest, "the body must be a JSON object"));

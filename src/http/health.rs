@@ -40,7 +40,15 @@ pub async fn readyz(State(state): State<AppState>) -> Result<&'static str, ApiEr
     get,
     path = "/metrics",
     tag = "operation",
-    responses((status = 200, description = "Metrics", body = String, content_type = "text/plain")),
+    responses(
+        (
+            status = 200,
+            description = "Metrics",
+            body = String,
+            content_type = "application/openmetrics-text",
+        ),
+        (status = 503, description = "store_unavailable"),
+    ),
 )]
 pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse, ApiError> {
     let figures = state.store.stats().await?;

@@ -4,6 +4,7 @@
 //! wire format of the Conversions API. The routes below are the table of contents; each takes its
 //! method, path and documentation from its handler.
 
+pub mod body;
 mod datasets;
 mod docs;
 pub mod error;
@@ -15,7 +16,7 @@ mod leads;
 mod page;
 mod retry;
 pub mod server;
-mod stage_body;
+pub(crate) mod stage_body;
 mod stages;
 pub mod state;
 pub mod time;

@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::limits::{
-    ACCEPT_RETRY, BODY_TIMEOUT, CONNECTIONS_MAX, HEAD_TIMEOUT, HEADER_BYTES_MAX, HEADERS_MAX,
-    IDLE_TIMEOUT, SHUTDOWN_GRACE, WRITE_TIMEOUT,
+    ACCEPT_RETRY, BODY_BUDGET_BYTES, BODY_TIMEOUT, CONNECTIONS_MAX, HEAD_TIMEOUT, HEADER_BYTES_MAX,
+    HEADERS_MAX, IDLE_TIMEOUT, SHUTDOWN_GRACE, WRITE_TIMEOUT,
 };
 
 /// How long a client may keep us waiting, and how many may.
@@ -32,6 +32,8 @@ pub struct DoorLimits {
     pub idle_timeout: Duration,
     /// For the whole body of a request.
     pub body_timeout: Duration,
+    /// For all bodies together that are being read, beyond what is each one's own, in bytes.
+    pub body_budget_bytes: usize,
     /// For a client to take some of its answer.
     pub write_timeout: Duration,
     /// Open connections; further ones wait to be accepted.
@@ -44,6 +46,7 @@ impl Default for DoorLimits {
             head_timeout: HEAD_TIMEOUT,
             idle_timeout: IDLE_TIMEOUT,
             body_timeout: BODY_TIMEOUT,
+            body_budget_bytes: BODY_BUDGET_BYTES,
             write_timeout: WRITE_TIMEOUT,
             connections_max: CONNECTIONS_MAX,
         }
@@ -114,8 +117,12 @@ async fn serve_connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle_timeout)
+        // Who sends no more after a request gets its answer all the same.
+        .half_close(true)
         .max_headers(HEADERS_MAX)
         .max_header_size(HEADER_BYTES_MAX)
+        // Else a connection may keep 400 KiB of what it was not asked for yet.
+        .max_buf_size(HEADER_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let connection = watcher.watch(connection);
     let silent = async {

@@ -6,6 +6,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use crate::config::Config;
 use crate::domain::customer::{Customer, Parameter};
@@ -16,18 +18,33 @@ use crate::http::error::{ApiError, Code};
 use crate::http::time::read_time;
 use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
+fn lead_id_schema() -> Object {
+    let types = SchemaType::from_iter([Type::String, Type::Integer]);
+    let schema = ObjectBuilder::new().schema_type(types).examples(["1234567890123456"]);
+    schema
+        .description(Some("Meta's id of the lead: digits, or an integer of at most 64 bits."))
+        .build()
+}
+
+fn event_time_schema() -> Object {
+    let types = SchemaType::from_iter([Type::String, Type::Integer, Type::Null]);
+    let schema = ObjectBuilder::new().schema_type(types).examples(["2025-11-01T12:35:00Z"]);
+    let what = "When: Unix seconds, or RFC 3339 with an offset. Default: now.";
+    schema.description(Some(what)).build()
+}
+
 /// A CRM's report that a lead reached a stage.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StageUpdateBody {
     /// Meta's id of the lead: a string, or an integer of at most 64 bits.
-    #[schema(value_type = String, required = true, example = "1234567890123456")]
+    #[schema(schema_with = lead_id_schema, required = true)]
     lead_id: Option<Value>,
     /// The stage that was reached, as it is called in Events Manager.
     #[schema(value_type = String, required = true, example = "qualified")]
     stage: Option<String>,
     /// When: Unix seconds, or RFC 3339 with an offset. Default: now.
-    #[schema(value_type = Option<String>, example = "2025-11-01T12:35:00Z")]
+    #[schema(schema_with = event_time_schema)]
     event_time: Option<Value>,
     /// Which CRM reports; decides on clock tolerance, time zone and strictness.
     source: Option<String>,

@@ -83,7 +83,6 @@ pub struct BatchAnswer {
         (status = 409, description = "idempotency_conflict"),
         (status = 422, description = "event_time_not_after_lead, event_time_too_old, \
             event_time_in_future, lead_is_test, invalid_customer, too_many_events"),
-        (status = 503, description = "store_unavailable"),
     ),
     security(("api_key" = [])),
 )]
@@ -111,8 +110,8 @@ pub async fn report_one(
     responses(
         (status = 200, description = "A verdict for each update", body = BatchAnswer),
         (status = 400, description = "invalid_request: the batch itself can't be understood"),
-        (status = 413, description = "payload_too_large"),
-        (status = 503, description = "store_unavailable: nothing of the batch was stored"),
+        (status = 503, description = "store_unavailable, overloaded, timed_out: nothing of the \
+            batch was stored, but after timed_out it may have been"),
     ),
     security(("api_key" = [])),
 )]

@@ -1,7 +1,6 @@
 //! What every handler gets, and the keys that callers show.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -10,6 +9,7 @@ use crate::clock::Clock;
 use crate::config::{ApiKey, Config};
 use crate::delivery::Wakers;
 use crate::delivery::status::StatusBoard;
+use crate::http::body::BodyReader;
 use crate::meta::signature::SignatureVerifier;
 use crate::store::Store;
 use crate::telemetry::Metrics;
@@ -31,8 +31,8 @@ pub struct AppState {
     pub wakers: Wakers,
     /// Checks webhook signatures.
     pub verifier: SignatureVerifier,
-    /// How long a client may take to send a body.
-    pub body_timeout: Duration,
+    /// Reads the bodies of requests, within bounds.
+    pub bodies: BodyReader,
     /// The keys of the API, configured or made.
     pub api_keys: Arc<Vec<ApiKey>>,
 }

@@ -80,8 +80,7 @@ pub async fn handshake(
     responses(
         (status = 200, description = "Everything in it is durable"),
         (status = 401, description = "No signature, or a wrong one; nothing was stored"),
-        (status = 413, description = "The body is too large"),
-        (status = 503, description = "It could not be made durable; Meta will repeat it"),
+        (status = 503, description = "It was not taken in; Meta will repeat it"),
     ),
 )]
 pub async fn deliver(

@@ -1,12 +1,16 @@
 //! Who may do what, what errors look like, and that nothing is given away.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
+use axum::Router;
+use axum::response::Redirect;
 use leadloop::sandbox::faults::Fault;
 use leadloop::store::memory::MemoryStore;
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 
 use crate::support::{ADMIN_KEY, EMAIL, PHONE, TestApp, lead, lead_id, stage};
 
@@ -199,6 +203,20 @@ async fn no_answer_of_a_whole_run_holds_a_secret_or_a_plain_customer_value() {
 }
 
 #[tokio::test]
+async fn a_redirect_is_not_followed_so_that_no_token_goes_along() {
+    // A client that goes there waits for an answer in vain.
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let location = format!("http://{}/", elsewhere.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let redirect = Router::new().fallback(async move || Redirect::temporary(&location));
+    tokio::spawn(axum::serve(listener, redirect).into_future());
+    let client = leadloop::client::http_client(&address).unwrap();
+    let answer = client.post(&address).bearer_auth("token").send().await.unwrap();
+    assert_eq!(answer.status(), 307);
+}
+
+#[tokio::test]
 async fn metrics_count_and_name_no_person() {
     let app = TestApp::start().await;
     app.report(&[lead(1)]).await;
@@ -282,4 +300,32 @@ async fn the_page_to_read_it_loads_nothing_from_elsewhere() {
     let start = app.send(app.request(Method::GET, "/docs/swagger-initializer.js")).await.text;
     assert!(start.contains("/openapi.json") && !start.contains("http"), "{start}");
     app.finish().await;
+}
+
+#[test]
+fn the_page_on_security_names_tests_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+    let mut code = String::new();
+    let mut folders = vec![root.join("src"), root.join("tests")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                code.push_str(&read(&path));
+            }
+        }
+    }
+    let page = read(&root.join("docs/reference/security.md"));
+    let shown_by = page.lines().filter_map(|line| line.rsplit(" | ").next());
+    let names = shown_by.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let mut tests = 0;
+    for name in names.filter(|name| name.contains('_') && !name.contains('.')) {
+        let functions = code.lines().filter(|line| line.contains("fn ") && line.contains(name));
+        assert!(functions.count() > 0, "no test is called {name}");
+        tests += 1;
+    }
+    assert!(tests > 15, "{tests}");
 }

@@ -9,7 +9,7 @@ mod ingest;
 mod list;
 mod queue;
 mod read;
-mod records;
+pub(crate) mod records;
 mod remove;
 mod requeue;
 mod tables;

@@ -231,6 +231,26 @@ pub(super) fn decode_quarantined(bytes: &[u8]) -> Result<Quarantined, StoreError
     })
 }
 
+/// Reads bytes as every kind of record, for fuzzing: that must not panic, and what can be read must
+/// be written as something that reads the same.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_as_every_kind(bytes: &[u8]) {
+    macro_rules! check {
+        ($($decode:ident, $encode:ident;)*) => {$(
+            if let Ok(record) = $decode(bytes) {
+                let written = $encode(&record).expect("what was read can be written");
+                assert_eq!($decode(&written).as_ref(), Ok(&record));
+            }
+        )*};
+    }
+    check! {
+        decode_lead, encode_lead;
+        decode_event, encode_event;
+        decode_attempt, encode_attempt;
+        decode_quarantined, encode_quarantined;
+    }
+}
+
 /// The stored number of each reason; numbers are never used again for another.
 const REASONS: [(u8, DeadReason); 6] = [
     (1, DeadReason::Expired),

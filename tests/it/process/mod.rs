@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
+mod canary;
 mod command;
 mod journal;
 mod kill;
@@ -10,3 +11,4 @@ pub mod program;
 mod settings;
 mod start;
 mod stop;
+mod stuck;

@@ -5,6 +5,7 @@
 //! that was sent and got nothing twice, and that no answer gave a secret or a person away.
 
 pub mod store;
+pub mod stuck;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
