@@ -137,7 +137,7 @@ fn check_layout(view: &impl View, purpose: Purpose) -> Result<(), StoreError> {
 #[async_trait]
 impl Store for RedbStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
-        self.writer.submit(move |unit| ingest::ingest(unit, intake, now)).await
+        self.writer.submit(move |unit| ingest::ingest(unit, &intake, now)).await
     }
 
     async fn record_stage_updates(
@@ -148,7 +148,7 @@ impl Store for RedbStore {
     ) -> Result<Recorded, StoreError> {
         let routing = routing.clone();
         let work = move |unit: &mut writer::Unit<'_>| {
-            ingest::record_stage_updates(unit, updates, &routing, now)
+            ingest::record_stage_updates(unit, &updates, &routing, now)
         };
         self.writer.submit(work).await
     }
