@@ -182,7 +182,7 @@ impl Store for RedbStore {
             return self.read(move |tables| requeue::rehearse(tables, &letters, now)).await;
         }
         let chosen = self.read(move |tables| requeue::choose(tables, &letters, now)).await?;
-        self.writer.submit(move |unit| requeue::requeue_many(unit, chosen, now)).await
+        self.writer.submit(move |unit| requeue::requeue_many(unit, &chosen, now)).await
     }
 
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
@@ -207,7 +207,7 @@ impl Store for RedbStore {
         if old.is_empty() {
             return Ok(Removed { next: old.next, ..Removed::default() });
         }
-        self.writer.submit(move |unit| remove::remove_old(unit, old, before)).await
+        self.writer.submit(move |unit| remove::remove_old(unit, &old, before)).await
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
