@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod command;
+mod full;
 mod journal;
 mod kill;
 pub mod program;
