@@ -35,21 +35,21 @@ pub(super) fn enqueue(
 /// See [`crate::store::Store::ingest`].
 pub(super) fn ingest(
     unit: &mut Unit<'_>,
-    intake: Intake,
+    intake: &Intake,
     now: Timestamp,
 ) -> Result<Ingested, StoreError> {
     let mut ingested = Ingested::default();
-    for lead in intake.leads {
-        let outcome = add_lead(unit, &lead, now, &mut ingested)?;
+    for lead in &intake.leads {
+        let outcome = add_lead(unit, lead, now, &mut ingested)?;
         ingested.outcomes.push(outcome);
     }
-    for piece in intake.quarantined {
+    for piece in &intake.quarantined {
         let digest = short_digest(&[&piece.payload]);
         // Meta repeats a delivery whose answer it did not get; the piece is kept once.
         if unit.tables.quarantine_index.get(&digest)?.is_none() {
             let seq = unit.seq();
             unit.tables.quarantine_index.insert(&digest, seq)?;
-            unit.tables.quarantine.insert(seq, encode_quarantined(&piece)?.as_slice())?;
+            unit.tables.quarantine.insert(seq, encode_quarantined(piece)?.as_slice())?;
         }
     }
     Ok(ingested)
@@ -128,7 +128,7 @@ fn join_awaiting(
 /// See [`crate::store::Store::record_stage_updates`].
 pub(super) fn record_stage_updates(
     unit: &mut Unit<'_>,
-    updates: Vec<StageUpdate>,
+    updates: &[StageUpdate],
     routing: &Routing,
     now: Timestamp,
 ) -> Result<Recorded, StoreError> {
@@ -142,7 +142,7 @@ pub(super) fn record_stage_updates(
 
 fn add_update(
     unit: &mut Unit<'_>,
-    update: StageUpdate,
+    update: &StageUpdate,
     routing: &Routing,
     now: Timestamp,
     enqueued: &mut Enqueued,
@@ -164,14 +164,14 @@ fn add_update(
     let (seqs, siblings): (Vec<u64>, Vec<Event>) =
         timeline(&unit.tables, update.lead_id, lead.as_ref())?.into_iter().unzip();
     let lead_only = lead.as_ref().map(|(_, lead)| lead);
-    let decision = match decide(&update, lead_only, &siblings, now) {
+    let decision = match decide(update, lead_only, &siblings, now) {
         Ok(decision) => decision,
         Err(refusal) => return Ok(UpdateOutcome::Refused(refusal)),
     };
     let (seq, known) = match decision {
         Decision::Known { sibling } => (seqs[sibling], true),
         Decision::New { reported_time, event_time, tolerance_s } => {
-            let event = update.into_event(reported_time, event_time, now);
+            let event = update.clone().into_event(reported_time, event_time, now);
             let seq = unit.seq();
             unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
             if let Some(lead) = lead {

@@ -137,7 +137,7 @@ fn check_layout(view: &impl View, purpose: Purpose) -> Result<(), StoreError> {
 #[async_trait]
 impl Store for RedbStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
-        self.writer.submit(move |unit| ingest::ingest(unit, intake, now)).await
+        self.writer.submit(move |unit| ingest::ingest(unit, &intake, now)).await
     }
 
     async fn record_stage_updates(
@@ -148,7 +148,7 @@ impl Store for RedbStore {
     ) -> Result<Recorded, StoreError> {
         let routing = routing.clone();
         let work = move |unit: &mut writer::Unit<'_>| {
-            ingest::record_stage_updates(unit, updates, &routing, now)
+            ingest::record_stage_updates(unit, &updates, &routing, now)
         };
         self.writer.submit(work).await
     }
@@ -182,7 +182,7 @@ impl Store for RedbStore {
             return self.read(move |tables| requeue::rehearse(tables, &letters, now)).await;
         }
         let chosen = self.read(move |tables| requeue::choose(tables, &letters, now)).await?;
-        self.writer.submit(move |unit| requeue::requeue_many(unit, chosen, now)).await
+        self.writer.submit(move |unit| requeue::requeue_many(unit, &chosen, now)).await
     }
 
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
@@ -207,7 +207,7 @@ impl Store for RedbStore {
         if old.is_empty() {
             return Ok(Removed { next: old.next, ..Removed::default() });
         }
-        self.writer.submit(move |unit| remove::remove_old(unit, old, before)).await
+        self.writer.submit(move |unit| remove::remove_old(unit, &old, before)).await
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {

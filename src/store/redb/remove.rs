@@ -205,11 +205,11 @@ fn old_quarantined(view: &impl View, before: Timestamp) -> Result<Vec<u64>, Stor
 /// Removes what was found, unless something has happened to it since.
 pub(super) fn remove_old(
     unit: &mut Unit<'_>,
-    old: Old,
+    old: &Old,
     before: Timestamp,
 ) -> Result<Removed, StoreError> {
     let mut removed = Removed { next: old.next, ..Removed::default() };
-    for lead_id in old.leads {
+    for &lead_id in &old.leads {
         let lead = lead_by_id(&unit.tables, lead_id)?;
         if let Some(lead) = lead
             && is_old(&unit.tables, &lead, before)?
@@ -218,13 +218,13 @@ pub(super) fn remove_old(
             removed.leads += 1;
         }
     }
-    for lead_id in old.never_came {
+    for &lead_id in &old.never_came {
         // Nothing of these changes any more, unless the lead comes after all.
         if lead_by_id(&unit.tables, lead_id)?.is_none() {
             removed.events += remove_timeline(unit, lead_id, None)?.0;
         }
     }
-    for seq in old.quarantined {
+    for &seq in &old.quarantined {
         let piece = unit.tables.quarantine.remove(seq)?;
         let piece = piece.map(|bytes| decode_quarantined(bytes.value())).transpose()?;
         if let Some(piece) = piece {

@@ -80,12 +80,12 @@ fn oldest_dead(
 /// Sorts out what can be queued again, and counts the rest.
 fn judge(
     view: &impl View,
-    chosen: Chosen,
+    chosen: &Chosen,
     now: Timestamp,
 ) -> Result<(Vec<(QueueEntry, Lead)>, RequeuedMany), StoreError> {
-    let Chosen { seqs, so_far: mut counts } = chosen;
+    let mut counts = chosen.so_far.clone();
     let mut hopeful = Vec::new();
-    for seq in seqs {
+    for &seq in &chosen.seqs {
         // Whoever came between the snapshot and the writer may have queued or removed it.
         let Some(dead) = view.dead().get(seq)? else {
             counts.not_dead += 1;
@@ -112,14 +112,14 @@ pub(super) fn rehearse(
     letters: &DeadLetters,
     now: Timestamp,
 ) -> Result<RequeuedMany, StoreError> {
-    let (_, counts) = judge(view, choose(view, letters, now)?, now)?;
+    let (_, counts) = judge(view, &choose(view, letters, now)?, now)?;
     Ok(counts)
 }
 
 /// See [`crate::store::Store::requeue_many`].
 pub(super) fn requeue_many(
     unit: &mut Unit<'_>,
-    chosen: Chosen,
+    chosen: &Chosen,
     now: Timestamp,
 ) -> Result<RequeuedMany, StoreError> {
     let (hopeful, mut counts) = judge(&unit.tables, chosen, now)?;

@@ -4,7 +4,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use redb::{Builder, Database};
+use redb::backends::FileBackend;
+use redb::{Builder, Database, StorageBackend};
 
 use crate::limits::{STORE_CACHE_BYTES, STORE_PROBE_BYTES};
 use crate::store::StoreError;
@@ -67,7 +68,13 @@ impl Volume for FileVolume {
         let mut builder = Database::builder();
         builder.set_cache_size(STORE_CACHE_BYTES);
         if opening == Opening::Again {
+            let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
             // A file that is gone with its disk must not be replaced by an empty one.
+            let file = OpenOptions::new().read(true).write(true).open(&self.path);
+            let file = file.map_err(unavailable)?;
+            // Nobody else has the file while it is written; the lock goes with this handle.
+            file.try_lock().map_err(|error| unavailable(error.into()))?;
+            write_again(&FileBackend::new(file)?).map_err(unavailable)?;
             return Ok(builder.open(&self.path)?);
         }
         if std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0 {
@@ -85,6 +92,24 @@ impl Volume for FileVolume {
         let removed = std::fs::remove_file(&probe);
         written.and(removed).is_ok()
     }
+}
+
+/// Writes again what can be read of a database, and flushes it.
+///
+/// When a flush fails, Linux takes what it could not write for written: it can be read until the
+/// power goes, and no later flush writes it. A database that trusted what it reads would build on
+/// pages that are not on the disk.
+pub(super) fn write_again(backend: &impl StorageBackend) -> io::Result<()> {
+    const PAGE: usize = 4_096;
+    for offset in (0..backend.len()?).step_by(PAGE) {
+        let mut page = [0; PAGE];
+        backend.read(offset, &mut page)?;
+        // Zeros are mostly where nothing was ever written, and would take up space.
+        if page != [0; PAGE] {
+            backend.write(offset, &page)?;
+        }
+    }
+    backend.sync_data()
 }
 
 /// Opens a file, and makes it if it is missing, so that nobody but its owner can ever read it.

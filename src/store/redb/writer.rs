@@ -2,8 +2,9 @@
 //!
 //! Callers hand over a piece of work and wait. The thread takes everything that is waiting, runs
 //! it in one transaction, commits, and only then answers all of them; so the price of a flush is
-//! shared, and nobody is told of something that is not on disk. If anything fails, nothing of the
-//! group has happened and each caller is told so.
+//! shared, and nobody is told of something that is not on disk. If the disk fails, nothing of the
+//! group has happened and each caller is told so. If a record can't be read, the group is taken
+//! apart until the work that needs it is alone, and only that is refused.
 //!
 //! redb refuses every write after an I/O error until the file is opened anew, so the writer does
 //! that as soon as the disk takes writes; until then the old one serves readers. It does not decide
@@ -60,27 +61,25 @@ impl Unit<'_> {
 
 /// A piece of work with somebody waiting for its result.
 trait Job: Send {
-    /// Does the work inside the transaction.
+    /// Does the work inside the transaction; once more if an earlier one came to nothing.
     fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError>;
     /// Tells the result, after the commit.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Waiting<F, T> {
-    work: Option<F>,
+    work: F,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
 
 impl<F, T> Job for Waiting<F, T>
 where
-    F: FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send,
+    F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send,
     T: Send,
 {
     fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError> {
-        if let Some(work) = self.work.take() {
-            self.result = Some(work(unit)?);
-        }
+        self.result = Some((self.work)(unit)?);
         Ok(())
     }
 
@@ -132,14 +131,15 @@ impl Writer {
         Ok((Self { jobs: Some(jobs), thread: Some(thread), died }, shared))
     }
 
-    /// Runs work in the next commit and answers once that is durable.
+    /// Runs work in the next commit and answers once that is durable. The work may be run again,
+    /// in another transaction; what an earlier run did is undone then.
     pub(super) async fn submit<T, F>(&self, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
+        F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Waiting { work: Some(work), result: None, reply });
+        let job = Box::new(Waiting { work, result: None, reply });
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
         match self.jobs.as_ref().ok_or_else(stopped)?.try_send(job) {
             Ok(()) => answer.await.map_err(|_| stopped())?,
@@ -182,7 +182,10 @@ impl WriterThread {
             let first = self.queue.recv_timeout(STORE_REOPEN_EVERY);
             self.reopen_if_failed();
             match first {
-                Ok(first) => self.commit_group(first),
+                Ok(first) => {
+                    let group = self.gather(first);
+                    self.commit(group);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -190,20 +193,31 @@ impl WriterThread {
         self.close();
     }
 
-    fn commit_group(&mut self, first: Box<dyn Job>) {
+    /// Takes what is waiting.
+    fn gather(&self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
         let mut group = vec![first];
         while group.len() < COMMIT_GROUP_MAX
             && let Ok(job) = self.queue.try_recv()
         {
             group.push(job);
         }
+        group
+    }
+
+    /// Commits a group, and answers everybody in it.
+    fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
         let committed = self.transact(&mut group);
         if let Err(error) = &committed {
-            tracing::error!(%error, operations = group.len(), "commit failed");
-            // A record that can't be read says nothing against the file as a whole.
-            if !matches!(error, StoreError::Corrupt(_)) {
-                self.has_failed = true;
+            // A record that can't be read says nothing against the file as a whole, and nothing
+            // against those who do not need it.
+            let is_corrupt = matches!(error, StoreError::Corrupt(_));
+            if is_corrupt && group.len() > 1 {
+                let second_half = group.split_off(group.len() / 2);
+                self.commit(group);
+                return self.commit(second_half);
             }
+            tracing::error!(%error, operations = group.len(), "commit failed");
+            self.has_failed |= !is_corrupt;
         }
         for job in group {
             job.finish(committed.clone());

@@ -12,8 +12,17 @@ pub struct Journal {
     /// Leads whose webhook was answered 200, each with the events of its acknowledged stage
     /// updates, in the order in which they were acknowledged.
     pub leads: BTreeMap<String, Vec<String>>,
+    /// The leads of each delivery that was not acknowledged and not repeated.
+    pub given_up: Vec<Vec<String>>,
     /// Events that a look-up showed as delivered, with the first run of the server that did so.
     pub delivered: BTreeMap<String, usize>,
+}
+
+impl Journal {
+    /// Every lead that was told of.
+    pub fn all_leads(&self) -> impl Iterator<Item = &String> {
+        self.leads.keys().chain(self.given_up.iter().flatten())
+    }
 }
 
 /// An event as the server shows it in the end.
@@ -37,8 +46,14 @@ pub struct Receipt {
 /// What was checked, and what was allowed to happen.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Summary {
+    /// Acknowledged, and there.
     pub leads: usize,
     pub events: usize,
+    /// Deliveries without an answer: nothing of them is there, or all.
+    pub given_up: usize,
+    /// Those that are there.
+    pub given_up_and_stored: usize,
+    /// Events as the stand-in received them.
     pub receipts: usize,
     /// Receipts of an event that had been received before a kill and was not recorded yet.
     pub received_again: usize,
@@ -52,6 +67,7 @@ pub fn check(
 ) -> Result<Summary, Vec<String>> {
     let mut faults = Vec::new();
     check_acknowledged(journal, timelines, &mut faults);
+    let given_up_and_stored = check_given_up(journal, timelines, &mut faults);
     check_order(journal, timelines, receipts, &mut faults);
     let received_again = check_repeats(journal, receipts, &mut faults);
     let known: BTreeSet<&String> =
@@ -62,8 +78,14 @@ pub fn check(
     if !faults.is_empty() {
         return Err(faults);
     }
-    let (leads, receipts) = (journal.leads.len(), receipts.len());
-    Ok(Summary { leads, events: known.len(), receipts, received_again })
+    Ok(Summary {
+        leads: journal.leads.len(),
+        events: known.len(),
+        given_up: journal.given_up.len(),
+        given_up_and_stored,
+        receipts: receipts.len(),
+        received_again,
+    })
 }
 
 /// Whatever was acknowledged is there, once, and delivered.
@@ -91,6 +113,32 @@ fn check_acknowledged(
             faults.push(format!("{} is {}", shown.event_id, shown.state));
         }
     }
+}
+
+/// A delivery that nobody was answered to is there wholly or not at all; counts the former.
+fn check_given_up(
+    journal: &Journal,
+    timelines: &BTreeMap<String, Vec<Shown>>,
+    faults: &mut Vec<String>,
+) -> usize {
+    let mut whole = 0;
+    for delivery in &journal.given_up {
+        let stored = delivery.iter().filter_map(|lead_id| timelines.get(lead_id));
+        let stored: Vec<_> = stored.collect();
+        if stored.len() == delivery.len() {
+            whole += 1;
+        } else if !stored.is_empty() {
+            let (part, all) = (stored.len(), delivery.len());
+            faults.push(format!(
+                "{part} of {all} leads of the delivery of {} are there",
+                delivery[0]
+            ));
+        }
+        for timeline in stored.iter().filter(|timeline| timeline.len() != 1) {
+            faults.push(format!("a given up lead has {} events: {timeline:?}", timeline.len()));
+        }
+    }
+    whole
 }
 
 /// The stand-in received each lead's events in order: the raw lead, then the updates.
@@ -148,7 +196,7 @@ fn check_repeats(journal: &Journal, receipts: &[Receipt], faults: &mut Vec<Strin
 }
 
 /// A good end of two runs: `a` has a raw lead and two updates, `b` a raw lead only, which was under
-/// way at the kill.
+/// way at the kill; nobody was answered to the delivery of `c` and `d`, and both are there.
 fn example() -> (Journal, BTreeMap<String, Vec<Shown>>, Vec<Receipt>) {
     let shown = |event_id: &str| Shown {
         event_id: event_id.to_owned(),
@@ -160,9 +208,15 @@ fn example() -> (Journal, BTreeMap<String, Vec<Shown>>, Vec<Receipt>) {
         |event_id: &str, run, request| Receipt { event_id: event_id.into(), run, request };
     let journal = Journal {
         leads: [("a".into(), vec!["a1".into(), "a2".into()]), ("b".into(), Vec::new())].into(),
+        given_up: vec![vec!["c".into(), "d".into()]],
         delivered: [("a-raw".into(), 0), ("a1".into(), 1)].into(),
     };
-    let timelines = [("a".into(), of(&["a-raw", "a1", "a2"])), ("b".into(), of(&["b-raw"]))];
+    let timelines = [
+        ("a".into(), of(&["a-raw", "a1", "a2"])),
+        ("b".into(), of(&["b-raw"])),
+        ("c".into(), of(&["c-raw"])),
+        ("d".into(), of(&["d-raw"])),
+    ];
     let receipts = vec![receipt("a-raw", 0, 1), receipt("b-raw", 0, 2), receipt("b-raw", 1, 3)]
         .into_iter()
         .chain([receipt("a1", 1, 3), receipt("a2", 1, 4)]);
@@ -181,7 +235,14 @@ fn faults_after(
 #[test]
 fn the_check_passes_a_good_end_and_counts_what_arrived_again() {
     let (journal, timelines, receipts) = example();
-    let summary = Summary { leads: 2, events: 4, receipts: 5, received_again: 1 };
+    let summary = Summary {
+        leads: 2,
+        events: 6,
+        given_up: 1,
+        given_up_and_stored: 1,
+        receipts: 5,
+        received_again: 1,
+    };
     assert_eq!(check(&journal, &timelines, &receipts), Ok(summary));
 }
 
@@ -201,6 +262,14 @@ fn the_check_finds_what_is_lost() {
 }
 
 #[test]
+fn the_check_finds_what_is_torn() {
+    let torn = faults_after(|_, timelines, _| drop(timelines.remove("d")));
+    assert!(torn.contains("1 of 2 leads of the delivery of c are there"), "{torn}");
+    let torn = faults_after(|_, timelines, _| timelines.get_mut("d").unwrap().clear());
+    assert!(torn.contains("a given up lead has 0 events"), "{torn}");
+}
+
+#[test]
 fn the_check_finds_what_is_doubled() {
     let again = |event_id: &str, run, request| {
         let event_id = event_id.to_owned();
@@ -216,8 +285,8 @@ fn the_check_finds_what_is_doubled() {
         timelines.get_mut("b").unwrap().push(raw);
     });
     assert!(doubled.contains("lead b has 2 raw-lead events"), "{doubled}");
-    let invented = again("c-raw", 1, 5);
-    assert!(invented.contains("c-raw was sent and is not on record"), "{invented}");
+    let invented = again("e-raw", 1, 5);
+    assert!(invented.contains("e-raw was sent and is not on record"), "{invented}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod canary;
 mod command;
+mod full;
 mod journal;
 mod kill;
 pub mod program;

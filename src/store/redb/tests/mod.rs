@@ -1,27 +1,30 @@
 //! What only a durable store can promise: reopening, shared commits, faults, foreign files.
 
-mod fault;
+mod disk;
+mod failing;
 mod list;
+mod matrix;
 mod model;
 mod power;
 mod remove;
+mod script;
 
 use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use redb::backends::InMemoryBackend;
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableTable, TableDefinition};
 
-use self::fault::Disk;
+use self::disk::Disk;
 use crate::domain::event::DeadReason;
 use crate::store::conformance::support::{
     accept, all, at, deliver_due, due, found, ingest, keyed, kill_due, know, lead, lead_of, leads,
-    piece, timeline, update,
+    piece, routing, timeline, update,
 };
 use crate::store::query::{EventFilter, LeadFilter};
 use crate::store::redb::{Opening, Purpose, RedbStore};
-use crate::store::{Intake, Store, StoreError};
+use crate::store::{Intake, Store, StoreError, UpdateOutcome};
 
 fn intake(number: u64) -> Intake {
     Intake { leads: vec![lead(number)], quarantined: Vec::new() }
@@ -50,10 +53,10 @@ async fn everything_is_there_when_the_file_is_opened_again() {
     store.add_api_key([7; 32]).await.unwrap();
     let pieces = Intake { quarantined: vec![piece("unreadable")], ..Intake::default() };
     store.ingest(pieces, at(9)).await.unwrap();
-    let before = model::everything(&store, at(20)).await;
+    let before = model::everything(&store, at(20)).await.unwrap();
     drop(store);
     let store = RedbStore::open(&path, Purpose::Live).unwrap();
-    assert_eq!(model::everything(&store, at(20)).await, before);
+    assert_eq!(model::everything(&store, at(20)).await.unwrap(), before);
     know(&store, keyed("k", update(2, "won", 6)), at(20)).await;
     assert_eq!(store.api_keys().await.unwrap(), [[7; 32]]);
 }
@@ -104,18 +107,52 @@ async fn a_queue_goes_on_after_opening_again() {
 async fn writes_that_wait_together_share_a_commit() {
     let disk = Disk::new();
     let store = disk.store();
-    let before = disk.syncs();
+    let before = disk.count().flushes;
     ingest(&store, &[lead(1)]).await;
-    let of_one = disk.syncs() - before;
+    let of_one = disk.count().flushes - before;
     assert!(of_one > 0, "an answer means that the disk was flushed");
     let numbers = 2..=501;
     let ingests = numbers.map(|number| store.ingest(intake(number), at(5)));
     for ingested in join_all(ingests).await {
         ingested.unwrap();
     }
-    let of_many = disk.syncs() - before - of_one;
+    let of_many = disk.count().flushes - before - of_one;
     assert!(of_many < 100 * of_one, "{of_many} flushes for 500 writes, {of_one} for one");
     assert_eq!(store.stats().await.unwrap().leads, 501);
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_fails_only_the_writes_of_its_commit_that_need_it() {
+    let disk = Disk::new();
+    let store = disk.store();
+    ingest(&store, &[lead(1), lead(2)]).await;
+    let damage = |unit: &mut super::writer::Unit<'_>| {
+        let seq = unit.tables.lead_index.get(lead(1).reported.lead_id.get())?.unwrap().value();
+        unit.tables.leads.insert(seq, [255].as_slice())?;
+        Ok(())
+    };
+    store.writer.submit(damage).await.unwrap();
+    let before = disk.count().flushes;
+    // The writer waits at the gate until the others wait too, so that they are one group.
+    let (gate, closed) = std::sync::mpsc::channel::<()>();
+    let waits = store.writer.submit(move |_| Ok(closed.recv().is_err()));
+    let (routing, updates) = (routing(), |number| vec![update(number, "won", 6)]);
+    let of_damaged = store.record_stage_updates(updates(1), &routing, at(9));
+    let again = store.ingest(intake(1), at(9));
+    let neighbour = store.record_stage_updates(updates(2), &routing, at(9));
+    let opens = async { drop(gate) };
+    let others = join_all((3..203).map(|number| store.ingest(intake(number), at(9))));
+    let (waited, of_damaged, neighbour, others, again, ()) =
+        tokio::join!(waits, of_damaged, neighbour, others, again, opens);
+    assert_eq!(waited, Ok(true));
+    assert!(matches!(of_damaged, Err(StoreError::Corrupt(_))), "{of_damaged:?}");
+    assert!(matches!(again, Err(StoreError::Corrupt(_))), "{again:?}");
+    assert!(matches!(neighbour.unwrap().outcomes[..], [UpdateOutcome::Accepted(_)]));
+    assert!(others.iter().all(Result::is_ok), "{others:?}");
+    let flushes = disk.count().flushes - before;
+    assert!(flushes < 100, "{flushes} flushes for 204 writes: they were all done alone");
+    let stats = store.stats().await.unwrap();
+    assert_eq!((stats.leads, stats.queued), (202, 203), "each was done once");
 }
 
 // ---- Faults -----------------------------------------------------------------------------------

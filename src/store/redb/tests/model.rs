@@ -1,5 +1,6 @@
 //! Random use of the embedded store and of the model side by side: they must look the same.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 
 use proptest::prelude::*;
@@ -15,14 +16,16 @@ use crate::store::conformance::support::{
 };
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
-use crate::store::{Batch, Intake, Quarantined, Settlement, Stats, Store};
+use crate::store::{
+    ApiKeyDigest, Batch, Intake, Quarantined, Settlement, Stats, Store, StoreError,
+};
 
 const LEADS: u64 = 4;
 const STAGES: [&str; 3] = ["initial_lead", "qualified", "won"];
 
 /// One thing that happens to a store.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     Ingest(Vec<SomeLead>, bool),
     Report(Vec<SomeUpdate>, SomeRouting),
     /// Takes a batch of a dataset and ends its events, each in its own way.
@@ -35,45 +38,47 @@ enum Step {
     Erase(u64),
     /// Removes what was not heard of for so many seconds.
     Remove(i64),
+    Key(u8),
+    Probe,
     Wait(i64),
 }
 
 #[derive(Clone, Debug)]
-struct SomeLead {
-    number: u64,
-    page: u64,
-    age_s: i64,
-    test: bool,
-    routed: bool,
+pub(super) struct SomeLead {
+    pub(super) number: u64,
+    pub(super) page: u64,
+    pub(super) age_s: i64,
+    pub(super) test: bool,
+    pub(super) routed: bool,
 }
 
 #[derive(Clone, Debug)]
-struct SomeUpdate {
-    number: u64,
-    stage: &'static str,
+pub(super) struct SomeUpdate {
+    pub(super) number: u64,
+    pub(super) stage: &'static str,
     /// Seconds ago, if the time is given.
-    ago_s: Option<i64>,
-    key: Option<&'static str>,
-    tolerance_s: u32,
-    strict: bool,
+    pub(super) ago_s: Option<i64>,
+    pub(super) key: Option<&'static str>,
+    pub(super) tolerance_s: u32,
+    pub(super) strict: bool,
 }
 
 /// Which dead letters: all events of a lead by name, or a filter.
 #[derive(Clone, Debug)]
-enum SomeLetters {
+pub(super) enum SomeLetters {
     Named(u64),
     Filtered(EventFilter),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum SomeRouting {
+pub(super) enum SomeRouting {
     Nowhere,
     KnownPages,
     Everywhere,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Fate {
+pub(super) enum Fate {
     Delivered,
     Failed,
     Refused,
@@ -160,6 +165,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Expire),
         1 => (1..=LEADS).prop_map(Step::Erase),
         1 => (0..40i64).prop_map(Step::Remove),
+        1 => (1..4u8).prop_map(Step::Key),
+        1 => Just(Step::Probe),
         2 => wait_s.prop_map(Step::Wait),
     ]
 }
@@ -202,41 +209,43 @@ impl SomeUpdate {
 }
 
 /// Takes a step and tells what came of it.
-async fn take(store: &dyn Store, step: &Step, now_s: i64) -> String {
+pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<String, StoreError> {
     let now = at(now_s);
-    match step {
+    Ok(match step {
         Step::Ingest(leads, with_piece) => {
             let intake = Intake {
                 leads: leads.iter().map(|lead| lead.lead(now_s)).collect(),
                 quarantined: with_piece.then(|| piece("unreadable")).into_iter().collect(),
             };
-            told(store.ingest(intake, now).await)
+            told(store.ingest(intake, now).await?)
         }
         Step::Report(updates, routing) => {
             let updates = updates.iter().map(|update| update.update(now_s)).collect();
-            told(store.record_stage_updates(updates, &routing.table(), now).await)
+            told(store.record_stage_updates(updates, &routing.table(), now).await?)
         }
         Step::Settle(number, limit, fates, sent) => {
-            let batch = store.next_batch(dataset(*number), now, *limit, &NOBODY).await.unwrap();
+            let batch = store.next_batch(dataset(*number), now, *limit, &NOBODY).await?;
             // Some attempts have a code.
             let attempt = sent.then(|| attempt(now_s, matches!(fates[0], Fate::Delivered)));
-            told(store.settle(settlement(*number, &batch, *fates, attempt, now)).await)
+            told(store.settle(settlement(*number, &batch, *fates, attempt, now)).await?)
         }
         Step::Requeue(number, index) => {
-            let lead = store.find_lead(lead_id(*number)).await.unwrap();
+            let lead = store.find_lead(lead_id(*number)).await?;
             let event = lead.and_then(|lead| lead.events.into_iter().nth(*index));
             match event {
-                Some(event) => told(store.requeue(event.event.id(), now).await),
+                Some(event) => told(store.requeue(event.event.id(), now).await?),
                 None => "no event".into(),
             }
         }
-        Step::RequeueMany(letters, dry_run) => requeue_many(store, letters, *dry_run, now).await,
-        Step::Route(routing) => told(store.route_held(&routing.table()).await),
-        Step::Expire => told(store.expire_stranded(now).await),
-        Step::Erase(number) => told(store.erase_lead(lead_id(*number), now).await),
-        Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await),
+        Step::RequeueMany(letters, dry_run) => requeue_many(store, letters, *dry_run, now).await?,
+        Step::Route(routing) => told(store.route_held(&routing.table()).await?),
+        Step::Expire => told(store.expire_stranded(now).await?),
+        Step::Erase(number) => told(store.erase_lead(lead_id(*number), now).await?),
+        Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await?),
+        Step::Key(number) => told(store.add_api_key([*number; 32]).await?),
+        Step::Probe => told(store.probe().await?),
         Step::Wait(_) => String::new(),
-    }
+    })
 }
 
 async fn requeue_many(
@@ -244,30 +253,30 @@ async fn requeue_many(
     letters: &SomeLetters,
     dry_run: bool,
     now: Timestamp,
-) -> String {
+) -> Result<String, StoreError> {
     let filter = match letters {
         SomeLetters::Named(number) => {
-            let lead = store.find_lead(lead_id(*number)).await.unwrap();
+            let lead = store.find_lead(lead_id(*number)).await?;
             let events = lead.into_iter().flat_map(|lead| lead.events);
             let named = DeadLetters::Named(events.map(|event| event.event.id()).collect());
-            return told(store.requeue_many(named, dry_run, now).await);
+            return Ok(told(store.requeue_many(named, dry_run, now).await?));
         }
         SomeLetters::Filtered(filter) => filter,
     };
     let (mut calls, mut cursor) = (String::new(), None);
     loop {
         let letters = DeadLetters::Filtered(filter.clone(), page(cursor, 2));
-        let mut many = store.requeue_many(letters, dry_run, now).await.unwrap();
+        let mut many = store.requeue_many(letters, dry_run, now).await?;
         cursor = many.next_cursor.take();
         calls = format!("{calls}{many:?} {}\n", cursor.is_some());
         if cursor.is_none() {
-            return calls;
+            return Ok(calls);
         }
     }
 }
 
-fn told(result: Result<impl Debug, crate::store::StoreError>) -> String {
-    format!("{:?}", result.unwrap())
+fn told(answer: impl Debug) -> String {
+    format!("{answer:?}")
 }
 
 fn settlement(
@@ -309,52 +318,56 @@ pub(super) struct Everything {
     details: Vec<Option<EventDetail>>,
     batches: Vec<String>,
     quarantine: Vec<Quarantined>,
+    api_keys: BTreeSet<ApiKeyDigest>,
     stats: Stats,
 }
 
 /// Looks at all of a store, its lists in pages of two.
-pub(super) async fn everything(store: &dyn Store, now: Timestamp) -> Everything {
+pub(super) async fn everything(
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<Everything, StoreError> {
     let mut leads = Vec::new();
     for number in 1..=LEADS {
-        leads.push(store.find_lead(lead_id(number)).await.unwrap());
+        leads.push(store.find_lead(lead_id(number)).await?);
     }
     let mut events = Vec::new();
     for state in EventState::ALL.map(Some).into_iter().chain([None]) {
-        events.push(
-            whole(async |page| {
-                store.list_events(EventFilter::in_state(state), page, now).await.unwrap()
-            })
-            .await,
-        );
-    }
-    for filter in filters() {
-        events.push(
-            whole(async |it| store.list_events(filter.clone(), it, now).await.unwrap()).await,
-        );
+        let filter = EventFilter::in_state(state);
+        events.push(whole(async |it| store.list_events(filter.clone(), it, now).await).await?);
     }
     let mut details = Vec::new();
     for event in leads.iter().flatten().flat_map(|lead| &lead.events) {
-        details.push(store.find_event(event.event.id()).await.unwrap());
+        details.push(store.find_event(event.event.id()).await?);
     }
     let mut batches = Vec::new();
     for number in 1..=3 {
         for limit in [2, 100] {
-            let batch = store.next_batch(dataset(number), now, limit, &NOBODY).await.unwrap();
+            let batch = store.next_batch(dataset(number), now, limit, &NOBODY).await?;
             let queued: Vec<_> = batch.events.iter().map(|queued| &queued.event).collect();
             batches.push(format!("{queued:?} {:?}", batch.next_due));
         }
     }
     let filter = LeadFilter::default();
-    Everything {
+    Ok(Everything {
         leads,
-        listed: whole(async |page| store.list_leads(filter.clone(), page, now).await.unwrap())
-            .await,
+        listed: whole(async |page| store.list_leads(filter.clone(), page, now).await).await?,
         events,
         details,
         batches,
-        quarantine: whole(async |page| store.list_quarantine(page).await.unwrap()).await,
-        stats: store.stats().await.unwrap(),
+        quarantine: whole(async |page| store.list_quarantine(page).await).await?,
+        api_keys: store.api_keys().await?.into_iter().collect(),
+        stats: store.stats().await?,
+    })
+}
+
+/// What the filters let through.
+async fn filtered(store: &dyn Store, now: Timestamp) -> Result<Vec<Vec<EventDetail>>, StoreError> {
+    let mut events = Vec::new();
+    for filter in filters() {
+        events.push(whole(async |it| store.list_events(filter.clone(), it, now).await).await?);
     }
+    Ok(events)
 }
 
 /// Filters on events, each on something else.
@@ -373,14 +386,16 @@ fn filters() -> Vec<EventFilter> {
 }
 
 /// The whole of a list, gathered from its pages.
-async fn whole<T>(list: impl AsyncFn(PageRequest) -> Page<T>) -> Vec<T> {
+async fn whole<T>(
+    list: impl AsyncFn(PageRequest) -> Result<Page<T>, StoreError>,
+) -> Result<Vec<T>, StoreError> {
     let (mut items, mut cursor) = (Vec::new(), None);
     loop {
-        let next = list(page(cursor, 2)).await;
+        let next = list(page(cursor, 2)).await?;
         items.extend(next.items);
         cursor = next.next_cursor;
         if cursor.is_none() {
-            return items;
+            return Ok(items);
         }
     }
 }
@@ -402,6 +417,8 @@ proptest! {
                 prop_assert_eq!(take(&store, step, now_s).await, expected, "{:?}", step);
                 let expected = everything(&model, at(now_s)).await;
                 prop_assert_eq!(everything(&store, at(now_s)).await, expected, "{:?}", step);
+                let expected = filtered(&model, at(now_s)).await;
+                prop_assert_eq!(filtered(&store, at(now_s)).await, expected, "{:?}", step);
             }
             Ok(())
         })?;

@@ -8,12 +8,9 @@
 //! `LEADLOOP_CUTS=100000 cargo test --release power_cuts -- --nocapture` makes the long run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use redb::{Database, StorageBackend};
 
 use crate::domain::event::{DeadReason, Standing};
 use crate::domain::ids::EventId;
@@ -21,152 +18,11 @@ use crate::store::conformance::support::{
     DAY, NOBODY, all, at, attempt, dataset, lead_id, lead_of, routing, settlement, update,
 };
 use crate::store::query::{EventFilter, Page, PageRequest};
-use crate::store::redb::{Opening, Purpose, RedbStore};
+use crate::store::redb::RedbStore;
+use crate::store::redb::tests::disk::Disk;
 use crate::store::{Intake, Settlement, Store, StoreError, UpdateOutcome};
 
-const SECTOR: usize = 512;
-const CUTS_IN_CI: u64 = 2_000;
-
-// ---- The disk ---------------------------------------------------------------------------------
-
-/// Something that was written and not flushed.
-#[derive(Clone, Debug)]
-enum Unflushed {
-    Write { offset: usize, data: Vec<u8> },
-    Length(usize),
-}
-
-#[derive(Debug)]
-struct Platter {
-    flushed: Vec<u8>,
-    current: Vec<u8>,
-    unflushed: Vec<Unflushed>,
-    /// Operations until the power goes; it stays on without a number.
-    operations_left: Option<u64>,
-    /// Whether a flush only says that it flushed.
-    lies: bool,
-}
-
-/// A disk whose power can go; clones are the same disk.
-#[derive(Clone, Debug)]
-struct PowerDisk(Arc<Mutex<Platter>>);
-
-fn write_at(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
-    let end = offset + data.len();
-    if content.len() < end {
-        content.resize(end, 0);
-    }
-    content[offset..end].copy_from_slice(data);
-}
-
-impl PowerDisk {
-    fn new(content: Vec<u8>, lies: bool) -> Self {
-        let current = content.clone();
-        Self(Arc::new(Mutex::new(Platter {
-            flushed: content,
-            current,
-            unflushed: Vec::new(),
-            operations_left: None,
-            lies,
-        })))
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Platter) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn cut_after(&self, operations: u64) {
-        self.with(|platter| platter.operations_left = Some(operations));
-    }
-
-    fn operate<T>(&self, work: impl FnOnce(&mut Platter) -> T) -> io::Result<T> {
-        self.with(|platter| {
-            if let Some(left) = &mut platter.operations_left {
-                *left = left.checked_sub(1).ok_or_else(|| io::Error::other("no power"))?;
-            }
-            Ok(work(platter))
-        })
-    }
-
-    /// The disk as it may be found after the cut.
-    fn after_the_cut(&self, random: &mut StdRng) -> Self {
-        let keep = [0.0, 0.1, 0.5, 0.9, 1.0][random.random_range(0..5)];
-        self.with(|platter| {
-            let mut content = platter.flushed.clone();
-            for piece in &platter.unflushed {
-                match piece {
-                    Unflushed::Length(length) if random.random_bool(keep) => {
-                        content.resize(*length, 0);
-                    }
-                    Unflushed::Length(_) => {}
-                    Unflushed::Write { offset, data } => {
-                        for (number, sector) in data.chunks(SECTOR).enumerate() {
-                            if random.random_bool(keep) {
-                                write_at(&mut content, offset + number * SECTOR, sector);
-                            }
-                        }
-                    }
-                }
-            }
-            Self::new(content, platter.lies)
-        })
-    }
-
-    fn store(&self) -> Result<RedbStore, StoreError> {
-        let disk = self.clone();
-        RedbStore::open_on(Purpose::Live, move |_: Opening| {
-            Ok(Database::builder().set_cache_size(1024 * 1024).create_with_backend(disk.clone())?)
-        })
-    }
-}
-
-impl StorageBackend for PowerDisk {
-    fn len(&self) -> io::Result<u64> {
-        Ok(self.with(|platter| platter.current.len() as u64))
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let offset = usize::try_from(offset).unwrap();
-        self.with(|platter| {
-            let end = offset + out.len();
-            let held = platter.current.get(offset..end);
-            out.copy_from_slice(held.ok_or(io::ErrorKind::UnexpectedEof)?);
-            Ok(())
-        })
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let length = usize::try_from(len).unwrap();
-        self.operate(|platter| {
-            platter.current.resize(length, 0);
-            platter.unflushed.push(Unflushed::Length(length));
-        })
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.operate(|platter| {
-            if platter.lies {
-                return;
-            }
-            for piece in platter.unflushed.drain(..) {
-                match piece {
-                    Unflushed::Length(length) => platter.flushed.resize(length, 0),
-                    Unflushed::Write { offset, data } => {
-                        write_at(&mut platter.flushed, offset, &data);
-                    }
-                }
-            }
-        })
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let offset = usize::try_from(offset).unwrap();
-        self.operate(|platter| {
-            write_at(&mut platter.current, offset, data);
-            platter.unflushed.push(Unflushed::Write { offset, data: data.to_vec() });
-        })
-    }
-}
+const CUTS_IN_CI: u64 = 1_000;
 
 // ---- What happens, and what was answered -------------------------------------------------------
 
@@ -343,12 +199,12 @@ struct Tally {
 async fn run(seed: u64, cuts: u64, lies: bool) -> Tally {
     let mut random = StdRng::seed_from_u64(seed);
     let mut tally = Tally::default();
-    let mut disk = PowerDisk::new(Vec::new(), lies);
+    let mut disk = if lies { Disk::that_lies() } else { Disk::new() };
     let mut journal = Journal::default();
-    drop(disk.store().unwrap());
+    drop(disk.store());
     for _ in 0..cuts {
         disk.cut_after(random.random_range(0..120));
-        if let Ok(store) = disk.store() {
+        if let Ok(store) = disk.try_store() {
             while journal.step(&store, &mut random).await.is_ok() {
                 tally.answered += 1;
             }
@@ -357,11 +213,11 @@ async fn run(seed: u64, cuts: u64, lies: bool) -> Tally {
         disk = disk.after_the_cut(&mut random);
         for _ in 0..random.random_range(0..3) {
             disk.cut_after(random.random_range(0..12));
-            drop(disk.store());
+            drop(disk.try_store());
             tally.cuts_in_recovery += 1;
             disk = disk.after_the_cut(&mut random);
         }
-        let found = match disk.store() {
+        let found = match disk.try_store() {
             Ok(store) => faults(&store, &journal).await,
             Err(error) => Err(error),
         };

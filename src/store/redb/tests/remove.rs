@@ -2,7 +2,7 @@
 
 use redb::ReadableTableMetadata;
 
-use super::fault::Disk;
+use super::disk::Disk;
 use crate::store::conformance::support::{
     DAY, accept, at, attempt, deliver_due, entries, ingest, keyed, lead, lead_id, redb_in_memory,
     settlement, update,
