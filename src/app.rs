@@ -105,6 +105,7 @@ impl App {
             status: self.tools.status,
             wakers,
             bodies: BodyReader::new(self.door.body_timeout, self.door.body_budget_bytes),
+            stop: stop.clone(),
             api_keys: Arc::new(self.api_keys),
         };
         let door = http::server::serve(listener, http::router(state), self.door, stop.clone());

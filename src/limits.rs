@@ -122,6 +122,16 @@ pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 
+/// Memory for cached pages of a copy that is being made or proven, in bytes.
+pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;
+/// What a backup leaves free on a disk, in bytes: one that would take more fails, so that leads can
+/// still be stored.
+pub const COPY_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// How much of a backup is read, hashed and sent at a time, in bytes.
+pub const COPY_CHUNK_BYTES: usize = 256 * 1024;
+/// Longest that a backup may take to be made, and to be taken away.
+pub const BACKUP_TIMEOUT: Duration = Duration::from_hours(1);
+
 // ---- Delivery ---------------------------------------------------------------------------------
 
 /// Most events in one request to the Conversions API (META 3.1).

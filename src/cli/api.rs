@@ -1,6 +1,6 @@
 //! The client of the server's API, for commands about live data.
 
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 use crate::cli::Global;
@@ -93,21 +93,30 @@ impl Client {
     ) -> Result<Value, Failure> {
         let query: Vec<_> =
             query.iter().filter_map(|(name, value)| Some((name, value.as_ref()?))).collect();
-        let request = self.http.request(method, format!("{}{path}", self.server));
-        let request = request.query(&query).bearer_auth(&self.key);
-        let request = body.into_iter().fold(request, reqwest::RequestBuilder::json);
+        let request = self.request(method, path).query(&query);
+        let request = body.into_iter().fold(request, RequestBuilder::json);
         let response = request.send().await?;
         let status = response.status();
         let body: Value = response.json().await?;
         if status.is_success() {
             return Ok(body);
         }
-        let detail = body["detail"].as_str().unwrap_or("the server's answer makes no sense");
-        let exit = match status {
-            StatusCode::NOT_FOUND => Exit::NotFound,
-            StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
-            _ => Exit::Failure,
-        };
-        Err(Failure::new(exit, format!("{}: {detail}", body["code"].as_str().unwrap_or("error"))))
+        Err(problem(status, &body))
     }
+
+    /// A request that shows the key.
+    pub(super) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.server)).bearer_auth(&self.key)
+    }
+}
+
+/// What the server says is wrong.
+pub(super) fn problem(status: StatusCode, body: &Value) -> Failure {
+    let detail = body["detail"].as_str().unwrap_or("the server's answer makes no sense");
+    let exit = match status {
+        StatusCode::NOT_FOUND => Exit::NotFound,
+        StatusCode::SERVICE_UNAVAILABLE => Exit::Unavailable,
+        _ => Exit::Failure,
+    };
+    Failure::new(exit, format!("{}: {detail}", body["code"].as_str().unwrap_or("error")))
 }

@@ -5,6 +5,8 @@
 //! server. This is the only place that reads the environment.
 
 mod api;
+mod backup;
+mod compact;
 mod config;
 mod datasets;
 mod doctor;
@@ -145,6 +147,24 @@ enum Command {
     /// somebody mends something, and then what. The answer of the server is printed as JSON. The
     /// API key is taken from `LEADLOOP_API_KEY` of the settings.
     Datasets(datasets::Args),
+    /// Make a backup while the server runs, check one, or put one back
+    ///
+    /// A backup is a copy of the whole store at one moment, with everything that was answered
+    /// before. It is kept once every page and record of it has been read. The running server is
+    /// asked for it, with the API key of `LEADLOOP_API_KEY` of the settings, which has to be one
+    /// for `admin`; with `--store` the file of a stopped server is copied instead.
+    ///
+    /// What came after a backup is not in it, and events that were delivered after it are queued in
+    /// it still: a server that starts with it sends these again, with the same event ids.
+    #[command(override_usage = "leadloop backup --output <FILE> [--server <URL> | --store <FILE>]
+       leadloop backup --verify <FILE>
+       leadloop backup --restore <FILE> [--store <FILE>] [--force] [--sandbox]")]
+    Backup(backup::Args),
+    /// Give unused space of a stopped server's store back to the disk
+    ///
+    /// A server uses the space of what was removed again by itself. This makes the file shorter,
+    /// and nothing else; stop the server first.
+    Compact(compact::Args),
     /// Check settings, server, store, clock and tokens, and say what to do
     ///
     /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta
@@ -183,12 +203,13 @@ pub fn run() -> Exit {
 }
 
 fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
-    // Printing needs no runtime.
-    match command {
+    // What only prints, or works on a file, needs no runtime.
+    let command = match command {
         Command::Config(args) => return config::run(global, &args),
         Command::Openapi => return openapi::run(),
-        _ => {}
-    }
+        Command::Compact(args) => return compact::run(global, args),
+        command => command,
+    };
     // One core is left for the store's thread, which the runtime would otherwise compete with.
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -204,8 +225,9 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Leads(args) => leads::run(global, args).await,
             Command::Events(args) => events::run(global, *args).await,
             Command::Datasets(args) => datasets::run(global, args).await,
+            Command::Backup(args) => backup::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
-            Command::Config(_) | Command::Openapi => Ok(()),
+            Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),
         }
     })
 }

@@ -29,7 +29,7 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
     let datasets = datasets(layers)?;
     Ok(Config {
         listen: parsed(layers, "LEADLOOP_LISTEN", "an address and port like 127.0.0.1:8080")?,
-        store: store(layers)?,
+        store: store_path(layers)?,
         app_secrets,
         verify_token: verify_token.into(),
         graph_base: graph_base(layers)?,
@@ -67,7 +67,8 @@ fn dataset_id(setting: &str, text: &str) -> Result<DatasetId, ConfigError> {
     DatasetId::parse(text).map_err(|error| ConfigError::new(setting, error.to_string()))
 }
 
-fn store(layers: &Layers) -> Result<PathBuf, ConfigError> {
+/// The path of the store's file.
+pub fn store_path(layers: &Layers) -> Result<PathBuf, ConfigError> {
     let store = required(layers, "LEADLOOP_STORE", "path of a file")?;
     if store.contains("://") {
         let problem = "must be the path of a file; this version knows no other store";

@@ -20,6 +20,7 @@ use crate::domain::ids::DatasetId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 
+pub use crate::config::check::store_path;
 pub use crate::config::layers::Layers;
 
 /// The file that documents every setting is where the defaults come from.

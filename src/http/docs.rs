@@ -26,6 +26,7 @@ use crate::http::state::AppState;
     (name = "events", description = "What is sent to Meta, and what became of it"),
     (name = "datasets", description = "Where it is sent to"),
     (name = "webhook", description = "For Meta"),
+    (name = "backup", description = "A copy of everything"),
     (name = "operation", description = "For supervisors and Prometheus"),
 ))]
 struct General;

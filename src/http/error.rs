@@ -66,6 +66,12 @@ catalogue! {
     IdempotencyConflict = "idempotency_conflict", CONFLICT;
     /// The dead letter can't be sent any more: its time is over or was wrong from the start.
     NotRetriable = "not_retriable", CONFLICT;
+    /// A backup is being made or fetched already; one at a time.
+    BackupRunning = "backup_running", CONFLICT;
+    /// A backup would leave too little room on the disk of the store; the store itself goes on.
+    BackupNoRoom = "backup_no_room", INSUFFICIENT_STORAGE;
+    /// This server keeps its store in memory, and there is nothing to back up.
+    BackupNotSupported = "backup_not_supported", NOT_IMPLEMENTED;
     /// The request can't be understood; the detail says where.
     InvalidRequest = "invalid_request", BAD_REQUEST;
     /// The key is missing, malformed or unknown.

@@ -4,6 +4,7 @@
 //! wire format of the Conversions API. The routes below are the table of contents; each takes its
 //! method, path and documentation from its handler.
 
+pub mod backup;
 pub mod body;
 mod datasets;
 mod docs;
@@ -35,7 +36,7 @@ use utoipa_axum::routes;
 
 use crate::http::error::{ApiError, Code};
 use crate::http::state::AppState;
-use crate::limits::REQUEST_TIMEOUT;
+use crate::limits::{BACKUP_TIMEOUT, REQUEST_TIMEOUT};
 
 fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::with_openapi(docs::general())
@@ -50,6 +51,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(retry::retry_events))
         .routes(routes!(events::list_quarantine))
         .routes(routes!(datasets::list_datasets))
+        .routes(routes!(backup::make_backup))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -77,7 +79,9 @@ pub fn router(state: AppState) -> Router {
 }
 
 async fn within_time(request: Request, next: Next) -> Response {
-    match tokio::time::timeout(REQUEST_TIMEOUT, next.run(request)).await {
+    let is_backup = request.uri().path() == backup::PATH;
+    let longest = if is_backup { BACKUP_TIMEOUT } else { REQUEST_TIMEOUT };
+    match tokio::time::timeout(longest, next.run(request)).await {
         Ok(response) => response,
         Err(_) => ApiError::plain(Code::TimedOut).into_response(),
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{ApiKey, Config};
@@ -33,6 +34,8 @@ pub struct AppState {
     pub verifier: SignatureVerifier,
     /// Reads the bodies of requests, within bounds.
     pub bodies: BodyReader,
+    /// Cancelled when the server is to stop.
+    pub stop: CancellationToken,
     /// The keys of the API, configured or made.
     pub api_keys: Arc<Vec<ApiKey>>,
 }

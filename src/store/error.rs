@@ -14,3 +14,9 @@ pub enum StoreError {
     #[error("the store cannot be opened: {0}")]
     Unsupported(String),
 }
+
+impl From<std::io::Error> for StoreError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}

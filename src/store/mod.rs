@@ -8,6 +8,7 @@
 //! A store does not send anything and does not wake anybody: what it put into queues it says in
 //! [`Enqueued`], and the caller passes that on.
 
+mod backup;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -21,7 +22,9 @@ mod conformance;
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
+pub use crate::store::backup::{BackedUp, StoreCopy};
 pub use crate::store::error::StoreError;
 
 use crate::domain::event::{
@@ -146,6 +149,15 @@ pub trait Store: Send + Sync {
 
     /// Makes something empty durable, to see whether that works.
     async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Copies the whole store as it is at one moment, with all that was answered before the call,
+    /// while writes go on, and proves the copy by opening it. It ends early when it is stopped, or
+    /// when nobody waits for it any more.
+    async fn back_up(
+        &self,
+        now: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<BackedUp, StoreError>;
 }
 
 /// The SHA-256 of an API key.

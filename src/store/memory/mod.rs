@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
@@ -20,8 +21,8 @@ use crate::limits::PAGE_SCAN_MAX;
 use crate::store::memory::state::State;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
-    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Enqueued, Erased, Ingested, Intake, NearDeadline, Quarantined,
+    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// A store in memory.
@@ -185,5 +186,9 @@ impl Store for MemoryStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn back_up(&self, _: Timestamp, _: &CancellationToken) -> Result<BackedUp, StoreError> {
+        Ok(BackedUp::NotSupported)
     }
 }

@@ -5,8 +5,11 @@
 //!
 //! Every redb commit here is an immediate, one-phase one: written and flushed when it returns.
 
+mod copy;
 mod ingest;
 mod list;
+mod overlay;
+mod proof;
 mod queue;
 mod read;
 pub(crate) mod records;
@@ -15,14 +18,17 @@ mod requeue;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod volume;
 mod writer;
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{ReadableDatabase, ReadableTable, TableHandle, WriteTransaction};
+use redb::{ReadableDatabase, ReadableTable, TableHandle, UntypedTableHandle};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
@@ -30,13 +36,16 @@ use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
+pub use crate::store::redb::copy::{Copied, check_room, copy_file};
+pub use crate::store::redb::proof::{Contents, prove_file};
 use crate::store::redb::tables::{ReadTables, View, WriteTables};
-use crate::store::redb::volume::FileVolume;
-pub use crate::store::redb::volume::{Opening, Volume};
+pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
+use crate::store::redb::volume::{FileVolume, folder_of};
+pub use crate::store::redb::volume::{Opening, Volume, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
-    ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
-    Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
+    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// The version of the layout: which tables there are and what their keys mean.
@@ -56,6 +65,10 @@ pub enum Purpose {
 pub struct RedbStore {
     writer: Writer,
     shared: Shared,
+    /// Where copies of the store lie until they are taken away.
+    folder: PathBuf,
+    /// Whose turn it is to make a copy; there is one turn.
+    turns: Arc<Semaphore>,
 }
 
 impl RedbStore {
@@ -65,14 +78,16 @@ impl RedbStore {
     /// [`StoreError::Unsupported`] if the file is in use, has another purpose, is newer than this
     /// program or not a store; [`StoreError::Unavailable`] if it can't be read or written.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
-        Self::open_on(purpose, FileVolume { path: path.to_owned() })
+        let store = Self::open_on(purpose, FileVolume { path: path.to_owned() })?;
+        Ok(Self { folder: folder_of(path).to_owned(), ..store })
     }
 
     /// Opens what lies on a volume, now and again after every failure; for tests that put faults
     /// below the database.
     pub fn open_on(purpose: Purpose, volume: impl Volume) -> Result<Self, StoreError> {
         let (writer, shared) = Writer::start(purpose, Box::new(volume))?;
-        Ok(Self { writer, shared })
+        let (folder, turns) = (std::env::temp_dir(), Arc::new(Semaphore::new(1)));
+        Ok(Self { writer, shared, folder, turns })
     }
 
     /// Cancelled when the store can't write any more and can't heal itself: its thread panicked.
@@ -95,8 +110,8 @@ impl RedbStore {
 }
 
 /// Refuses a file that holds tables, and not the one that marks it as ours.
-fn check_owner(transaction: &WriteTransaction) -> Result<(), StoreError> {
-    let mut tables = transaction.list_tables()?.peekable();
+fn check_owner(tables: impl Iterator<Item = UntypedTableHandle>) -> Result<(), StoreError> {
+    let mut tables = tables.peekable();
     if tables.peek().is_some() && !tables.any(|table| table.name() == "meta") {
         return Err(StoreError::Unsupported("it is a database of another program".into()));
     }
@@ -112,19 +127,27 @@ fn mark_new(tables: &mut WriteTables<'_>, purpose: Purpose) -> Result<(), StoreE
     Ok(())
 }
 
-/// Refuses a store of another layout or purpose, or one that has not been marked.
-fn check_layout(view: &impl View, purpose: Purpose) -> Result<(), StoreError> {
-    let fact = |name| -> Result<Option<u64>, StoreError> {
-        Ok(view.meta().get(name)?.map(|value| value.value()))
-    };
-    let layout = fact("layout")?;
+/// A fact about the store itself.
+fn fact(view: &impl View, name: &str) -> Result<Option<u64>, StoreError> {
+    Ok(view.meta().get(name)?.map(|value| value.value()))
+}
+
+/// What a store is for; refuses one of another layout, or one that has not been marked.
+fn purpose_of(view: &impl View) -> Result<Option<Purpose>, StoreError> {
+    let layout = fact(view, "layout")?;
     if layout != Some(LAYOUT_VERSION) {
         let layout = layout.map_or_else(|| "no layout".to_owned(), |it| format!("layout {it}"));
         return Err(StoreError::Unsupported(format!(
             "it has {layout}, this program knows layout {LAYOUT_VERSION}"
         )));
     }
-    if fact("purpose")? != Some(purpose as u64) {
+    let purpose = fact(view, "purpose")?;
+    Ok([Purpose::Live, Purpose::Sandbox].into_iter().find(|known| Some(*known as u64) == purpose))
+}
+
+/// Refuses a store of another layout or purpose, or one that has not been marked.
+fn check_layout(view: &impl View, purpose: Purpose) -> Result<(), StoreError> {
+    if purpose_of(view)? != Some(purpose) {
         let what = match purpose {
             Purpose::Live => "it was made by a run with --sandbox; choose another file",
             Purpose::Sandbox => "it holds live leads; choose another file for --sandbox",
@@ -277,6 +300,23 @@ impl Store for RedbStore {
     async fn probe(&self) -> Result<(), StoreError> {
         self.writer.submit(|_| Ok(())).await
     }
+
+    async fn back_up(
+        &self,
+        now: Timestamp,
+        stop: &CancellationToken,
+    ) -> Result<BackedUp, StoreError> {
+        let Ok(turn) = self.turns.clone().try_acquire_owned() else {
+            return Ok(BackedUp::Running);
+        };
+        let stop = stop.child_token();
+        // Whoever asks may go away; then the copying ends, too.
+        let _ends_the_copying = stop.clone().drop_guard();
+        let (shared, folder) = (self.shared.clone(), self.folder.clone());
+        let task =
+            tokio::task::spawn_blocking(move || copy::back_up(&shared, &folder, now, turn, stop));
+        task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+    }
 }
 
 /// redb's errors are about the file; what they mean to a caller is told in three words.
@@ -293,7 +333,15 @@ macro_rules! from_redb {
 impl From<redb::DatabaseError> for StoreError {
     /// Opening failed. A file whose very head can't be read is no store of ours.
     fn from(error: redb::DatabaseError) -> Self {
+        let is_foreign = matches!(
+            &error,
+            redb::DatabaseError::Storage(redb::StorageError::Io(error))
+                if error.kind() == std::io::ErrorKind::InvalidData
+        );
         match from_redb(error.into()) {
+            Self::Unavailable(message) if is_foreign => {
+                Self::Unsupported(format!("it is no store: {message}"))
+            }
             Self::Corrupt(message) => Self::Unsupported(format!("it is no store: {message}")),
             other => other,
         }
@@ -307,6 +355,9 @@ fn from_redb(error: redb::Error) -> StoreError {
         redb::Error::Corrupted(message) => StoreError::Corrupt(message),
         redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
             StoreError::Unsupported("another process has it open".into())
+        }
+        redb::Error::TableDoesNotExist(_) => {
+            StoreError::Unsupported("it has not the tables of a store".into())
         }
         error @ (redb::Error::UpgradeRequired(_) | redb::Error::TableTypeMismatch { .. }) => {
             StoreError::Unsupported(error.to_string())

@@ -4,19 +4,27 @@
 //! the index of leads grows at its end, because the cost of a commit is the number of pages it
 //! touches; the index is as narrow as it can be.
 
+use std::collections::BTreeMap;
+
 use redb::{
-    ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction,
+    Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, Value, WriteTransaction,
 };
 
 use crate::domain::event::KeyDigest;
+use crate::domain::time::Timestamp;
 use crate::store::{ApiKeyDigest, StoreError};
 
 /// The place of an event in the outbox: (dataset or 0, event time, whether it was reported, event's
 /// number).
 pub(super) type Place = (u64, i64, bool, u64);
 
-/// Declares each table once, and from that: its definition, the two ways to open all tables, and
-/// the view that reading code works on in both. What only the writer looks at stands apart.
+/// The fact that only a copy has: of which moment it is, in milliseconds.
+pub(super) const BACKED_UP_AT: &str = "backed_up_at";
+
+/// Declares each table once, and from that: its definition, the two ways to open all tables, the
+/// view that reading code works on in both, and the copying. What only the writer looks at stands
+/// apart.
 macro_rules! tables {
     (
         read { $($(#[$doc:meta])* $field:ident: $name:literal, $key:ty => $value:ty;)* }
@@ -55,6 +63,33 @@ macro_rules! tables {
             pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
                 Ok(Self { $($field: transaction.open_table(TableDefinition::new($name))?,)* })
             }
+        }
+
+        /// Copies the rows of all tables.
+        pub(super) fn copy_tables(
+            from: &ReadTransaction,
+            to: &WriteTransaction,
+        ) -> Result<(), redb::Error> {
+            $(copy_table(from, to, TableDefinition::<$key, $value>::new($name))?;)*
+            $(copy_table(from, to, TableDefinition::<$own_key, $own_value>::new($own_name))?;)*
+            Ok(())
+        }
+
+        /// How many rows each table has, by its name; but for the facts about the store itself.
+        pub(super) fn count_rows(
+            transaction: &ReadTransaction,
+        ) -> Result<BTreeMap<&'static str, u64>, StoreError> {
+            let mut rows = BTreeMap::new();
+            $(
+                let table = TableDefinition::<$key, $value>::new($name);
+                rows.insert($name, transaction.open_table(table)?.len()?);
+            )*
+            $(
+                let table = TableDefinition::<$own_key, $own_value>::new($own_name);
+                rows.insert($own_name, transaction.open_table(table)?.len()?);
+            )*
+            rows.remove("meta");
+            Ok(rows)
         }
 
         impl View for WriteTables<'_> {
@@ -111,10 +146,29 @@ tables! {
     }
 }
 
+/// Copies the rows of one table, in the order of their keys, so that the new one is packed.
+fn copy_table<K: Key + 'static, V: Value + 'static>(
+    from: &ReadTransaction,
+    to: &WriteTransaction,
+    table: TableDefinition<'_, K, V>,
+) -> Result<(), redb::Error> {
+    let mut copy = to.open_table(table)?;
+    for row in from.open_table(table)?.iter()? {
+        let (key, value) = row?;
+        copy.insert(key.value(), value.value())?;
+    }
+    Ok(())
+}
+
+/// Marks a copy with the moment that it is of.
+pub(super) fn mark_copy(copy: &WriteTransaction, now: Timestamp) -> Result<(), redb::Error> {
+    let mut meta = copy.open_table(TableDefinition::<&str, u64>::new("meta"))?;
+    meta.insert(BACKED_UP_AT, u64::try_from(now.as_millis()).unwrap_or(0))?;
+    Ok(())
+}
+
 /// Last key of a table that counts upwards, or 0.
-fn last_key<V: redb::Value + 'static>(
-    table: &impl ReadableTable<u64, V>,
-) -> Result<u64, StoreError> {
+fn last_key<V: Value + 'static>(table: &impl ReadableTable<u64, V>) -> Result<u64, StoreError> {
     Ok(table.last()?.map_or(0, |(key, _)| key.value()))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
@@ -57,9 +57,7 @@ impl FileVolume {
         std::fs::rename(&unfinished, &self.path).map_err(unavailable)?;
         // From here on the empty store is there under its name, if the folder reaches the disk; if
         // it does not, nothing has been stored yet either.
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(std::path::Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).map_err(unavailable)
+        sync_folder(&self.path).map_err(unavailable)
     }
 }
 
@@ -112,8 +110,19 @@ pub(super) fn write_again(backend: &impl StorageBackend) -> io::Result<()> {
     backend.sync_data()
 }
 
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// Makes the name of a file durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all())
+}
+
 /// Opens a file, and makes it if it is missing, so that nobody but its owner can ever read it.
-fn private_file(path: &std::path::Path) -> io::Result<File> {
+pub fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     #[cfg(unix)]

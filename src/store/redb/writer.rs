@@ -277,7 +277,7 @@ impl WriterThread {
 /// Makes the tables of a new store, and refuses what is no store of ours.
 fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
-    super::check_owner(&transaction)?;
+    super::check_owner(transaction.list_tables()?)?;
     let mut tables = WriteTables::open(&transaction)?;
     super::mark_new(&mut tables, purpose)?;
     super::check_layout(&tables, purpose)?;

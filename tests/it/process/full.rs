@@ -33,14 +33,14 @@ const HEALED_MAX: Duration = Duration::from_secs(5);
 
 /// A small file system. It lies in a mount namespace of the process that holds it, so it is gone
 /// with that process, and is reached through it.
-struct SmallDisk {
+pub(super) struct SmallDisk {
     holder: Child,
     folder: PathBuf,
 }
 
 impl SmallDisk {
     /// Mounts it, if the machine allows that.
-    fn mount(place: &Place, how: &str) -> Option<Self> {
+    pub(super) fn mount(place: &Place, how: &str) -> Option<Self> {
         std::fs::create_dir(place.path("small")).unwrap();
         let script = format!("PATH=$PATH:/usr/sbin:/sbin; {how} && echo mounted && exec cat");
         // As root, or as the root of a user namespace.
@@ -59,7 +59,7 @@ impl SmallDisk {
         })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 

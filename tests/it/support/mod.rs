@@ -136,7 +136,7 @@ impl TestApp {
         Self::start_on(DATASET_700, Arc::new(MemoryStore::default()), clock_at_start(), door).await
     }
 
-    async fn start_on(
+    pub async fn start_on(
         more: &str,
         store: Arc<dyn Store>,
         clock: Arc<MockClock>,

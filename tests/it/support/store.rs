@@ -11,9 +11,10 @@ use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::store::memory::MemoryStore;
 use leadloop::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use leadloop::store::{
-    ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
-    Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
+    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
+use tokio_util::sync::CancellationToken;
 
 /// A store in memory with a switch.
 #[derive(Default)]
@@ -89,4 +90,5 @@ store! {
     stats() -> Stats;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
     probe() -> ();
+    back_up(now: Timestamp, stop: &CancellationToken) -> BackedUp;
 }

@@ -30,8 +30,8 @@ use crate::meta::conversions::{Answer, read_answer};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded, Removed,
-    Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
+    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 use crate::telemetry::Metrics;
 
@@ -323,4 +323,5 @@ store! {
     stats() -> Stats;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
     probe() -> ();
+    back_up(now: Timestamp, stop: &CancellationToken) -> BackedUp;
 }

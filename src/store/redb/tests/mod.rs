@@ -1,5 +1,6 @@
 //! What only a durable store can promise: reopening, shared commits, faults, foreign files.
 
+mod backup;
 mod disk;
 mod failing;
 mod list;
