@@ -169,6 +169,13 @@ pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
 /// seconds.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
+// ---- Alarms out -------------------------------------------------------------------------------
+
+/// Most messages that wait for the receiver of alarms; past that new subjects are logged only.
+pub const ALARMS_WAITING_MAX: usize = 1_000;
+/// Most event ids that one alarm names.
+pub const ALARM_EVENT_IDS_MAX: usize = 10;
+
 // ---- The stand-in for Meta --------------------------------------------------------------------
 
 /// Events that the stand-in remembers; the oldest are forgotten first.
