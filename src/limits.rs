@@ -175,6 +175,10 @@ pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 pub const ALARMS_WAITING_MAX: usize = 1_000;
 /// Most event ids that one alarm names.
 pub const ALARM_EVENT_IDS_MAX: usize = 10;
+/// Shortest and longest key that signs alarms, in bytes, as Standard Webhooks asks.
+pub const ALARM_KEY_BYTES: RangeInclusive<usize> = 24..=64;
+/// Shortest and longest silence of the webhook that can be told, in seconds.
+pub const WEBHOOK_SILENCE_S: RangeInclusive<i64> = 60..=30 * 24 * 60 * 60;
 
 // ---- The stand-in for Meta --------------------------------------------------------------------
 
