@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::alarm::LastHeard;
 use crate::clock::Clock;
 use crate::config::{ApiKey, Config};
 use crate::delivery::Wakers;
@@ -27,6 +28,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// How the datasets are doing.
     pub status: StatusBoard,
+    /// When a delivery of the webhook was last verified.
+    pub heard: LastHeard,
     /// Wakes the delivery workers.
     pub wakers: Wakers,
     /// Checks webhook signatures.
