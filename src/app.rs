@@ -10,6 +10,10 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarm::LastHeard;
+use crate::alarm::post::Post;
+use crate::alarm::sender::{self, Sender};
+use crate::alarm::watch::Watcher;
 use crate::clock::{Clock, Random};
 use crate::config::{ApiKey, Config, Scope};
 use crate::delivery::housekeeper::Housekeeper;
@@ -21,7 +25,7 @@ use crate::http;
 use crate::http::body::BodyReader;
 use crate::http::server::DoorLimits;
 use crate::http::state::AppState;
-use crate::limits::SHUTDOWN_GRACE;
+use crate::limits::{ALARM_TIMEOUT, SHUTDOWN_GRACE};
 use crate::meta::signature::SignatureVerifier;
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
@@ -43,6 +47,8 @@ pub struct App {
     tools: Tools,
     api_keys: Vec<ApiKey>,
     made_api_key: Option<String>,
+    heard: LastHeard,
+    post: Option<Arc<Post>>,
     door: DoorLimits,
 }
 
@@ -60,6 +66,10 @@ impl App {
             tracing::info!(events = routed, "held events have a dataset now");
         }
         warn_of_what_is_dangerous(&config, &*world.store).await?;
+        world.store.keep_alarms(config.alarms.kinds_told()).await?;
+        let heard = LastHeard::at_start(&*world.store, world.clock.now()).await?;
+        let post = config.alarms.receiver.as_ref();
+        let post = post.map(|receiver| Post::new(receiver, ALARM_TIMEOUT)).transpose()?;
         let tools = Tools {
             store: world.store,
             clock: world.clock,
@@ -69,7 +79,8 @@ impl App {
             status: StatusBoard::default(),
         };
         let door = DoorLimits::default();
-        Ok(Self { config: Arc::new(config), tools, api_keys, made_api_key, door })
+        let (config, post) = (Arc::new(config), post.map(Arc::new));
+        Ok(Self { config, tools, api_keys, made_api_key, heard, post, door })
     }
 
     /// The key that was made because there was none: to be shown now, and never again.
@@ -96,6 +107,7 @@ impl App {
         if let Some(days) = self.config.retention_days {
             tasks.spawn(Retention::new(self.tools.clone(), days).run(stop.clone()));
         }
+        self.start_alarms(&mut tasks, &stop);
         let state = AppState {
             verifier: SignatureVerifier::new(&self.config.app_secrets),
             config: self.config,
@@ -103,6 +115,7 @@ impl App {
             clock: self.tools.clock,
             metrics: self.tools.metrics,
             status: self.tools.status,
+            heard: self.heard,
             wakers,
             bodies: BodyReader::new(self.door.body_timeout, self.door.body_budget_bytes),
             stop: stop.clone(),
@@ -111,6 +124,32 @@ impl App {
         let door = http::server::serve(listener, http::router(state), self.door, stop.clone());
         let (died, ()) = tokio::join!(watch(tasks, &stop), door);
         died
+    }
+
+    /// Starts what tells of alarms. A defect there must not end what takes leads in, so a panic is
+    /// only logged.
+    fn start_alarms(&self, tasks: &mut JoinSet<()>, stop: &CancellationToken) {
+        let Tools { store, clock, random, metrics, status, .. } = self.tools.clone();
+        let watcher = Watcher {
+            store: store.clone(),
+            clock: clock.clone(),
+            status,
+            heard: self.heard.clone(),
+            silence_s: self.config.alarms.webhook_silence_s,
+            metrics: metrics.clone(),
+        };
+        let mut alarm_tasks = vec![tokio::spawn(watcher.run(stop.clone()))];
+        if let Some(post) = self.post.clone() {
+            let tools = sender::Tools { store, clock, random, metrics, post };
+            alarm_tasks.push(tokio::spawn(Sender::new(tools).run(stop.clone())));
+        }
+        for task in alarm_tasks {
+            tasks.spawn(async move {
+                if task.await.is_err() {
+                    tracing::error!("a task for alarms died; none are told until the next start");
+                }
+            });
+        }
     }
 }
 

@@ -68,6 +68,14 @@ impl Clock for MockClock {
     }
 }
 
+/// A moment as RFC 3339, UTC.
+pub fn rfc3339(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.as_millis()).map_or_else(
+        |_| at.as_millis().to_string(), // beyond the year 9999 there is nothing to write
+        |at| at.to_string(),
+    )
+}
+
 /// A source of random numbers.
 pub trait Random: Send + Sync {
     /// Fills the buffer with random bytes.
@@ -124,6 +132,13 @@ mod tests {
         assert!(!sleeper.is_finished());
         clock.advance_ms(1);
         sleeper.await.unwrap();
+    }
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        assert_eq!(rfc3339(Timestamp::from_millis(1_762_000_000_000)), "2025-11-01T12:26:40Z");
+        assert_eq!(rfc3339(Timestamp::from_millis(1_762_000_000_050)), "2025-11-01T12:26:40.05Z");
+        assert_eq!(rfc3339(Timestamp::from_millis(i64::MAX)), i64::MAX.to_string());
     }
 
     #[test]

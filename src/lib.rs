@@ -9,9 +9,11 @@
 //! - [`limits`]: every bound, [`domain`]: the rules, pure,
 //! - [`meta`]: Meta's wire formats, [`config`]: settings, [`clock`] and [`client`]: the world,
 //! - [`store`]: the use cases that are transactions, in memory and in one file,
-//! - [`delivery`]: from the queues to Meta, [`http`]: the door, [`telemetry`]: logs and metrics,
+//! - [`delivery`]: from the queues to Meta, [`alarm`]: to whoever has to know, [`http`]: the door,
+//!   [`telemetry`]: logs and metrics,
 //! - [`sandbox`]: the stand-in for Meta, [`app`]: all of it put together, [`cli`]: the commands.
 
+pub mod alarm;
 pub mod app;
 pub mod cli;
 pub mod client;

@@ -179,6 +179,27 @@ pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
 /// seconds.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
+// ---- Alarms out -------------------------------------------------------------------------------
+
+/// Most messages that wait for the receiver of alarms; past that new subjects are logged only.
+pub const ALARMS_WAITING_MAX: usize = 1_000;
+/// Most event ids that one alarm names.
+pub const ALARM_EVENT_IDS_MAX: usize = 10;
+/// How often waiting alarms are looked through, in milliseconds.
+pub const ALARM_LOOK_EVERY_MS: i64 = 5_000;
+/// Shortest time between two alarms about the same subject, in milliseconds.
+pub const ALARM_PACE_MS: i64 = 60_000;
+/// How long an alarm is tried before it is given up, in milliseconds.
+pub const ALARM_KEPT_MS: i64 = 3 * 24 * 60 * 60 * 1_000;
+/// Longest wait for the receiver's answer to an alarm.
+pub const ALARM_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shortest and longest key that signs alarms, in bytes, as Standard Webhooks asks.
+pub const ALARM_KEY_BYTES: RangeInclusive<usize> = 24..=64;
+/// How often pauses and silence are looked for, in milliseconds.
+pub const ALARM_WATCH_EVERY_MS: i64 = 1_000;
+/// Shortest and longest silence of the webhook that can be told, in seconds.
+pub const WEBHOOK_SILENCE_S: RangeInclusive<i64> = 60..=30 * 24 * 60 * 60;
+
 // ---- The stand-in for Meta --------------------------------------------------------------------
 
 /// Events that the stand-in remembers; the oldest are forgotten first.

@@ -57,6 +57,11 @@ pub struct Metrics {
     near_deadline: Family<[Label; 1], Gauge>,
     stored: Family<[Label; 1], Gauge>,
     queue_front: Family<[Label; 1], Gauge>,
+    alarms_waiting: Gauge,
+    alarms_sent: Counter,
+    alarms_failed: Counter,
+    alarms_given_up: Counter,
+    webhook_silent: Gauge,
 }
 
 fn dataset_label(dataset_id: Option<DatasetId>) -> Label {
@@ -79,6 +84,11 @@ impl Default for Metrics {
             near_deadline: Family::default(),
             stored: Family::default(),
             queue_front: Family::default(),
+            alarms_waiting: Gauge::default(),
+            alarms_sent: Counter::default(),
+            alarms_failed: Counter::default(),
+            alarms_given_up: Counter::default(),
+            webhook_silent: Gauge::default(),
         };
         let of = &metrics;
         registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
@@ -96,12 +106,25 @@ impl Default for Metrics {
         registry.register("stored", "Rows in the store by kind", of.stored.clone());
         let help = "Event time of the event in front of a queue, in Unix seconds";
         registry.register("queue_front_event_time_seconds", help, of.queue_front.clone());
+        metrics.register_alarms(&mut registry);
         metrics.registry = registry;
         metrics
     }
 }
 
 impl Metrics {
+    fn register_alarms(&self, registry: &mut Registry) {
+        let help = "Messages that wait for the receiver of alarms";
+        registry.register("alarms_waiting", help, self.alarms_waiting.clone());
+        registry.register("alarms_sent", "Alarms that arrived", self.alarms_sent.clone());
+        let help = "Tries in which an alarm did not arrive";
+        registry.register("alarms_failed", help, self.alarms_failed.clone());
+        let help = "Alarms that nobody took for three days";
+        registry.register("alarms_given_up", help, self.alarms_given_up.clone());
+        let help = "1 while no delivery of the webhook has come for as long as is configured";
+        registry.register("webhook_silent", help, self.webhook_silent.clone());
+    }
+
     /// Counts a webhook call.
     pub fn webhook(&self, result: &'static str) {
         self.webhooks.get_or_create(&[("result", result.into())]).inc();
@@ -163,6 +186,31 @@ impl Metrics {
         for (dataset_id, event_time) in fronts {
             self.queue_front.get_or_create(&[dataset_label(*dataset_id)]).set(event_time.get());
         }
+    }
+
+    /// Sets how many messages wait for the receiver of alarms.
+    pub fn alarms_waiting(&self, messages: usize) {
+        self.alarms_waiting.set(i64::try_from(messages).unwrap_or(i64::MAX));
+    }
+
+    /// Counts an alarm that arrived.
+    pub fn alarm_sent(&self) {
+        self.alarms_sent.inc();
+    }
+
+    /// Counts a try in which an alarm did not arrive.
+    pub fn alarm_failed(&self) {
+        self.alarms_failed.inc();
+    }
+
+    /// Counts an alarm that was given up.
+    pub fn alarm_given_up(&self) {
+        self.alarms_given_up.inc();
+    }
+
+    /// Sets whether the webhook is silent.
+    pub fn webhook_silent(&self, silent: bool) {
+        self.webhook_silent.set(silent.into());
     }
 
     /// All metrics in the text format of Prometheus.

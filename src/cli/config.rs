@@ -31,7 +31,7 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
             Some(_) if setting.secret => "(set)",
             Some(value) => value,
         };
-        let _ = writeln!(text, "{:<23} {shown}", setting.env);
+        let _ = writeln!(text, "{:<27} {shown}", setting.env);
     }
     for dataset in config.datasets.values() {
         let _ = writeln!(

@@ -65,6 +65,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             for dataset in config.datasets.values() {
                 check_dataset(&mut report, &config, dataset).await;
             }
+            check_alarms(&mut report, &config);
             report.unknown(
                 "subscription: only a Page's own token shows it; ask \
                  GET /{page-id}/subscribed_apps with that",
@@ -104,6 +105,15 @@ fn check_store(report: &mut Report, config: &Config) {
             &format!("store: {path}: {error}"),
             "Check LEADLOOP_STORE, the rights of the file, and who else runs.",
         ),
+    }
+}
+
+/// Whether somebody is told when something goes wrong.
+fn check_alarms(report: &mut Report, config: &Config) {
+    match &config.alarms.receiver {
+        Some(receiver) => report
+            .good(&format!("alarms: go to {}; `leadloop alarms test` tries it", receiver.origin())),
+        None => report.unknown("alarms: nobody is told; set LEADLOOP_ALARM_URL, or watch /metrics"),
     }
 }
 

@@ -4,6 +4,7 @@
 //! Commands about live data are clients of the server's API, since the store's file belongs to the
 //! server. This is the only place that reads the environment.
 
+mod alarms;
 mod api;
 mod backup;
 mod compact;
@@ -147,6 +148,12 @@ enum Command {
     /// somebody mends something, and then what. The answer of the server is printed as JSON. The
     /// API key is taken from `LEADLOOP_API_KEY` of the settings.
     Datasets(datasets::Args),
+    /// Show the alarms that wait for their receiver, or send it a test message
+    ///
+    /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
+    /// the settings. `leadloop alarms test` needs no server: it sends one signed message of the
+    /// type `test` to `LEADLOOP_ALARM_URL`, and fails if that does not answer 2xx.
+    Alarms(alarms::Args),
     /// Make a backup while the server runs, check one, or put one back
     ///
     /// A backup is a copy of the whole store at one moment, with everything that was answered
@@ -225,6 +232,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Leads(args) => leads::run(global, args).await,
             Command::Events(args) => events::run(global, *args).await,
             Command::Datasets(args) => datasets::run(global, args).await,
+            Command::Alarms(args) => alarms::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
             Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),

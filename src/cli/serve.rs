@@ -127,7 +127,9 @@ fn sandbox_config(layers: &mut Layers, listener: &TcpListener) -> Result<Config,
         layers.default_to(setting, value);
     }
     layers.set("META_GRAPH_URL", format!("http://{}", listener.local_addr()?));
-    Ok(Config::from_layers(layers)?)
+    let mut config = Config::from_layers(layers)?;
+    config.alarms = config.alarms.on_this_machine();
+    Ok(config)
 }
 
 fn start_sandbox(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
+use crate::config::alarms::AlarmSettings;
 use crate::config::layers::{ApiKeyTable, DatasetTable, SourceTable};
 use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, Scope, Source};
 use crate::domain::event::SourcePolicy;
@@ -39,6 +40,7 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
         sources: sources(layers)?,
         api_keys: api_keys(layers)?,
         retention_days: retention_days(layers)?,
+        alarms: AlarmSettings::from_layers(layers)?,
     })
 }
 
@@ -93,14 +95,7 @@ fn retention_days(layers: &Layers) -> Result<Option<u32>, ConfigError> {
 
 fn graph_base(layers: &Layers) -> Result<String, ConfigError> {
     let url = required(layers, "META_GRAPH_URL", "an https address")?.trim_end_matches('/');
-    let parsed = reqwest::Url::parse(url).ok();
-    let local = |host: &str| matches!(host, "localhost" | "127.0.0.1" | "[::1]");
-    let safe = parsed.is_some_and(|url| match url.scheme() {
-        "https" => true,
-        "http" => url.host_str().is_some_and(local),
-        _ => false,
-    });
-    if !safe {
+    if !reqwest::Url::parse(url).is_ok_and(|url| is_private_way(&url)) {
         let problem = "must be an https address; plain http would show the token to everybody on \
                        the way, and is for this machine only";
         return Err(ConfigError::new("META_GRAPH_URL", problem));
@@ -112,6 +107,16 @@ fn graph_base(layers: &Layers) -> Result<String, ConfigError> {
         return Err(ConfigError::new("META_API_VERSION", "must look like v24.0"));
     }
     Ok(format!("{url}/{version}"))
+}
+
+/// Whether nobody on the way to an address can read along: it is https, or this machine.
+pub(super) fn is_private_way(url: &reqwest::Url) -> bool {
+    url.scheme() == "https" || (url.scheme() == "http" && is_this_machine(url))
+}
+
+/// Whether an address is on this machine.
+pub(super) fn is_this_machine(url: &reqwest::Url) -> bool {
+    matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 fn datasets(layers: &Layers) -> Result<BTreeMap<DatasetId, Dataset>, ConfigError> {

@@ -19,7 +19,7 @@ pub struct Setting {
 }
 
 /// Every setting that is one value.
-pub const SETTINGS: [Setting; 14] = [
+pub const SETTINGS: [Setting; 18] = [
     Setting { env: "META_APP_SECRET", secret: true },
     Setting { env: "META_VERIFY_TOKEN", secret: true },
     Setting { env: "META_DATASET_ID", secret: false },
@@ -34,6 +34,11 @@ pub const SETTINGS: [Setting; 14] = [
     Setting { env: "LEADLOOP_STORE", secret: false },
     Setting { env: "LEADLOOP_API_KEY", secret: true },
     Setting { env: "LEADLOOP_RETENTION_DAYS", secret: false },
+    // Whoever has the address of a receiver may often write to it.
+    Setting { env: "LEADLOOP_ALARM_URL", secret: true },
+    Setting { env: "LEADLOOP_ALARM_SECRET", secret: true },
+    Setting { env: "LEADLOOP_ALARM_KINDS", secret: false },
+    Setting { env: "LEADLOOP_WEBHOOK_SILENCE_S", secret: false },
 ];
 
 impl Setting {

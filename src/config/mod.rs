@@ -5,6 +5,7 @@
 //! [`Config`] is complete: nothing later asks whether a setting is there. Reading the environment
 //! and finding files is left to the command line.
 
+pub mod alarms;
 mod check;
 pub mod layers;
 
@@ -20,6 +21,7 @@ use crate::domain::ids::DatasetId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 
+pub use crate::config::alarms::AlarmSettings;
 pub use crate::config::check::store_path;
 pub use crate::config::layers::Layers;
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub api_keys: Vec<ApiKey>,
     /// For how many days a lead is kept of which nothing more is heard; `None` for ever.
     pub retention_days: Option<u32>,
+    /// Who is told of alarms, and of which.
+    pub alarms: AlarmSettings,
 }
 
 impl Config {

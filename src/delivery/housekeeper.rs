@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Tools;
+use crate::domain::alarm::{Cause, Subject};
 use crate::domain::ids::DatasetId;
 use crate::domain::time::Timestamp;
 use crate::limits::{
@@ -47,7 +48,7 @@ impl Housekeeper {
         // Events before this second are within a day of their seven.
         let alarm_before = now.seconds() + (DEADLINE_ALARM_S - EVENT_AGE_MAX_S);
         match self.tools.store.near_deadline(alarm_before).await {
-            Ok(near) => self.alarm(&near, now),
+            Ok(near) => self.alarm(&near, now).await,
             Err(error) => tracing::error!(%error, "queues could not be looked through"),
         }
     }
@@ -66,7 +67,7 @@ impl Housekeeper {
     }
 
     /// Says which events will be too old within a day, at once and then every hour.
-    fn alarm(&mut self, near: &[NearDeadline], now: Timestamp) {
+    async fn alarm(&mut self, near: &[NearDeadline], now: Timestamp) {
         let counts = near.iter().map(|near| (near.dataset_id, near.events));
         self.tools.metrics.events_near_deadline(counts);
         self.alarmed_at.retain(|dataset_id, _| near.iter().any(|n| n.dataset_id == *dataset_id));
@@ -75,7 +76,17 @@ impl Housekeeper {
             if last.is_some_and(|last| now.millis_since(*last) < DEADLINE_ALARM_EVERY_MS) {
                 continue;
             }
-            self.alarmed_at.insert(*dataset_id, now);
+            let cause = Cause {
+                count: *events,
+                ..Cause::once(
+                    Subject::EventsDeadlineNear { dataset_id: *dataset_id },
+                    Some((*earliest + EVENT_AGE_MAX_S).timestamp()),
+                )
+            };
+            // What can't be raised is tried again in a minute; it is logged all the same.
+            if self.tools.store.raise_alarm(cause, now).await.is_ok() {
+                self.alarmed_at.insert(*dataset_id, now);
+            }
             tracing::error!(
                 dataset = dataset_id.map_or_else(|| "none".to_owned(), |id| id.to_string()),
                 events,

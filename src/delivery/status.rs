@@ -53,6 +53,11 @@ impl StatusBoard {
         board.get(&dataset_id).copied().unwrap_or(Activity::Active)
     }
 
+    /// What is known of each dataset; one whose worker has not found anything out yet is missing.
+    pub fn all(&self) -> BTreeMap<DatasetId, Activity> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes it down, and answers what stood there before.
     pub fn set(&self, dataset_id: DatasetId, activity: Activity) -> Activity {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);

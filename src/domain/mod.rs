@@ -3,8 +3,9 @@
 //! Nothing here does I/O, awaits, reads a clock or knows a wire format; what depends on time takes
 //! the time as an argument. Read in this order: [`time`], [`ids`], [`stage`], [`customer`],
 //! [`routing`], [`lead`], [`event`], [`rules`],
-//! [`intake`], [`backoff`].
+//! [`intake`], [`backoff`], [`alarm`].
 
+pub mod alarm;
 pub mod attempt;
 pub mod backoff;
 pub mod customer;

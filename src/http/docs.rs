@@ -25,6 +25,7 @@ use crate::http::state::AppState;
     (name = "leads", description = "What happened to a lead"),
     (name = "events", description = "What is sent to Meta, and what became of it"),
     (name = "datasets", description = "Where it is sent to"),
+    (name = "alarms", description = "What somebody outside is told"),
     (name = "webhook", description = "For Meta"),
     (name = "backup", description = "A copy of everything"),
     (name = "operation", description = "For supervisors and Prometheus"),

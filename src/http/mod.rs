@@ -4,6 +4,7 @@
 //! wire format of the Conversions API. The routes below are the table of contents; each takes its
 //! method, path and documentation from its handler.
 
+mod alarms;
 pub mod backup;
 pub mod body;
 mod datasets;
@@ -51,6 +52,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(retry::retry_events))
         .routes(routes!(events::list_quarantine))
         .routes(routes!(datasets::list_datasets))
+        .routes(routes!(alarms::list_alarms))
         .routes(routes!(backup::make_backup))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarm::LastHeard;
 use crate::clock::Clock;
 use crate::config::{ApiKey, Config};
 use crate::delivery::Wakers;
@@ -28,6 +29,8 @@ pub struct AppState {
     pub metrics: Arc<Metrics>,
     /// How the datasets are doing.
     pub status: StatusBoard,
+    /// When a delivery of the webhook was last verified.
+    pub heard: LastHeard,
     /// Wakes the delivery workers.
     pub wakers: Wakers,
     /// Checks webhook signatures.

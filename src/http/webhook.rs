@@ -88,6 +88,7 @@ pub async fn deliver(
     SignedBody(body): SignedBody,
 ) -> Result<&'static str, ApiError> {
     let now = state.clock.now();
+    state.heard.note(now);
     let content = read_webhook(&body);
     tracing::debug!(
         leads = content.leads.len(),

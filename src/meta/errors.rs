@@ -39,6 +39,10 @@ pub enum PauseReason {
 }
 
 impl PauseReason {
+    /// Every reason.
+    pub const ALL: &[Self] =
+        &[Self::Token, Self::Permission, Self::Dataset, Self::Blocked, Self::Refusals];
+
     /// The reason's stable name.
     pub const fn name(self) -> &'static str {
         match self {

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::store::backup::{BackedUp, StoreCopy};
 pub use crate::store::error::StoreError;
 
+use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
 use crate::domain::event::{
     Attempt, DeadReason, Event, EventDetail, LeadDetail, LeadSummary, StageUpdate,
 };
@@ -146,6 +147,30 @@ pub trait Store: Send + Sync {
     /// For each dataset, and for none: the queued events dated before this second, if there are
     /// any.
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError>;
+
+    /// Keeps alarms of these kinds from now on, also after it was opened again, and forgets those
+    /// of others; a new store keeps none. Dead letters and quarantine raise their alarm in the
+    /// transaction that makes them.
+    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError>;
+
+    /// Adds a cause to the message about its subject that gathers, or begins one, if the kind is
+    /// kept and there is room. A condition that begins or ends is remembered; what begins one that
+    /// lasts already, or ends one that does not, changes nothing.
+    async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError>;
+
+    /// The messages that wait, and the conditions that last.
+    async fn alarms(&self) -> Result<Alarms, StoreError>;
+
+    /// Notes, before it is sent, that a message is tried, and when it is to be tried again; answers
+    /// it as it is sent, from now on the same at each try. `None` if it does not wait any more.
+    async fn begin_alarm_try(
+        &self,
+        key: &AlarmKey,
+        next_try_at: Timestamp,
+    ) -> Result<Option<Alarm>, StoreError>;
+
+    /// Forgets a message, because it arrived or was given up.
+    async fn end_alarm(&self, key: &AlarmKey) -> Result<(), StoreError>;
 
     /// Makes something empty durable, to see whether that works.
     async fn probe(&self) -> Result<(), StoreError>;

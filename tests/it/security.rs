@@ -256,6 +256,7 @@ async fn the_openapi_document_names_every_route_and_every_code() {
             "get /healthz",
             "get /metrics",
             "get /readyz",
+            "get /v1/alarms",
             "post /v1/backup",
             "get /v1/datasets",
             "get /v1/events",

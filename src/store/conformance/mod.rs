@@ -34,6 +34,7 @@ macro_rules! on_every_store {
     };
 }
 
+mod alarms;
 mod awaiting;
 mod event_filter;
 mod ingest;

@@ -3,6 +3,7 @@
 //! It is meant to be obviously right, not fast. It passes the same suite as the durable stores,
 //! and tests that need no disk run on it.
 
+mod alarms;
 mod look_up;
 mod requeue;
 mod state;
@@ -13,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Causes, Subject};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
@@ -59,12 +61,15 @@ impl Store for MemoryStore {
             let outcome = state.add_lead(lead, now, &mut ingested);
             ingested.outcomes.push(outcome);
         }
+        let mut causes = Causes::default();
         for piece in intake.quarantined {
             if state.quarantine.values().all(|kept| kept.payload != piece.payload) {
                 let seq = state.seq();
                 state.quarantine.insert(seq, piece);
+                causes.add(Subject::QuarantineAdded, || None);
             }
         }
+        state.alarms.raise_all(causes, now);
         Ok(ingested)
     }
 
@@ -182,6 +187,33 @@ impl Store for MemoryStore {
 
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
         Ok(self.state().near_deadline(before))
+    }
+
+    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError> {
+        self.state().alarms.keep(kinds);
+        Ok(())
+    }
+
+    async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError> {
+        self.state().alarms.raise(cause, now);
+        Ok(())
+    }
+
+    async fn alarms(&self) -> Result<Alarms, StoreError> {
+        Ok(self.state().alarms.all())
+    }
+
+    async fn begin_alarm_try(
+        &self,
+        key: &AlarmKey,
+        next_try_at: Timestamp,
+    ) -> Result<Option<Alarm>, StoreError> {
+        Ok(self.state().alarms.begin_try(key, next_try_at))
+    }
+
+    async fn end_alarm(&self, key: &AlarmKey) -> Result<(), StoreError> {
+        self.state().alarms.end(key);
+        Ok(())
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use crate::domain::alarm::{Causes, Subject};
 use crate::domain::event::{Attempt, DeadReason, Event, KeyDigest, StageUpdate, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::memory::alarms::AlarmState;
 use crate::store::{
     ApiKeyDigest, Batch, Enqueued, Erased, Ingested, LeadOutcome, NearDeadline, Quarantined,
     QueueEntry, QueuedEvent, Removed, Settlement, Stats, Stranded, UpdateOutcome,
@@ -23,6 +25,7 @@ pub(super) struct State {
     pub(super) quarantine: BTreeMap<u64, Quarantined>,
     pub(super) api_keys: BTreeSet<ApiKeyDigest>,
     erased: BTreeMap<LeadId, Timestamp>,
+    pub(super) alarms: AlarmState,
 }
 
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl State {
                 LeadOutcome::DifferingDuplicate
             };
         }
+        let mut causes = Causes::default();
         let awaiting = self.timeline(lead.reported.lead_id);
         let seq = self.seq();
         let mut siblings = Vec::new();
@@ -123,11 +127,14 @@ impl State {
                     self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
                 }
                 Err(reason) => {
+                    let event_id = event.id();
+                    causes.add(Subject::dead(lead.dataset_id, reason, None), || Some(event_id));
                     self.set_standing(seq, Standing::Dead { reason, at: now });
                     ingested.dead.push(reason);
                 }
             }
         }
+        self.alarms.raise_all(causes, now);
         self.leads.insert(seq, lead);
         LeadOutcome::New
     }
@@ -212,19 +219,25 @@ impl State {
             }
         }
         let mut end = |entry: QueueEntry, standing: Standing| {
-            if self.queues.remove(&(dataset_id, entry)).is_some() {
+            let queued = self.queues.remove(&(dataset_id, entry)).is_some();
+            if queued {
                 self.set_standing(entry.seq, standing);
             }
+            queued
         };
         if settlement.attempt.is_some() {
             for entry in settlement.delivered {
                 end(entry, Standing::Delivered);
             }
         }
-        let at = settlement.at;
-        for (entry, reason) in settlement.dead {
-            end(entry, Standing::Dead { reason, at });
+        let (at, mut died) = (settlement.at, settlement.dead);
+        died.retain(|(entry, reason)| end(*entry, Standing::Dead { reason: *reason, at }));
+        let mut causes = Causes::default();
+        for (entry, reason) in died {
+            let subject = Subject::dead(dataset_id, reason, settlement.attempt.as_ref());
+            causes.add(subject, || Some(self.events[&entry.seq].event.id()));
         }
+        self.alarms.raise_all(causes, at);
     }
 
     pub(super) fn find_seq(&self, event_id: EventId) -> Option<u64> {
@@ -267,7 +280,7 @@ impl State {
     }
 
     pub(super) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
-        let mut stranded = Stranded::default();
+        let (mut stranded, mut causes) = (Stranded::default(), Causes::default());
         for row in self.events.values_mut() {
             let (reason, count) = match row.standing {
                 Standing::AwaitingLead => (DeadReason::LeadNotFound, &mut stranded.awaiting),
@@ -276,9 +289,12 @@ impl State {
             };
             if row.event.is_past_sending(now) {
                 row.standing = Standing::Dead { reason, at: now };
+                let event_id = row.event.id();
+                causes.add(Subject::dead(None, reason, None), || Some(event_id));
                 *count += 1;
             }
         }
+        self.alarms.raise_all(causes, now);
         let events = &self.events;
         let is_queued = |seq| matches!(events[&seq].standing, Standing::Queued(_));
         self.queues.retain(|(_, entry), _| is_queued(entry.seq));

@@ -2,12 +2,14 @@
 
 use redb::ReadableTable;
 
+use crate::domain::alarm::{Causes, Subject};
 use crate::domain::event::{Event, StageUpdate, short_digest};
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
+use crate::store::redb::alarms;
 use crate::store::redb::queue::{move_queued_of, place_of};
 use crate::store::redb::read::{lead_by_id, summary_by_seq, timeline};
 use crate::store::redb::records::{
@@ -43,6 +45,7 @@ pub(super) fn ingest(
         let outcome = add_lead(unit, lead, now, &mut ingested)?;
         ingested.outcomes.push(outcome);
     }
+    let mut causes = Causes::default();
     for piece in &intake.quarantined {
         let digest = short_digest(&[&piece.payload]);
         // Meta repeats a delivery whose answer it did not get; the piece is kept once.
@@ -50,8 +53,10 @@ pub(super) fn ingest(
             let seq = unit.seq();
             unit.tables.quarantine_index.insert(&digest, seq)?;
             unit.tables.quarantine.insert(seq, encode_quarantined(piece)?.as_slice())?;
+            causes.add(Subject::QuarantineAdded, || None);
         }
     }
+    alarms::raise(unit, causes, now)?;
     Ok(ingested)
 }
 
@@ -99,6 +104,7 @@ fn join_awaiting(
         awaiting.push((key.value().1, value.value().0));
     }
     let mut siblings: Vec<Event> = raw.into_iter().collect();
+    let mut causes = Causes::default();
     for (seq, tolerance_s) in awaiting {
         unit.tables.awaiting.remove((lead_id, seq))?;
         unit.tables.lead_events.insert((lead_seq, seq), ())?;
@@ -118,11 +124,12 @@ fn join_awaiting(
             }
             Err(reason) => {
                 unit.tables.dead.insert(seq, encode_dead(reason, now)?)?;
+                causes.add(Subject::dead(lead.dataset_id, reason, None), || Some(event.id()));
                 ingested.dead.push(reason);
             }
         }
     }
-    Ok(())
+    alarms::raise(unit, causes, now)
 }
 
 /// See [`crate::store::Store::record_stage_updates`].

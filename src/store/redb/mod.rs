@@ -5,6 +5,7 @@
 //!
 //! Every redb commit here is an immediate, one-phase one: written and flushed when it returns.
 
+mod alarms;
 mod copy;
 mod ingest;
 mod list;
@@ -31,6 +32,7 @@ use redb::{ReadableDatabase, ReadableTable, TableHandle, UntypedTableHandle};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
@@ -295,6 +297,32 @@ impl Store for RedbStore {
 
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
         self.read(move |tables| list::near_deadline(tables, before)).await
+    }
+
+    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| alarms::keep(unit, kinds)).await
+    }
+
+    async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| alarms::raise(unit, [cause.clone()], now)).await
+    }
+
+    async fn alarms(&self) -> Result<Alarms, StoreError> {
+        self.read(alarms::all).await
+    }
+
+    async fn begin_alarm_try(
+        &self,
+        key: &AlarmKey,
+        next_try_at: Timestamp,
+    ) -> Result<Option<Alarm>, StoreError> {
+        let key = key.clone();
+        self.writer.submit(move |unit| alarms::begin_try(unit, &key, next_try_at)).await
+    }
+
+    async fn end_alarm(&self, key: &AlarmKey) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.writer.submit(move |unit| alarms::end(unit, &key)).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -5,11 +5,13 @@ use std::ops::RangeInclusive;
 
 use redb::ReadableTable;
 
+use crate::domain::alarm::{Causes, Subject};
 use crate::domain::event::{DeadReason, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
+use crate::store::redb::alarms::{self, event_id};
 use crate::store::redb::ingest::enqueue;
 use crate::store::redb::read::{detail, event_by_seq, find_event, lead_by_id};
 use crate::store::redb::records::{encode_attempt, encode_dead, encode_lead};
@@ -101,12 +103,16 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
             unit.tables.attempt_links.insert(attempt_seq, links)?;
         }
     }
+    let mut causes = Causes::default();
     for (entry, reason) in &settlement.dead {
         if leave_queue(unit, dataset, *entry)? {
             unit.tables.dead.insert(entry.seq, encode_dead(*reason, settlement.at)?)?;
+            let dataset_id = Some(settlement.dataset_id);
+            let subject = Subject::dead(dataset_id, *reason, settlement.attempt.as_ref());
+            causes.add(subject, || event_id(&unit.tables, entry.seq));
         }
     }
-    Ok(())
+    alarms::raise(unit, causes, settlement.at)
 }
 
 fn leave_queue(unit: &mut Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<bool, StoreError> {
@@ -249,12 +255,16 @@ fn expire_awaiting(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreErro
             expired.push((key.value(), tolerance_s));
         }
     }
+    let mut causes = Causes::default();
     for (place, tolerance_s) in &expired {
         let dead = encode_dead(DeadReason::LeadNotFound, now)?;
         unit.tables.dead.insert(place.1, dead)?;
         // The row stays, so that the event is found by its lead; it can't expire again.
         unit.tables.awaiting.insert(*place, (*tolerance_s, i64::MAX))?;
+        let subject = Subject::dead(None, DeadReason::LeadNotFound, None);
+        causes.add(subject, || event_id(&unit.tables, place.1));
     }
+    alarms::raise(unit, causes, now)?;
     Ok(expired.len() as u64)
 }
 
@@ -263,9 +273,14 @@ fn expire_held(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
     let rows = unit.tables.outbox.range(dated(0, last_past))?;
     let expired: Vec<Place> =
         rows.map(|row| Ok(row?.0.value())).collect::<Result<_, StoreError>>()?;
+    let mut causes = Causes::default();
     for place in &expired {
+        let seq = entry_at(*place).seq;
         unit.tables.outbox.remove(*place)?;
-        unit.tables.dead.insert(entry_at(*place).seq, encode_dead(DeadReason::Expired, now)?)?;
+        unit.tables.dead.insert(seq, encode_dead(DeadReason::Expired, now)?)?;
+        let subject = Subject::dead(None, DeadReason::Expired, None);
+        causes.add(subject, || event_id(&unit.tables, seq));
     }
+    alarms::raise(unit, causes, now)?;
     Ok(expired.len() as u64)
 }

@@ -19,12 +19,14 @@ use crate::store::{Quarantined, StoreError};
 /// The version that is written.
 const VERSION: u8 = 1;
 
-fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+/// Writes a record in the version of now.
+pub(super) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(record, vec![VERSION])
         .map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
-fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, StoreError> {
+/// Reads a record of a kind.
+pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&VERSION, record)) => postcard::from_bytes(record)
             .map_err(|error| StoreError::Corrupt(format!("{kind}: {error}"))),
@@ -33,7 +35,8 @@ fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, Stor
     }
 }
 
-fn corrupt(field: &'static str) -> StoreError {
+/// The error about a record that nobody wrote so.
+pub(super) fn corrupt(field: &'static str) -> StoreError {
     StoreError::Corrupt(format!("a record's {field} is impossible"))
 }
 
@@ -263,18 +266,26 @@ const REASONS: [(u8, DeadReason); 6] = [
 
 /// Writes why an event is dead, and since when.
 pub(super) fn encode_dead(reason: DeadReason, at: Timestamp) -> Result<(u8, i64), StoreError> {
-    let known = REASONS.into_iter().find(|(_, known)| *known == reason);
-    let (number, _) = known.ok_or(corrupt("reason"))?;
-    Ok((number, at.as_millis()))
+    Ok((reason_number(reason)?, at.as_millis()))
 }
 
 /// Reads why an event is dead, and since when.
 pub(super) fn decode_dead(
     (number, at_ms): (u8, i64),
 ) -> Result<(DeadReason, Timestamp), StoreError> {
+    Ok((read_reason(number)?, Timestamp::from_millis(at_ms)))
+}
+
+/// The stored number of a reason.
+pub(super) fn reason_number(reason: DeadReason) -> Result<u8, StoreError> {
+    let known = REASONS.into_iter().find(|(_, known)| *known == reason);
+    known.map(|(number, _)| number).ok_or(corrupt("reason"))
+}
+
+/// The reason of a stored number.
+pub(super) fn read_reason(number: u8) -> Result<DeadReason, StoreError> {
     let known = REASONS.into_iter().find(|(known, _)| *known == number);
-    let (_, reason) = known.ok_or(corrupt("reason"))?;
-    Ok((reason, Timestamp::from_millis(at_ms)))
+    known.map(|(_, reason)| reason).ok_or(corrupt("reason"))
 }
 
 #[cfg(test)]

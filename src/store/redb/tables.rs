@@ -129,7 +129,11 @@ tables! {
         quarantine: "quarantine", u64 => &'static [u8];
         /// Digests of API keys that were made here.
         api_keys: "api_keys", &'static ApiKeyDigest => ();
-        /// Facts about the store itself: the version of its layout.
+        /// (Subject, milliseconds of its first cause) → a message about an alarm that waits.
+        alarms: "alarms", (&'static str, i64) => &'static [u8];
+        /// (Kind, dataset or 0) → since when a condition lasts that was told, in milliseconds.
+        alarm_conditions: "alarm_conditions", (u8, u64) => i64;
+        /// Facts about the store itself: the version of its layout, the kinds of alarms it keeps.
         meta: "meta", &'static str => u64;
     }
     writer_only {

@@ -20,6 +20,7 @@ use crate::delivery::sink::EventSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::{Next, Worker};
+use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::{Lead, ReportedLead};
@@ -322,6 +323,11 @@ store! {
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
+    keep_alarms(kinds: AlarmKinds) -> ();
+    raise_alarm(cause: Cause, now: Timestamp) -> ();
+    alarms() -> Alarms;
+    begin_alarm_try(key: &AlarmKey, next_try_at: Timestamp) -> Option<Alarm>;
+    end_alarm(key: &AlarmKey) -> ();
     probe() -> ();
     back_up(now: Timestamp, stop: &CancellationToken) -> BackedUp;
 }

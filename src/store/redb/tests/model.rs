@@ -5,6 +5,7 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 
+use crate::domain::alarm::{AlarmKind, Condition};
 use crate::domain::event::{
     Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate,
 };
@@ -40,6 +41,8 @@ pub(super) enum Step {
     Remove(i64),
     Key(u8),
     Probe,
+    /// Tries one of the alarms that wait, and ends it if it arrived.
+    Alarm(usize, bool),
     Wait(i64),
 }
 
@@ -167,6 +170,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..40i64).prop_map(Step::Remove),
         1 => (1..4u8).prop_map(Step::Key),
         1 => Just(Step::Probe),
+        1 => (0..3usize, any::<bool>()).prop_map(|(index, taken)| Step::Alarm(index, taken)),
         2 => wait_s.prop_map(Step::Wait),
     ]
 }
@@ -244,6 +248,16 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
         Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await?),
         Step::Key(number) => told(store.add_api_key([*number; 32]).await?),
         Step::Probe => told(store.probe().await?),
+        Step::Alarm(index, taken) => {
+            let Some(alarm) = store.alarms().await?.waiting.into_iter().nth(*index) else {
+                return Ok("no alarm".into());
+            };
+            let tried = store.begin_alarm_try(&alarm.key(), now).await?;
+            if *taken {
+                store.end_alarm(&alarm.key()).await?;
+            }
+            tried.map_or_else(String::new, |alarm| alarm.id())
+        }
         Step::Wait(_) => String::new(),
     })
 }
@@ -320,6 +334,9 @@ pub(super) struct Everything {
     quarantine: Vec<Quarantined>,
     api_keys: BTreeSet<ApiKeyDigest>,
     stats: Stats,
+    /// Which events an alarm names is up to the store.
+    alarms: Vec<(String, Timestamp, Timestamp, u64, usize, u32)>,
+    lasting: Vec<(Condition, Timestamp)>,
 }
 
 /// Looks at all of a store, its lists in pages of two.
@@ -349,7 +366,14 @@ pub(super) async fn everything(
         }
     }
     let filter = LeadFilter::default();
+    let alarms = store.alarms().await?;
+    let shown = alarms.waiting.into_iter().map(|alarm| {
+        let (id, cause) = (alarm.id(), alarm.cause);
+        (id, alarm.first_at, alarm.last_at, cause.count, cause.event_ids.len(), alarm.tries)
+    });
     Ok(Everything {
+        alarms: shown.collect(),
+        lasting: alarms.lasting,
         leads,
         listed: whole(async |page| store.list_leads(filter.clone(), page, now).await).await?,
         events,
@@ -408,6 +432,9 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let (model, store) = (MemoryStore::default(), redb_in_memory());
+            for store in [&model as &dyn Store, &store] {
+                store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await.unwrap();
+            }
             let mut now_s = 5;
             for step in &steps {
                 if let Step::Wait(seconds) = step {
