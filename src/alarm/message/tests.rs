@@ -118,14 +118,7 @@ fn a_message_is_the_same_at_each_try() {
 
 #[test]
 fn every_reason_to_die_has_words() {
-    for reason in [
-        DeadReason::Expired,
-        DeadReason::LeadNotFound,
-        DeadReason::EventTimeNotAfterLead,
-        DeadReason::LeadIsTest,
-        DeadReason::Duplicate,
-        DeadReason::RefusedByMeta,
-    ] {
+    for reason in DeadReason::ALL {
         let (meaning, advice) = words(&Subject::dead(None, reason, None));
         assert!(meaning.is_some() && advice.is_some(), "{reason:?}");
     }
