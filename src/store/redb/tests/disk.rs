@@ -124,7 +124,10 @@ impl Platter {
             }
         }
         let done = match self.state {
-            State::Works => Ok(self.perform(piece)),
+            State::Works => {
+                self.perform(piece);
+                Ok(())
+            }
             State::Fails(error) => {
                 self.perform_half(piece);
                 Err(io::Error::from_raw_os_error(error))

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 
-use crate::domain::alarm::{AlarmKind, Condition};
+use crate::domain::alarm::{AlarmKind, Cause, Condition, Subject};
 use crate::domain::event::{
     Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate,
 };
@@ -41,8 +41,13 @@ pub(super) enum Step {
     Remove(i64),
     Key(u8),
     Probe,
-    /// Tries one of the alarms that wait, and ends it if it arrived.
-    Alarm(usize, bool),
+    KeepAlarms,
+    /// Raises the alarm that dataset 1 is paused, or that it is not any more.
+    Pause(bool),
+    /// Tries one of the alarms that wait.
+    TryAlarm(usize),
+    /// Ends one of them.
+    EndAlarm(usize),
     Wait(i64),
 }
 
@@ -170,7 +175,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..40i64).prop_map(Step::Remove),
         1 => (1..4u8).prop_map(Step::Key),
         1 => Just(Step::Probe),
-        1 => (0..3usize, any::<bool>()).prop_map(|(index, taken)| Step::Alarm(index, taken)),
+        1 => any::<bool>().prop_map(Step::Pause),
+        1 => (0..3usize).prop_map(Step::TryAlarm),
+        1 => (0..3usize).prop_map(Step::EndAlarm),
         2 => wait_s.prop_map(Step::Wait),
     ]
 }
@@ -248,16 +255,27 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
         Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await?),
         Step::Key(number) => told(store.add_api_key([*number; 32]).await?),
         Step::Probe => told(store.probe().await?),
-        Step::Alarm(index, taken) => {
-            let Some(alarm) = store.alarms().await?.waiting.into_iter().nth(*index) else {
-                return Ok("no alarm".into());
-            };
-            let tried = store.begin_alarm_try(&alarm.key(), now).await?;
-            if *taken {
-                store.end_alarm(&alarm.key()).await?;
-            }
-            tried.map_or_else(String::new, |alarm| alarm.id())
+        Step::KeepAlarms => {
+            told(store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await?)
         }
+        Step::Pause(begins) => {
+            let dataset_id = dataset(1);
+            let paused = Subject::DatasetPaused { dataset_id, reason: "token".into() };
+            let resumed = Subject::DatasetResumed { dataset_id };
+            let subject = if *begins { paused } else { resumed };
+            told(store.raise_alarm(Cause::once(subject, begins.then_some(now)), now).await?)
+        }
+        Step::TryAlarm(index) => match store.alarms().await?.waiting.get(*index) {
+            Some(alarm) => {
+                let tried = store.begin_alarm_try(&alarm.key(), now).await?;
+                tried.map_or_else(String::new, |alarm| alarm.id())
+            }
+            None => "no alarm".into(),
+        },
+        Step::EndAlarm(index) => match store.alarms().await?.waiting.get(*index) {
+            Some(alarm) => told(store.end_alarm(&alarm.key()).await?),
+            None => "no alarm".into(),
+        },
         Step::Wait(_) => String::new(),
     })
 }
@@ -433,7 +451,7 @@ proptest! {
         runtime.block_on(async {
             let (model, store) = (MemoryStore::default(), redb_in_memory());
             for store in [&model as &dyn Store, &store] {
-                store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await.unwrap();
+                take(store, &Step::KeepAlarms, 5).await.unwrap();
             }
             let mut now_s = 5;
             for step in &steps {

@@ -26,8 +26,8 @@ fn keyed(number: u64, stage: &'static str, ago_s: i64) -> SomeUpdate {
 
 fn script() -> Vec<Step> {
     use Step::{
-        Erase, Expire, Ingest, Key, Probe, Remove, Report, Requeue, RequeueMany, Route, Settle,
-        Wait,
+        EndAlarm, Erase, Expire, Ingest, KeepAlarms, Key, Pause, Probe, Remove, Report, Requeue,
+        RequeueMany, Route, Settle, TryAlarm, Wait,
     };
     let all = |fate| [fate; 4];
     let differing = SomeLead { age_s: 2, ..lead(1, 1) };
@@ -37,6 +37,7 @@ fn script() -> Vec<Step> {
     let strict = SomeUpdate { strict: true, ..now(7, "won") };
     vec![
         Key(1),
+        KeepAlarms,
         Probe,
         // New leads, among them one without a dataset; then known ones, and a piece twice.
         Ingest(vec![lead(1, 1), lead(2, 2), lead(3, 3)], true),
@@ -53,6 +54,12 @@ fn script() -> Vec<Step> {
         Report(vec![now(4, "won")], KnownPages),
         Settle(1, 4, [Failed, Refused, Delivered, Untouched], true),
         Settle(1, 4, all(Failed), true),
+        // What raised an alarm: pieces in quarantine, a dead letter, a pause.
+        Pause(true),
+        TryAlarm(0),
+        TryAlarm(1),
+        EndAlarm(0),
+        Pause(false),
         Requeue(4, 0),
         Requeue(1, 1),
         Requeue(1, 1),
