@@ -24,6 +24,12 @@ pub trait Volume: Send + 'static {
     /// Opens the database.
     fn open(&self, opening: Opening) -> Result<Database, StoreError>;
 
+    /// Makes sure, before it is opened again, that what can be read of it is on the disk. The
+    /// database that failed is still open then, for those who read.
+    fn mend(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Whether it is worth trying to write again after a failure. Until then the database that
     /// failed stays open, because it can still be read.
     fn is_writable(&self) -> bool {
@@ -65,20 +71,19 @@ impl Volume for FileVolume {
     fn open(&self, opening: Opening) -> Result<Database, StoreError> {
         let mut builder = Database::builder();
         builder.set_cache_size(STORE_CACHE_BYTES);
-        if opening == Opening::Again {
-            let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
-            // A file that is gone with its disk must not be replaced by an empty one.
-            let file = OpenOptions::new().read(true).write(true).open(&self.path);
-            let file = file.map_err(unavailable)?;
-            // Nobody else has the file while it is written; the lock goes with this handle.
-            file.try_lock().map_err(|error| unavailable(error.into()))?;
-            write_again(&FileBackend::new(file)?).map_err(unavailable)?;
-            return Ok(builder.open(&self.path)?);
-        }
-        if std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0 {
+        let is_new = std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0;
+        // A file that is gone with its disk must not be replaced by an empty one.
+        if is_new && opening == Opening::First {
             self.make(&builder)?;
         }
         Ok(builder.open(&self.path)?)
+    }
+
+    fn mend(&self) -> io::Result<()> {
+        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
+        // The database that failed holds the lock, and does not write any more.
+        let backend = FileBackend::new(file).map_err(io::Error::other)?;
+        write_again(&backend)
     }
 
     fn is_writable(&self) -> bool {

@@ -255,6 +255,10 @@ impl WriterThread {
         if !self.has_failed || !self.volume.is_writable() {
             return;
         }
+        if let Err(error) = self.volume.mend() {
+            tracing::error!(%error, "store could not be written again");
+            return;
+        }
         self.close();
         let opened = self.volume.open(Opening::Again).and_then(|database| {
             let last_seq = read_last_seq(&database, self.purpose)?;

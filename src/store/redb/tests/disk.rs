@@ -269,13 +269,13 @@ impl Disk {
 }
 
 impl Volume for Disk {
-    fn open(&self, opening: Opening) -> Result<Database, StoreError> {
-        if opening == Opening::Again && !self.with(|platter| platter.is_trusted) {
-            let written = write_again(self);
-            written.map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        }
+    fn open(&self, _: Opening) -> Result<Database, StoreError> {
         let mut builder = Database::builder();
         Ok(builder.set_cache_size(1024 * 1024).create_with_backend(self.clone())?)
+    }
+
+    fn mend(&self) -> io::Result<()> {
+        if self.with(|platter| platter.is_trusted) { Ok(()) } else { write_again(self) }
     }
 
     fn is_writable(&self) -> bool {
