@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use super::disk::{Count, Disk, Fault, When};
 use super::script::Player;
 
-const VARIANTS_IN_CI: u64 = 4;
+const VARIANTS_IN_CI: u64 = 3;
 
 /// How many disks are looked at for each flush.
 fn variants() -> u64 {
@@ -93,12 +93,13 @@ async fn the_crash_matrix_finds_nothing_lost_and_nothing_half_done_at_any_flush(
 #[tokio::test]
 async fn the_crash_matrix_breaks_a_disk_that_lies_about_flushing() {
     let flushes = count().await.flushes;
-    let mut broken = 0;
-    for flush in 1..=flushes {
+    let (mut runs, mut broken) = (0, 0);
+    for flush in (1..=flushes).step_by(4) {
         let mut tally = Tally::default();
         cut(&Disk::that_lies(), flush, Fault::PowerCut, &mut tally).await;
+        runs += 1;
         broken += u64::from(!tally.broken.is_empty());
     }
-    println!("{broken} of {flushes} flushes are found to lie");
-    assert!(broken * 4 > flushes * 3, "the check can fail, and does: {broken} of {flushes}");
+    println!("{broken} of {runs} flushes are found to lie");
+    assert!(broken * 4 > runs * 3, "the check can fail, and does: {broken} of {runs}");
 }
