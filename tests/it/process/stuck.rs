@@ -24,7 +24,7 @@ const UNTIMED: usize = 50;
 /// Nobody around; a thousand stuck clients; nobody again, which shows what is noise.
 const ARMS: [&str; 3] = ["alone", "with stuck clients", "alone again"];
 
-/// How long requests took in one arm, by kind: webhooks, which wait for the disk, and health checks.
+/// How long requests took in one arm: webhooks, which wait for the disk, and health checks.
 type Times = [Vec<Duration>; 2];
 
 /// A legitimate client, with one connection that stays open.
