@@ -134,7 +134,7 @@ pub async fn retry_event(
 ) -> Result<(StatusCode, Json<EventView>), ApiError> {
     let event_id = read_event_id(&event_id)?;
     let now = state.clock.now();
-    match state.store.requeue(event_id, now).await? {
+    match state.store.requeue(event_id, &state.config.routing, now).await? {
         Requeued::Done(detail, enqueued) => {
             // Committed: the event is in its queue, and no longer dead.
             state.wakers.wake(&enqueued);

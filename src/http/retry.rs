@@ -173,7 +173,10 @@ pub async fn retry_events(
 ) -> Result<Json<RetryAnswer>, ApiError> {
     let dry_run = body.dry_run;
     let letters = read_letters(body)?;
-    let many = state.store.requeue_many(letters, dry_run, state.clock.now()).await?;
+    let many = state
+        .store
+        .requeue_many(letters, dry_run, &state.config.routing, state.clock.now())
+        .await?;
     if !dry_run {
         // Committed: the events are in their queues, and no longer dead.
         state.wakers.wake(&many.enqueued);

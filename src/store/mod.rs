@@ -72,7 +72,15 @@ pub trait Store: Send + Sync {
 
     /// Puts a dead letter back into its queue, with the same event id, if it can still arrive in
     /// time.
-    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError>;
+    ///
+    /// A lead that has no dataset, or one that is not configured any more, gets the one that is
+    /// configured for it by now.
+    async fn requeue(
+        &self,
+        event_id: EventId,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Requeued, StoreError>;
 
     /// Does the same to many, in one transaction. A dry run changes nothing and tells what would
     /// become of them.
@@ -80,6 +88,7 @@ pub trait Store: Send + Sync {
         &self,
         letters: DeadLetters,
         dry_run: bool,
+        routing: &Routing,
         now: Timestamp,
     ) -> Result<RequeuedMany, StoreError>;
 

@@ -2,7 +2,7 @@
 
 use super::support::{
     DAY, accept, at, due, found, heard_of, ingest, ingest_at, keyed, know, lead, lead_id, line,
-    listed, refuse, reported, second, strict, timeline, tolerant, update,
+    listed, refuse, reported, routing, second, strict, timeline, tolerant, update,
 };
 use crate::domain::event::{EventState, Standing};
 use crate::domain::intake::Refusal;
@@ -168,10 +168,10 @@ async fn a_lead_that_arrives_late_does_not_revive_what_expired(store: &dyn Store
 async fn an_event_that_expired_waiting_cannot_be_queued_again(store: &dyn Store) {
     let id = accept(store, update(1, "won", 6), at(9)).await.event.id();
     store.expire_stranded(at(LAST + 1)).await.unwrap();
-    let requeued = store.requeue(id, at(LAST + 1)).await.unwrap();
+    let requeued = store.requeue(id, &routing(), at(LAST + 1)).await.unwrap();
     assert!(matches!(requeued, Requeued::Hopeless(_)), "{requeued:?}");
     ingest_at(store, &[lead(1)], at(LAST + 2)).await;
-    let requeued = store.requeue(id, at(LAST + 2)).await.unwrap();
+    let requeued = store.requeue(id, &routing(), at(LAST + 2)).await.unwrap();
     assert!(matches!(requeued, Requeued::Hopeless(_)), "{requeued:?}");
 }
 

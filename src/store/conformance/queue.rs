@@ -2,8 +2,8 @@
 
 use super::support::{
     NOBODY, accept, at, attempt, dataset, deliver_due, due, entries, event, found, ingest,
-    ingest_at, kill_due, lead, lead_id, lead_of, report, second, settlement, timeline, tolerant,
-    update,
+    ingest_at, kill_due, lead, lead_id, lead_of, report, routing, second, settlement, timeline,
+    tolerant, update,
 };
 use std::collections::BTreeSet;
 
@@ -59,7 +59,7 @@ async fn an_event_that_is_queued_again_comes_before_later_ones_of_its_lead(store
     kill_due(store, DeadReason::RefusedByMeta, 9).await;
     accept(store, update(1, "won", 8), at(9)).await;
     let event_id = found(store, 1).await.events[0].event.id();
-    store.requeue(event_id, at(10)).await.unwrap();
+    store.requeue(event_id, &routing(), at(10)).await.unwrap();
     assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead", "1 won"]);
 }
 

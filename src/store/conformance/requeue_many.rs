@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::support::{
     DAY, accept, all, at, dataset, due, found, ingest, kill_due, lead, lead_id, lead_of, listed,
-    page, second, timeline, tolerant, update,
+    page, routing, second, timeline, tolerant, update,
 };
 use crate::domain::event::{DeadReason, EventState};
 use crate::domain::ids::EventId;
@@ -26,7 +26,7 @@ fn everything() -> DeadLetters {
 }
 
 async fn requeue(store: &dyn Store, letters: DeadLetters, seconds: i64) -> RequeuedMany {
-    store.requeue_many(letters, false, at(seconds)).await.unwrap()
+    store.requeue_many(letters, false, &routing(), at(seconds)).await.unwrap()
 }
 
 /// What became of so many, all of dataset 1.
@@ -77,7 +77,7 @@ async fn a_dry_run_counts_the_same_and_changes_nothing(store: &dyn Store) {
     ingest(store, &[lead(1), lead(2)]).await;
     kill_due(store, DeadReason::RefusedByMeta, 9).await;
     let before = store.stats().await.unwrap();
-    let dry = store.requeue_many(everything(), true, at(10)).await.unwrap();
+    let dry = store.requeue_many(everything(), true, &routing(), at(10)).await.unwrap();
     assert_eq!(dry, RequeuedMany { enqueued: Enqueued::default(), ..counts(2, 0, 0, 0) });
     assert_eq!(store.stats().await.unwrap(), before);
     assert_eq!(due(store, 1, at(10)).await, [""; 0]);

@@ -103,17 +103,23 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
-        Ok(self.state().requeue(event_id, now))
+    async fn requeue(
+        &self,
+        event_id: EventId,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Requeued, StoreError> {
+        Ok(self.state().requeue(event_id, routing, now))
     }
 
     async fn requeue_many(
         &self,
         letters: DeadLetters,
         dry_run: bool,
+        routing: &Routing,
         now: Timestamp,
     ) -> Result<RequeuedMany, StoreError> {
-        Ok(self.state().requeue_many(&letters, dry_run, now))
+        Ok(self.state().requeue_many(&letters, dry_run, routing, now))
     }
 
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {

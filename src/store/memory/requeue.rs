@@ -2,6 +2,7 @@
 
 use crate::domain::event::{EventState, Standing};
 use crate::domain::ids::EventId;
+use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::limits::PAGE_SCAN_MAX;
 use crate::store::memory::state::{Row, State};
@@ -9,7 +10,12 @@ use crate::store::query::{DeadLetters, EventFilter, Page, PageBuilder, PageReque
 use crate::store::{Enqueued, Requeued, RequeuedMany};
 
 impl State {
-    pub(super) fn requeue(&mut self, event_id: EventId, now: Timestamp) -> Requeued {
+    pub(super) fn requeue(
+        &mut self,
+        event_id: EventId,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Requeued {
         let Some(seq) = self.find_seq(event_id) else {
             return Requeued::NotFound;
         };
@@ -18,7 +24,7 @@ impl State {
             None => Requeued::NotDead(self.detail(seq)),
             Some(false) => Requeued::Hopeless(self.detail(seq)),
             Some(true) => {
-                self.enqueue_again(seq, &mut enqueued);
+                self.enqueue_again(seq, routing, &mut enqueued);
                 Requeued::Done(self.detail(seq), enqueued)
             }
         }
@@ -31,8 +37,10 @@ impl State {
         Some(self.lead(event.lead_id).is_some() && event.has_hope(*reason, now))
     }
 
-    fn enqueue_again(&mut self, seq: u64, enqueued: &mut Enqueued) {
-        let lead = self.lead(self.events[&seq].event.lead_id);
+    fn enqueue_again(&mut self, seq: u64, routing: &Routing, enqueued: &mut Enqueued) {
+        let lead_id = self.events[&seq].event.lead_id;
+        self.route_lead(lead_id, routing);
+        let lead = self.lead(lead_id);
         self.enqueue(seq, lead.and_then(|lead| lead.dataset_id), enqueued);
     }
 
@@ -40,6 +48,7 @@ impl State {
         &mut self,
         letters: &DeadLetters,
         dry_run: bool,
+        routing: &Routing,
         now: Timestamp,
     ) -> RequeuedMany {
         let mut counts = RequeuedMany::default();
@@ -63,7 +72,7 @@ impl State {
                 Some(true) => {
                     counts.requeued += 1;
                     if !dry_run {
-                        self.enqueue_again(seq, &mut counts.enqueued);
+                        self.enqueue_again(seq, routing, &mut counts.enqueued);
                     }
                 }
             }

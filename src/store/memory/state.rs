@@ -187,7 +187,7 @@ impl State {
 
     /// Gives a lead the dataset that is configured for it by now, and moves what is queued for it
     /// there, in order; how many events got a dataset.
-    fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
+    pub(super) fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
         let same = |lead: &&mut Lead| lead.reported.lead_id == lead_id;
         if let Some(lead) = self.leads.values_mut().find(same) {
             lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);

@@ -10,8 +10,8 @@ use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::redb::alarms;
-use crate::store::redb::queue::{move_queued_of, place_of};
-use crate::store::redb::read::{lead_by_id, summary_by_seq, timeline};
+use crate::store::redb::queue::{place_of, route_lead};
+use crate::store::redb::read::{NumberedLead, lead_by_id, summary_by_seq, timeline};
 use crate::store::redb::records::{
     decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
 };
@@ -204,17 +204,12 @@ fn add_update(
 fn join_lead(
     unit: &mut Unit<'_>,
     (seq, event): (u64, &Event),
-    (lead_seq, mut lead): (u64, Lead),
+    mut lead: NumberedLead,
     routing: &Routing,
     enqueued: &mut Enqueued,
 ) -> Result<(), StoreError> {
-    unit.tables.lead_events.insert((lead_seq, seq), ())?;
-    let before = lead.dataset_id;
-    lead.dataset_id = routing.keep_or_resolve(before, lead.reported.page_id);
-    if lead.dataset_id != before {
-        unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
-        move_queued_of(unit, event.lead_id, before, lead.dataset_id)?;
-    }
+    unit.tables.lead_events.insert((lead.0, seq), ())?;
+    route_lead(unit, &mut lead, routing)?;
     let entry = QueueEntry { event_time: event.event_time, reported: true, seq };
-    enqueue(unit, (entry, event.lead_id), lead.dataset_id, enqueued)
+    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, enqueued)
 }

@@ -193,21 +193,29 @@ impl Store for RedbStore {
         self.writer.submit(move |unit| queue::settle(unit, &settlement)).await
     }
 
-    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
-        self.writer.submit(move |unit| queue::requeue(unit, event_id, now)).await
+    async fn requeue(
+        &self,
+        event_id: EventId,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Requeued, StoreError> {
+        let routing = routing.clone();
+        self.writer.submit(move |unit| queue::requeue(unit, event_id, &routing, now)).await
     }
 
     async fn requeue_many(
         &self,
         letters: DeadLetters,
         dry_run: bool,
+        routing: &Routing,
         now: Timestamp,
     ) -> Result<RequeuedMany, StoreError> {
         if dry_run {
             return self.read(move |tables| requeue::rehearse(tables, &letters, now)).await;
         }
         let chosen = self.read(move |tables| requeue::choose(tables, &letters, now)).await?;
-        self.writer.submit(move |unit| requeue::requeue_many(unit, &chosen, now)).await
+        let routing = routing.clone();
+        self.writer.submit(move |unit| requeue::requeue_many(unit, &chosen, &routing, now)).await
     }
 
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {

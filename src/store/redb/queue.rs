@@ -13,7 +13,9 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 use crate::store::redb::alarms::{self, event_id};
 use crate::store::redb::ingest::enqueue;
-use crate::store::redb::read::{detail, event_by_seq, find_event, lead_by_id};
+use crate::store::redb::read::{
+    NumberedLead, detail, event_by_seq, find_event, lead_by_id, timeline,
+};
 use crate::store::redb::records::{encode_attempt, encode_dead, encode_lead};
 use crate::store::redb::tables::{Place, View};
 use crate::store::redb::writer::Unit;
@@ -123,25 +125,26 @@ fn leave_queue(unit: &mut Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<b
 pub(super) fn requeue(
     unit: &mut Unit<'_>,
     event_id: EventId,
+    routing: &Routing,
     now: Timestamp,
 ) -> Result<Requeued, StoreError> {
     let Some(((seq, event), lead)) = find_event(&unit.tables, event_id)? else {
         return Ok(Requeued::NotFound);
     };
-    let is_raw = lead.as_ref().is_some_and(|(lead_seq, _)| *lead_seq == seq);
-    let lead = lead.map(|(_, lead)| lead);
-    let before = detail(&unit.tables, (seq, event.clone()), lead.as_ref())?;
+    let lead_only = lead.as_ref().map(|(_, lead)| lead);
+    let before = detail(&unit.tables, (seq, event.clone()), lead_only)?;
     let Standing::Dead { reason, .. } = before.standing else {
         return Ok(Requeued::NotDead(before));
     };
-    let Some(lead) = lead.filter(|_| event.has_hope(reason, now)) else {
+    let Some(mut lead) = lead.filter(|_| event.has_hope(reason, now)) else {
         return Ok(Requeued::Hopeless(before));
     };
     let mut enqueued = Enqueued::default();
     unit.tables.dead.remove(seq)?;
-    let entry = QueueEntry { event_time: event.event_time, reported: !is_raw, seq };
-    enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut enqueued)?;
-    Ok(Requeued::Done(detail(&unit.tables, (seq, event), Some(&lead))?, enqueued))
+    route_lead(unit, &mut lead, routing)?;
+    let entry = QueueEntry { event_time: event.event_time, reported: seq != lead.0, seq };
+    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, &mut enqueued)?;
+    Ok(Requeued::Done(detail(&unit.tables, (seq, event), Some(&lead.1))?, enqueued))
 }
 
 /// See [`crate::store::Store::route_held`].
@@ -197,18 +200,27 @@ pub(super) fn fronts(view: &impl View) -> Result<Vec<(u64, QueueEntry)>, StoreEr
     Ok(fronts)
 }
 
-/// Moves what is queued for a lead from one queue to another; `None` is the queue of events without
-/// a dataset.
-pub(super) fn move_queued_of(
+/// Gives a lead the dataset that is configured for it by now; what is queued for it goes along.
+pub(super) fn route_lead(
     unit: &mut Unit<'_>,
-    lead_id: LeadId,
-    from: Option<DatasetId>,
-    to: Option<DatasetId>,
+    (lead_seq, lead): &mut NumberedLead,
+    routing: &Routing,
 ) -> Result<(), StoreError> {
+    let before = lead.dataset_id;
+    lead.dataset_id = routing.keep_or_resolve(before, lead.reported.page_id);
+    if lead.dataset_id == before {
+        return Ok(());
+    }
+    unit.tables.leads.insert(*lead_seq, encode_lead(lead)?.as_slice())?;
+    let lead_id = lead.reported.lead_id;
     let number = |dataset_id: Option<DatasetId>| dataset_id.map_or(0, DatasetId::get);
-    for (entry, queued_of) in queue_of(unit, number(from))? {
-        if queued_of == lead_id.get() {
-            move_queued(unit, number(from), number(to), (entry, queued_of))?;
+    let (from, to) = (number(before), number(lead.dataset_id));
+    let numbered = (*lead_seq, lead.clone());
+    for (seq, event) in timeline(&unit.tables, lead_id, Some(&numbered))? {
+        let reported = seq != *lead_seq;
+        let entry = QueueEntry { event_time: event.event_time, reported, seq };
+        if unit.tables.outbox.remove(place_of(from, entry))?.is_some() {
+            unit.tables.outbox.insert(place_of(to, entry), lead_id.get())?;
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
 use crate::limits::{REMOVE_MAX, REMOVE_SCAN_MAX};
 use crate::store::redb::queue::place_of;
-use crate::store::redb::read::{Numbered, NumberedLead, event_by_seq, lead_by_id, timeline};
+use crate::store::redb::read::{Numbered, NumberedLead, lead_by_id, timeline};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;
@@ -145,12 +145,23 @@ pub(super) fn find_old(view: &impl View, before: Timestamp, from: u64) -> Result
             old.next = Some(seq.value());
             break;
         }
-        let lead = (seq.value(), decode_lead(bytes.value())?);
-        if is_old(view, &lead, before)? {
-            old.leads.push(lead.1.reported.lead_id);
-        }
+        old.leads.extend(readable(old_lead(view, (seq.value(), bytes.value()), before))?);
+    }
+    if old.never_came.len().max(old.quarantined.len()) == REMOVE_MAX {
+        // There may be more of these, which are looked for at the start only.
+        old.next = Some(0);
     }
     Ok(old)
+}
+
+/// The lead in a row, if it is old.
+fn old_lead(
+    view: &impl View,
+    (seq, bytes): (u64, &[u8]),
+    before: Timestamp,
+) -> Result<Option<LeadId>, StoreError> {
+    let lead = (seq, decode_lead(bytes)?);
+    Ok(is_old(view, &lead, before)?.then_some(lead.1.reported.lead_id))
 }
 
 /// Whether nothing was heard of a lead since, and none of its events is still to be sent.
@@ -169,25 +180,45 @@ fn is_old(view: &impl View, lead: &NumberedLead, before: Timestamp) -> Result<bo
 
 fn old_that_never_came(view: &impl View, before: Timestamp) -> Result<Vec<LeadId>, StoreError> {
     let mut old = Vec::new();
-    let mut current = None;
-    for row in view.awaiting().iter()? {
-        let (lead_id, seq) = row?.0.value();
-        let Some(lead_id) = LeadId::from_u64(lead_id) else { continue };
-        let is_old =
-            view.dead().get(seq)?.is_some() && event_by_seq(view, seq)?.received_at < before;
-        match &mut current {
-            Some((of, all_old)) if *of == lead_id => *all_old &= is_old,
-            _ => {
-                old.extend(current.take().filter(|(_, all_old)| *all_old).map(|(of, _)| of));
-                current = Some((lead_id, is_old));
-            }
+    let mut from = (0, 0);
+    while old.len() < REMOVE_MAX
+        && let Some(row) = view.awaiting().range(from..)?.next()
+    {
+        let (lead_id, _) = row?.0.value();
+        if let Some(lead_id) = LeadId::from_u64(lead_id)
+            && readable(never_came_and_is_old(view, lead_id, before))?
+        {
+            old.push(lead_id);
         }
-        if old.len() == REMOVE_MAX {
-            return Ok(old);
+        let Some(next) = lead_id.checked_add(1) else { break };
+        from = (next, 0);
+    }
+    Ok(old)
+}
+
+/// Whether all that awaits a lead is dead and old.
+fn never_came_and_is_old(
+    view: &impl View,
+    lead_id: LeadId,
+    before: Timestamp,
+) -> Result<bool, StoreError> {
+    for (seq, event) in timeline(view, lead_id, None)? {
+        if view.dead().get(seq)?.is_none() || event.received_at >= before {
+            return Ok(false);
         }
     }
-    old.extend(current.filter(|(_, all_old)| *all_old).map(|(of, _)| of));
-    Ok(old)
+    Ok(true)
+}
+
+/// What can't be read is not old: it stays, and does not keep the others from being removed.
+fn readable<T: Default>(judged: Result<T, StoreError>) -> Result<T, StoreError> {
+    match judged {
+        Err(error @ StoreError::Corrupt(_)) => {
+            tracing::error!(%error, "a record cannot be read, and is not removed");
+            Ok(T::default())
+        }
+        other => other,
+    }
 }
 
 fn old_quarantined(view: &impl View, before: Timestamp) -> Result<Vec<u64>, StoreError> {
@@ -219,8 +250,9 @@ pub(super) fn remove_old(
         }
     }
     for &lead_id in &old.never_came {
-        // Nothing of these changes any more, unless the lead comes after all.
-        if lead_by_id(&unit.tables, lead_id)?.is_none() {
+        // The lead may have come after all, and the CRM may have reported another stage of it.
+        let is_unknown = lead_by_id(&unit.tables, lead_id)?.is_none();
+        if is_unknown && never_came_and_is_old(&unit.tables, lead_id, before)? {
             removed.events += remove_timeline(unit, lead_id, None)?.0;
         }
     }

@@ -7,12 +7,14 @@ use redb::ReadableTable;
 
 use crate::domain::event::EventState;
 use crate::domain::lead::Lead;
+use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::limits::PAGE_SCAN_MAX;
 use crate::store::query::{DeadLetters, EventFilter, Page, PageBuilder, PageRequest};
 use crate::store::redb::ingest::enqueue;
 use crate::store::redb::list::{admitted, seqs_of_lead};
-use crate::store::redb::read::{event_by_seq, find_event, lead_by_id};
+use crate::store::redb::queue::route_lead;
+use crate::store::redb::read::{NumberedLead, event_by_seq, find_event, lead_by_id};
 use crate::store::redb::records::decode_dead;
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;
@@ -82,7 +84,7 @@ fn judge(
     view: &impl View,
     chosen: &Chosen,
     now: Timestamp,
-) -> Result<(Vec<(QueueEntry, Lead)>, RequeuedMany), StoreError> {
+) -> Result<(Vec<(QueueEntry, NumberedLead)>, RequeuedMany), StoreError> {
     let mut counts = chosen.so_far.clone();
     let mut hopeful = Vec::new();
     for &seq in &chosen.seqs {
@@ -94,8 +96,8 @@ fn judge(
         let (reason, _) = decode_dead(dead.value())?;
         let event = event_by_seq(view, seq)?;
         match lead_by_id(view, event.lead_id)? {
-            Some((lead_seq, lead)) if event.has_hope(reason, now) => {
-                let reported = seq != lead_seq;
+            Some(lead) if event.has_hope(reason, now) => {
+                let reported = seq != lead.0;
                 let entry = QueueEntry { event_time: event.event_time, reported, seq };
                 hopeful.push((entry, lead));
             }
@@ -120,14 +122,16 @@ pub(super) fn rehearse(
 pub(super) fn requeue_many(
     unit: &mut Unit<'_>,
     chosen: &Chosen,
+    routing: &Routing,
     now: Timestamp,
 ) -> Result<RequeuedMany, StoreError> {
     let (hopeful, mut counts) = judge(&unit.tables, chosen, now)?;
-    for (entry, lead) in hopeful {
+    for (entry, mut lead) in hopeful {
         // Both happen or neither does, and so for all of them: they are one transaction.
         unit.tables.dead.remove(entry.seq)?;
-        let lead_id = lead.reported.lead_id;
-        enqueue(unit, (entry, lead_id), lead.dataset_id, &mut counts.enqueued)?;
+        route_lead(unit, &mut lead, routing)?;
+        let (_, Lead { reported, dataset_id, .. }) = lead;
+        enqueue(unit, (entry, reported.lead_id), dataset_id, &mut counts.enqueued)?;
     }
     Ok(counts)
 }

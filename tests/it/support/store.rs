@@ -75,10 +75,15 @@ store! {
         kept_back: &BTreeSet<LeadId>,
     ) -> Batch;
     settle(settlement: Settlement) -> ();
-    requeue(event_id: EventId, now: Timestamp) -> Requeued;
+    requeue(event_id: EventId, routing: &Routing, now: Timestamp) -> Requeued;
     erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;
     remove_old(before: Timestamp, from: u64) -> Removed;
-    requeue_many(letters: DeadLetters, dry_run: bool, now: Timestamp) -> RequeuedMany;
+    requeue_many(
+        letters: DeadLetters,
+        dry_run: bool,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> RequeuedMany;
     route_held(routing: &Routing) -> u64;
     expire_stranded(now: Timestamp) -> Stranded;
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;

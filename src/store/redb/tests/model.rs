@@ -244,7 +244,7 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
             let lead = store.find_lead(lead_id(*number)).await?;
             let event = lead.and_then(|lead| lead.events.into_iter().nth(*index));
             match event {
-                Some(event) => told(store.requeue(event.event.id(), now).await?),
+                Some(event) => told(store.requeue(event.event.id(), &routing(), now).await?),
                 None => "no event".into(),
             }
         }
@@ -291,14 +291,14 @@ async fn requeue_many(
             let lead = store.find_lead(lead_id(*number)).await?;
             let events = lead.into_iter().flat_map(|lead| lead.events);
             let named = DeadLetters::Named(events.map(|event| event.event.id()).collect());
-            return Ok(told(store.requeue_many(named, dry_run, now).await?));
+            return Ok(told(store.requeue_many(named, dry_run, &routing(), now).await?));
         }
         SomeLetters::Filtered(filter) => filter,
     };
     let (mut calls, mut cursor) = (String::new(), None);
     loop {
         let letters = DeadLetters::Filtered(filter.clone(), page(cursor, 2));
-        let mut many = store.requeue_many(letters, dry_run, now).await?;
+        let mut many = store.requeue_many(letters, dry_run, &routing(), now).await?;
         cursor = many.next_cursor.take();
         calls = format!("{calls}{many:?} {}\n", cursor.is_some());
         if cursor.is_none() {

@@ -102,7 +102,7 @@ impl Journal {
         if let Some(event_id) = self.dead.first().copied() {
             // From here on it may be queued or dead, whatever is answered.
             self.dead.remove(&event_id);
-            let _done = store.requeue(event_id, at(20)).await?;
+            let _done = store.requeue(event_id, &routing(), at(20)).await?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use crate::store::conformance::support::{
     settlement, update,
 };
 use crate::store::redb::RedbStore;
+use crate::store::redb::remove::{find_old, remove_old};
 use crate::store::redb::writer::Unit;
 use crate::store::{Settlement, Store};
 
@@ -70,4 +71,17 @@ async fn numbers_go_on_when_an_emptied_store_is_opened_again() {
     drop(store);
     let next = disk.store().writer.submit(|unit| Ok(unit.seq())).await.unwrap();
     assert_eq!(next, last + 1);
+}
+
+#[tokio::test]
+async fn a_stage_that_comes_while_its_awaited_lead_is_removed_is_kept() {
+    let store = redb_in_memory();
+    accept(&store, update(3, "won", 6), at(9)).await;
+    store.expire_stranded(at(8 * DAY)).await.unwrap();
+    let before = at(20 * DAY);
+    let old = store.read(move |tables| find_old(tables, before, 0)).await.unwrap();
+    assert!(!old.is_empty());
+    accept(&store, update(3, "lost", 30 * DAY), at(30 * DAY)).await;
+    store.writer.submit(move |unit| remove_old(unit, &old, before)).await.unwrap();
+    assert_eq!(store.stats().await.unwrap().awaiting, 1);
 }
