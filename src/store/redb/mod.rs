@@ -136,15 +136,20 @@ fn fact(view: &impl View, name: &str) -> Result<Option<u64>, StoreError> {
 
 /// What a store is for; refuses one of another layout, or one that has not been marked.
 fn purpose_of(view: &impl View) -> Result<Option<Purpose>, StoreError> {
-    let layout = fact(view, "layout")?;
+    check_version(fact(view, "layout")?)?;
+    let purpose = fact(view, "purpose")?;
+    Ok([Purpose::Live, Purpose::Sandbox].into_iter().find(|known| Some(*known as u64) == purpose))
+}
+
+/// Refuses another layout, or none.
+fn check_version(layout: Option<u64>) -> Result<(), StoreError> {
     if layout != Some(LAYOUT_VERSION) {
         let layout = layout.map_or_else(|| "no layout".to_owned(), |it| format!("layout {it}"));
         return Err(StoreError::Unsupported(format!(
             "it has {layout}, this program knows layout {LAYOUT_VERSION}"
         )));
     }
-    let purpose = fact(view, "purpose")?;
-    Ok([Purpose::Live, Purpose::Sandbox].into_iter().find(|known| Some(*known as u64) == purpose))
+    Ok(())
 }
 
 /// Refuses a store of another layout or purpose, or one that has not been marked.

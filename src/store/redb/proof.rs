@@ -9,7 +9,10 @@ use std::ops::Bound;
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
+use redb::{
+    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
+    TableDefinition,
+};
 
 use crate::domain::time::Timestamp;
 use crate::limits::COPY_CACHE_BYTES;
@@ -19,8 +22,8 @@ use crate::store::redb::read::event_by_seq;
 use crate::store::redb::records::{
     decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined,
 };
-use crate::store::redb::tables::{BACKED_UP_AT, ReadTables, View, count_rows};
-use crate::store::redb::{Purpose, check_owner, fact, purpose_of};
+use crate::store::redb::tables::{BACKED_UP_AT, ReadTables, View, WriteTables, count_rows};
+use crate::store::redb::{Purpose, alarms, check_owner, check_version, fact, purpose_of};
 
 /// What a store was found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,12 +84,26 @@ fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> 
     }
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES).set_check_integrity_on_open(true);
-    Ok(builder.create_with_backend(overlay)?)
+    let database = builder.create_with_backend(overlay)?;
+    check_ours(&database)?;
+    // A store that was last open under an older program may lack tables that have come since. A
+    // server makes them when it starts; here they are made above the file.
+    let making = database.begin_write()?;
+    drop(WriteTables::open(&making)?);
+    making.commit()?;
+    Ok(database)
+}
+
+/// Refuses a database of another program, or of another layout.
+pub(super) fn check_ours(database: &Database) -> Result<(), StoreError> {
+    let reading = database.begin_read()?;
+    check_owner(reading.list_tables()?)?;
+    let meta = reading.open_table(TableDefinition::<&str, u64>::new("meta"))?;
+    check_version(meta.get("layout")?.map(|layout| layout.value()))
 }
 
 fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, StoreError> {
     let transaction = database.begin_read()?;
-    check_owner(transaction.list_tables()?)?;
     let tables = ReadTables::open(&transaction)?;
     let purpose = purpose_of(&tables)?;
     let purpose =
@@ -95,6 +112,7 @@ fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, Store
     reading.read_leads()?;
     reading.read_events()?;
     reading.read_queues()?;
+    alarms::all(&tables)?;
     let newest_at = reading.newest_at;
     let backed_up_at = fact(&tables, BACKED_UP_AT)?.and_then(|ms| i64::try_from(ms).ok());
     Ok(Contents {

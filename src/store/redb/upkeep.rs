@@ -11,15 +11,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, StorageBackend};
+use redb::{Database, StorageBackend};
 
 use crate::domain::time::Timestamp;
 use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
-use crate::store::redb::proof::{Contents, prove_file};
-use crate::store::redb::tables::ReadTables;
+use crate::store::redb::Purpose;
+use crate::store::redb::proof::{Contents, check_ours, prove_file};
 use crate::store::redb::volume::{folder_of, private_file, sync_folder};
-use crate::store::redb::{Purpose, check_owner, purpose_of};
 
 /// A backup that is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,10 +168,7 @@ pub fn compact(path: &Path) -> Result<Compacted, StoreError> {
     let before = length()?;
     let mut builder = Database::builder();
     let mut database = builder.set_cache_size(COPY_CACHE_BYTES).open(path)?;
-    let reading = database.begin_read()?;
-    check_owner(reading.list_tables()?)?;
-    purpose_of(&ReadTables::open(&reading)?)?;
-    drop(reading);
+    check_ours(&database)?;
     database.compact().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     database.close()?;
     Ok(Compacted { before, after: length()? })

@@ -361,6 +361,33 @@ async fn what_is_in_use_or_no_store_is_refused() {
     refused(prove("nothing"), "not the tables of a store");
 }
 
+#[tokio::test]
+async fn a_backup_of_before_a_table_came_is_good_and_one_of_another_layout_is_not() {
+    let place = Place::filled().await;
+    let copy = place.path("copy");
+    save(back_up(&place.store).await, &copy);
+    let change = |work: &dyn Fn(&redb::WriteTransaction)| {
+        let database = redb::Database::open(&copy).unwrap();
+        let transaction = database.begin_write().unwrap();
+        work(&transaction);
+        transaction.commit().unwrap();
+    };
+    change(&|transaction| {
+        let alarms = redb::TableDefinition::<(&str, i64), &[u8]>::new("alarms");
+        assert!(transaction.delete_table(alarms).unwrap());
+    });
+    assert_eq!(prove_file(&copy, at(20)).unwrap().leads, 4);
+    let file = private_file(&place.path("again")).unwrap();
+    assert_eq!(copy_file(&copy, file, at(20)).unwrap(), Copied::Done);
+    assert!(RedbStore::open(&copy, Purpose::Live).is_ok());
+    change(&|transaction| {
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        transaction.open_table(meta).unwrap().insert("layout", 1).unwrap();
+    });
+    refused(prove_file(&copy, at(20)), "it has layout 1");
+    refused(compact(&copy), "it has layout 1");
+}
+
 // ---- Without a server -------------------------------------------------------------------------
 
 #[tokio::test]
