@@ -74,7 +74,9 @@ impl Worker {
         while !stop.is_cancelled() {
             match self.step(&stop).await {
                 Next::Now => {}
+                // In this order, so that a simulation can be repeated.
                 Next::Idle(until) => tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = wake.notified() => {}
                     () = self.tools.clock.sleep_until(until) => {}
@@ -91,6 +93,7 @@ impl Worker {
         while clock.now() < until {
             let look_at = clock.now().plus_millis(DEADLINE_PACE_MS).min(until);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = clock.sleep_until(look_at) => {}
             }
