@@ -91,6 +91,9 @@ impl Worker {
     async fn wait(&self, mut until: Timestamp, stop: &CancellationToken) {
         let clock = &self.tools.clock;
         while clock.now() < until {
+            // No wait is longer than this, so one that seems to be was reckoned by a clock that has
+            // been set back since.
+            until = until.min(clock.now().plus_millis(THROTTLE_WAIT_MS_MAX.cast_signed()));
             let look_at = clock.now().plus_millis(DEADLINE_PACE_MS).min(until);
             tokio::select! {
                 biased;
@@ -115,8 +118,10 @@ impl Worker {
     /// One round: one batch, in one request unless Meta refuses it for what it says.
     pub async fn step(&mut self, stop: &CancellationToken) -> Next {
         let now = self.tools.clock.now();
-        // A doubt is remembered a while longer, so that the next one of the lead lasts longer.
-        self.doubted.retain(|_, doubt| doubt.until.plus_millis(DISBELIEF_RETRY_MS) > now);
+        // A doubt is remembered a while longer, so that the next one of the lead lasts longer; one
+        // that seems to last longer than any is of a clock that has been set back since.
+        let is_near = |doubt: &Doubt| doubt.until.millis_since(now).abs() <= DISBELIEF_RETRY_MS;
+        self.doubted.retain(|_, doubt| is_near(doubt));
         let kept_back: BTreeSet<LeadId> = self.kept_back(now).map(|(lead_id, _)| lead_id).collect();
         // A paused dataset is probed with what is first in its queue; where single events are under
         // suspicion, with as many as it takes to find a good one.
