@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use sha2::{Digest, Sha256};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use crate::clock::{Clock, Random};
 use crate::config::{ApiKey, Config, Scope};
 use crate::delivery::housekeeper::Housekeeper;
 use crate::delivery::retention::Retention;
-use crate::delivery::sink::GraphSink;
+use crate::delivery::sink::{EventSink, GraphSink};
 use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
 use crate::http;
@@ -60,6 +61,18 @@ impl App {
     /// If the store or the platform's certificates can't be used.
     pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
         let sink = Arc::new(GraphSink::new(&config.graph_base)?);
+        Self::build_on(config, world, sink).await
+    }
+
+    /// The same with another way to Meta.
+    ///
+    /// # Errors
+    /// If the store can't be used.
+    pub async fn build_on(
+        config: Config,
+        world: World,
+        sink: Arc<dyn EventSink>,
+    ) -> anyhow::Result<Self> {
         let (api_keys, made_api_key) = api_keys(&config, &world).await?;
         let routed = world.store.route_held(&config.routing).await?;
         if routed > 0 {
@@ -101,13 +114,23 @@ impl App {
     /// If a task of the server's panicked. It has stopped then, because a dataset without its
     /// worker would be silent, and starting again is what repairs it.
     pub async fn run(self, listener: TcpListener, stop: CancellationToken) -> Result<(), TaskDied> {
+        let door = self.door;
+        let (router, tasks) = self.start(&stop);
+        let door = http::server::serve(listener, router, door, stop.clone());
+        let (died, ()) = tokio::join!(watch(tasks, &stop), door);
+        died
+    }
+
+    /// Starts everything that works in the background until `stop` is cancelled, and answers with
+    /// the door, to which a listener is still to be brought.
+    pub fn start(self, stop: &CancellationToken) -> (Router, JoinSet<()>) {
         let datasets = self.config.datasets.values().cloned();
-        let (wakers, mut tasks) = delivery::start(datasets, &self.tools, &stop);
+        let (wakers, mut tasks) = delivery::start(datasets, &self.tools, stop);
         tasks.spawn(Housekeeper::new(self.tools.clone()).run(stop.clone()));
         if let Some(days) = self.config.retention_days {
             tasks.spawn(Retention::new(self.tools.clone(), days).run(stop.clone()));
         }
-        self.start_alarms(&mut tasks, &stop);
+        self.start_alarms(&mut tasks, stop);
         let state = AppState {
             verifier: SignatureVerifier::new(&self.config.app_secrets),
             config: self.config,
@@ -121,9 +144,12 @@ impl App {
             stop: stop.clone(),
             api_keys: Arc::new(self.api_keys),
         };
-        let door = http::server::serve(listener, http::router(state), self.door, stop.clone());
-        let (died, ()) = tokio::join!(watch(tasks, &stop), door);
-        died
+        (http::router(state), tasks)
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> Arc<Metrics> {
+        self.tools.metrics.clone()
     }
 
     /// Starts what tells of alarms. A defect there must not end what takes leads in, so a panic is

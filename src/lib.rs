@@ -27,5 +27,7 @@ pub mod http;
 pub mod limits;
 pub mod meta;
 pub mod sandbox;
+#[cfg(test)]
+mod simulation;
 pub mod store;
 pub mod telemetry;

@@ -33,6 +33,7 @@ impl Housekeeper {
             let now = self.tools.clock.now();
             self.tick(now).await;
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 () = self.tools.clock.sleep_until(now.plus_millis(HOUSEKEEPING_EVERY_MS)) => {}
             }

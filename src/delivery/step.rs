@@ -93,8 +93,10 @@ pub fn settle_sent(sent: &Sent<'_>, now: Timestamp) -> (Verdict, Settlement) {
 }
 
 /// Whether an event was reported too recently for Meta's refusal to be believed.
+///
+/// One that was reported long after now was reported by a clock that has been set back since.
 pub fn is_doubted(queued: &QueuedEvent, doubt_ms: i64, now: Timestamp) -> bool {
-    now.millis_since(queued.event.received_at) < doubt_ms
+    now.millis_since(queued.event.received_at).abs() < doubt_ms
 }
 
 /// A refused batch in two parts, to be sent one after the other: what Meta points at and the rest
@@ -312,6 +314,13 @@ mod tests {
         };
         let (first, second) = take_apart(events, &blamed.iter().copied().collect());
         (numbers(first), numbers(second))
+    }
+
+    #[test]
+    fn a_refusal_is_doubted_near_the_report_and_not_for_as_long_as_a_clock_was_ahead() {
+        let is_doubted = |seconds| is_doubted(&queued_at(1, SENT + seconds), 600_000, at(0));
+        assert!(is_doubted(-599) && is_doubted(0) && is_doubted(599));
+        assert!(!is_doubted(-600) && !is_doubted(600) && !is_doubted(3 * 86_400));
     }
 
     #[test]

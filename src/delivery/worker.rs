@@ -74,7 +74,9 @@ impl Worker {
         while !stop.is_cancelled() {
             match self.step(&stop).await {
                 Next::Now => {}
+                // In this order, so that a simulation can be repeated.
                 Next::Idle(until) => tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
                     () = wake.notified() => {}
                     () = self.tools.clock.sleep_until(until) => {}
@@ -89,8 +91,12 @@ impl Worker {
     async fn wait(&self, mut until: Timestamp, stop: &CancellationToken) {
         let clock = &self.tools.clock;
         while clock.now() < until {
+            // No wait is longer than this, so one that seems to be was reckoned by a clock that has
+            // been set back since.
+            until = until.min(clock.now().plus_millis(THROTTLE_WAIT_MS_MAX.cast_signed()));
             let look_at = clock.now().plus_millis(DEADLINE_PACE_MS).min(until);
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
                 () = clock.sleep_until(look_at) => {}
             }
@@ -112,8 +118,10 @@ impl Worker {
     /// One round: one batch, in one request unless Meta refuses it for what it says.
     pub async fn step(&mut self, stop: &CancellationToken) -> Next {
         let now = self.tools.clock.now();
-        // A doubt is remembered a while longer, so that the next one of the lead lasts longer.
-        self.doubted.retain(|_, doubt| doubt.until.plus_millis(DISBELIEF_RETRY_MS) > now);
+        // A doubt is remembered a while longer, so that the next one of the lead lasts longer; one
+        // that seems to last longer than any is of a clock that has been set back since.
+        let is_near = |doubt: &Doubt| doubt.until.millis_since(now).abs() <= DISBELIEF_RETRY_MS;
+        self.doubted.retain(|_, doubt| is_near(doubt));
         let kept_back: BTreeSet<LeadId> = self.kept_back(now).map(|(lead_id, _)| lead_id).collect();
         // A paused dataset is probed with what is first in its queue; where single events are under
         // suspicion, with as many as it takes to find a good one.
@@ -152,11 +160,14 @@ impl Worker {
     /// one after the other, so that the good events are not held up by a wrong one.
     async fn deliver(&mut self, events: Vec<QueuedEvent>, stop: &CancellationToken) -> Next {
         let mut parts = vec![events];
+        // Leads with an event that was refused and stays queued. However long the other parts take,
+        // no later event of such a lead goes out before the queue is read again.
+        let mut left_behind = BTreeSet::new();
         let refusals_max = self.refusals + REFUSALS_PER_PROBE_MAX;
         while let Some(part) = parts.pop()
             && self.refusals < refusals_max
         {
-            let part = self.still_to_send(part).await;
+            let part = self.still_to_send(part, &left_behind).await;
             if part.is_empty() {
                 continue;
             }
@@ -166,8 +177,12 @@ impl Worker {
                     let (first, second) = take_apart(part, &blamed);
                     parts.extend([second, first]);
                 }
-                // A refused event is dead, or kept back for a while; nobody waits for it.
-                Verdict::Delivered | Verdict::Invalid { .. } => {}
+                // A refused event is dead, or kept back for a while; nobody else waits for it.
+                Verdict::Invalid { .. } => {
+                    let leads = part.iter().map(|queued| queued.event.lead_id);
+                    left_behind.extend(leads.filter(|lead_id| self.doubted.contains_key(lead_id)));
+                }
+                Verdict::Delivered => {}
                 verdict => return self.back_off(verdict).await,
             }
             if stop.is_cancelled() {
@@ -181,12 +196,15 @@ impl Worker {
         Next::Now
     }
 
-    /// A part without the leads that are kept back by now, and without what has become too old
-    /// while other parts were sent.
-    async fn still_to_send(&mut self, mut part: Vec<QueuedEvent>) -> Vec<QueuedEvent> {
+    /// A part without the leads that were left behind, and without what has become too old while
+    /// other parts were sent.
+    async fn still_to_send(
+        &mut self,
+        mut part: Vec<QueuedEvent>,
+        left_behind: &BTreeSet<LeadId>,
+    ) -> Vec<QueuedEvent> {
         let now = self.tools.clock.now();
-        let kept_back: BTreeSet<LeadId> = self.kept_back(now).map(|(lead_id, _)| lead_id).collect();
-        part.retain(|queued| !kept_back.contains(&queued.event.lead_id));
+        part.retain(|queued| !left_behind.contains(&queued.event.lead_id));
         let Plan { send, expired } = plan(part, now);
         if !expired.is_empty() {
             self.record(settle_expired(self.dataset.id, expired, now)).await;

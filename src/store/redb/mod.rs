@@ -18,7 +18,7 @@ mod remove;
 mod requeue;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upkeep;
 mod volume;
 mod writer;

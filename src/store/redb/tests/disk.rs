@@ -162,11 +162,11 @@ impl Platter {
 
 /// A disk; clones are the same one, and what is on it survives the database that used it.
 #[derive(Clone, Debug)]
-pub(super) struct Disk(Arc<Mutex<Platter>>);
+pub(crate) struct Disk(Arc<Mutex<Platter>>);
 
 impl Disk {
     /// A disk with an empty database on it.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let disk = Self(Arc::default());
         drop(disk.open(Opening::First).unwrap());
         disk.with(|platter| {
@@ -177,7 +177,7 @@ impl Disk {
     }
 
     /// The same, but it only says that it flushes.
-    pub(super) fn that_lies() -> Self {
+    pub(crate) fn that_lies() -> Self {
         let disk = Self::new();
         disk.with(|platter| platter.lies = true);
         disk
@@ -200,7 +200,7 @@ impl Disk {
     }
 
     /// Lets the power go after so many further operations.
-    pub(super) fn cut_after(&self, operations: u64) {
+    pub(crate) fn cut_after(&self, operations: u64) {
         let done = self.count().operations;
         self.plan(When::Operation(done + operations + 1), Fault::PowerCut);
     }
@@ -211,7 +211,7 @@ impl Disk {
     }
 
     /// Whether everything fails for now.
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.with(|platter| platter.state != State::Works)
     }
 
@@ -228,7 +228,7 @@ impl Disk {
 
     /// The disk as it may be found when the power comes back. Each time it is another one; this
     /// one stays as it is.
-    pub(super) fn after_the_cut(&self, random: &mut StdRng) -> Self {
+    pub(crate) fn after_the_cut(&self, random: &mut StdRng) -> Self {
         let keep = [0.0, 0.1, 0.5, 0.9, 1.0][random.random_range(0..5)];
         self.after_keeping(keep, random)
     }
@@ -255,7 +255,7 @@ impl Disk {
     }
 
     /// Opens the store on this disk; it is opened again whenever it needs to be.
-    pub(super) fn try_store(&self) -> Result<RedbStore, StoreError> {
+    pub(crate) fn try_store(&self) -> Result<RedbStore, StoreError> {
         let open = || RedbStore::open_on(Purpose::Live, self.clone());
         // redb may panic on what a disk that lies has left.
         let opened = std::panic::catch_unwind(AssertUnwindSafe(open));

@@ -1,7 +1,7 @@
 //! What only a durable store can promise: reopening, shared commits, faults, foreign files.
 
 mod backup;
-mod disk;
+pub(crate) mod disk;
 mod failing;
 mod list;
 mod matrix;
