@@ -139,8 +139,17 @@ impl Store for MirrorStore {
         done
     }
 
-    async fn requeue(&self, event_id: EventId, now: Timestamp) -> Result<Requeued, StoreError> {
-        let requeuing = async { write!(self.requeue(event_id, now), copies of event_id, now) };
+    async fn requeue(
+        &self,
+        event_id: EventId,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Requeued, StoreError> {
+        let requeuing = async {
+            write!(
+                self.requeue(event_id, &routing, now), copies of event_id, routing, now
+            )
+        };
         self.requeuing(requeuing).await
     }
 
@@ -148,11 +157,13 @@ impl Store for MirrorStore {
         &self,
         letters: DeadLetters,
         dry_run: bool,
+        routing: &Routing,
         now: Timestamp,
     ) -> Result<RequeuedMany, StoreError> {
         let requeuing = async {
             write!(
-                self.requeue_many(letters, dry_run, now), copies of letters, dry_run, now
+                self.requeue_many(letters, dry_run, &routing, now),
+                copies of letters, dry_run, routing, now
             )
         };
         self.requeuing(requeuing).await
