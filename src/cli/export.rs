@@ -218,6 +218,10 @@ struct PartFile {
 
 impl PartFile {
     fn create(path: &Path) -> Result<Self, Failure> {
+        if path.symlink_metadata().is_ok() {
+            let problem = format!("{}: exists already; choose another name", path.display());
+            return Err(Failure::new(Exit::Failure, problem));
+        }
         let mut part = OsString::from(path);
         part.push(".part");
         let part = PathBuf::from(part);

@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// Erase this lead with its events, for good; with `--yes`
     #[arg(long, requires = "lead_id", requires = "yes")]
     erase: bool,
-    /// Do it without being asked again
+    /// Confirm that the lead is to be erased
     #[arg(long, requires = "erase")]
     yes: bool,
     /// List those of this Page

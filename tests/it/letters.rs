@@ -365,7 +365,7 @@ async fn events_are_exported_as_lines_of_json_and_as_a_table() {
 }
 
 #[tokio::test]
-async fn an_export_that_is_refused_leaves_no_file() {
+async fn an_export_that_is_refused_leaves_the_files_as_they_are() {
     let (app, place) = (TestApp::start().await, Place::new());
     let refused = ["export", "--state", "lost", "--output", "lost.csv"];
     assert_eq!(events(&app, &place, &refused).await.code, Some(1));
@@ -374,6 +374,11 @@ async fn an_export_that_is_refused_leaves_no_file() {
     assert_eq!(ended.code, Some(1));
     assert!(ended.stderr.contains("missing/dead.csv.part: cannot be written"), "{ended:?}");
     assert_eq!(std::fs::read_dir(place.path(".")).unwrap().count(), 0);
+    std::fs::write(place.path("mine.csv"), "mine").unwrap();
+    let ended = events(&app, &place, &["export", "--output", "mine.csv"]).await;
+    assert_eq!(ended.code, Some(1));
+    assert!(ended.stderr.contains("mine.csv: exists already"), "{ended:?}");
+    assert_eq!(std::fs::read_to_string(place.path("mine.csv")).unwrap(), "mine");
     let unknown = app.ask("wrong", Method::POST, "/v1/events/retry").await;
     assert_eq!(unknown.problem(), (401, "unauthorized".into()));
     app.finish().await;

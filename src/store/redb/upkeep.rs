@@ -87,7 +87,9 @@ fn lock_store(store: &Path, replace: bool) -> Result<Option<FileBackend>, StoreE
     match backend.try_lock_range(Bound::Unbounded, Bound::Unbounded) {
         Ok(false) => Err(redb::DatabaseError::DatabaseAlreadyOpen.into()),
         Err(error) => Err(StoreError::Unavailable(error.to_string())),
-        Ok(true) if !replace => Err(StoreError::Unsupported("a store is there already".into())),
+        Ok(true) if !replace => Err(StoreError::Unsupported(
+            "a store is there already; --force keeps it under another name".into(),
+        )),
         Ok(true) => Ok(Some(backend)),
     }
 }
