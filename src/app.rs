@@ -80,7 +80,11 @@ impl App {
         }
         warn_of_what_is_dangerous(&config, &*world.store).await?;
         world.store.keep_alarms(config.alarms.kinds_told()).await?;
-        let heard = LastHeard::at_start(&*world.store, world.clock.now()).await?;
+        let now = world.clock.now();
+        let heard = match config.alarms.webhook_silence_s {
+            Some(_) => LastHeard::at_start(&*world.store, now).await,
+            None => LastHeard::now(now),
+        };
         let post = config.alarms.receiver.as_ref();
         let post = post.map(|receiver| Post::new(receiver, ALARM_TIMEOUT)).transpose()?;
         let tools = Tools {

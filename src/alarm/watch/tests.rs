@@ -32,7 +32,7 @@ impl Bench {
         store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await.unwrap();
         let clock = Arc::new(MockClock::at(at(0)));
         let watcher = Watcher {
-            heard: LastHeard::at_start(&*store, at(0)).await.unwrap(),
+            heard: LastHeard::at_start(&*store, at(0)).await,
             store,
             clock: clock.clone(),
             status: StatusBoard::default(),
@@ -45,8 +45,7 @@ impl Bench {
     /// The same store after another start: nothing is known of the datasets.
     async fn restart(&mut self) {
         self.watcher.status = StatusBoard::default();
-        self.watcher.heard =
-            LastHeard::at_start(&*self.watcher.store, self.clock.now()).await.unwrap();
+        self.watcher.heard = LastHeard::at_start(&*self.watcher.store, self.clock.now()).await;
         self.lasting = None;
     }
 
