@@ -32,7 +32,7 @@ use redb::{ReadableDatabase, ReadableTable, TableHandle, UntypedTableHandle};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
@@ -312,8 +312,8 @@ impl Store for RedbStore {
         self.read(move |tables| list::near_deadline(tables, before)).await
     }
 
-    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError> {
-        self.writer.submit(move |unit| alarms::keep(unit, kinds)).await
+    async fn keep_alarms(&self, kept: Kept) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| alarms::keep(unit, &kept)).await
     }
 
     async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError> {
