@@ -43,7 +43,7 @@ pub use crate::store::redb::proof::{Contents, prove_file};
 use crate::store::redb::tables::{ReadTables, View, WriteTables};
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
-pub use crate::store::redb::volume::{Opening, Volume, private_file};
+pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
