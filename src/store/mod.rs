@@ -186,7 +186,7 @@ pub trait Store: Send + Sync {
 
     /// Copies the whole store as it is at one moment, with all that was answered before the call,
     /// while writes go on, and proves the copy by opening it. It ends early when it is stopped, or
-    /// when nobody waits for it any more.
+    /// when the future is dropped, which a client that hangs up does not cause.
     async fn back_up(
         &self,
         now: Timestamp,

@@ -351,7 +351,7 @@ impl Store for RedbStore {
             return Ok(BackedUp::Running);
         };
         let stop = stop.child_token();
-        // Whoever asks may go away; then the copying ends, too.
+        // When this future is dropped the copying ends, too.
         let _ends_the_copying = stop.clone().drop_guard();
         let (shared, folder) = (self.shared.clone(), self.folder.clone());
         let task =
