@@ -22,6 +22,7 @@ use crate::delivery::retention::Retention;
 use crate::delivery::sink::{EventSink, GraphSink};
 use crate::delivery::status::StatusBoard;
 use crate::delivery::{self, Tools};
+use crate::domain::alarm::{Condition, Kept};
 use crate::http;
 use crate::http::body::BodyReader;
 use crate::http::server::DoorLimits;
@@ -79,8 +80,12 @@ impl App {
             tracing::info!(events = routed, "held events have a dataset now");
         }
         warn_of_what_is_dangerous(&config, &*world.store).await?;
-        world.store.keep_alarms(config.alarms.kinds_told()).await?;
-        let heard = LastHeard::at_start(&*world.store, world.clock.now()).await?;
+        world.store.keep_alarms(kept_alarms(&config)).await?;
+        let now = world.clock.now();
+        let heard = match config.alarms.webhook_silence_s {
+            Some(_) => LastHeard::at_start(&*world.store, now).await,
+            None => LastHeard::now(now),
+        };
         let post = config.alarms.receiver.as_ref();
         let post = post.map(|receiver| Post::new(receiver, ALARM_TIMEOUT)).transpose()?;
         let tools = Tools {
@@ -231,6 +236,13 @@ async fn api_keys(
     // Durable as a digest only: if we die before the key is shown it is lost, and nobody has it.
     // Whoever needs one then configures LEADLOOP_API_KEY.
     Ok((vec![made_key(digest)], Some(key)))
+}
+
+/// What is kept of alarms by these settings.
+fn kept_alarms(config: &Config) -> Kept {
+    let datasets = config.datasets.keys().copied().map(Condition::DatasetPaused);
+    let silence = config.alarms.webhook_silence_s.map(|_| Condition::WebhookSilent);
+    Kept { kinds: config.alarms.kinds_told(), watched: datasets.chain(silence).collect() }
 }
 
 async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result<(), StoreError> {

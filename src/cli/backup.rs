@@ -27,7 +27,7 @@ use crate::http::time::rfc3339;
 use crate::limits::{BACKUP_TIMEOUT, COPY_CHUNK_BYTES, COPY_RESERVE_BYTES, REQUEST_TIMEOUT};
 use crate::store::StoreError;
 use crate::store::redb::{
-    Contents, Copied, Purpose, check_room, copy_file, private_file, prove_file, publish, restore,
+    Contents, Copied, Purpose, check_room, copy_file, fresh_file, prove_file, publish, restore,
 };
 
 /// Options of `backup`.
@@ -122,8 +122,8 @@ async fn make(
     let unfinished = output.with_added_extension("new");
     let at_output =
         |error: io::Error| Failure::new(Exit::Failure, format!("{}: {error}", output.display()));
-    let mut file = private_file(&unfinished).map_err(at_output)?;
-    file.set_len(0).map_err(at_output)?;
+    let mut file = fresh_file(&unfinished).map_err(at_output)?;
+    let _kept_from_other_runs = file.try_clone().map_err(at_output)?;
     let copied = match &args.store {
         Some(store) => copy_stopped(store, file, now),
         None => fetch(global, &args.server, &mut file).await,

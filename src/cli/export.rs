@@ -20,6 +20,7 @@ use crate::cli::progress::counter;
 use crate::domain::time::UnixSeconds;
 use crate::http::time::{read_time_text, rfc3339};
 use crate::limits::PAGE_MAX;
+use crate::store::redb::fresh_file;
 
 /// Options of `events export`.
 #[derive(Debug, clap::Args)]
@@ -225,7 +226,7 @@ impl PartFile {
         let mut part = OsString::from(path);
         part.push(".part");
         let part = PathBuf::from(part);
-        let file = File::create(&part).map_err(|error| cannot_write(&part, &error))?;
+        let file = fresh_file(&part).map_err(|error| cannot_write(&part, &error))?;
         Ok(Self { writer: BufWriter::new(file), part, path: path.to_owned() })
     }
 
@@ -319,6 +320,7 @@ mod tests {
         std::fs::write(&path, "before").unwrap();
         let mut file = PartFile::create(&path).unwrap();
         file.writer.write_all(b"half").unwrap();
+        assert!(PartFile::create(&path).is_err(), "another run is writing it");
         drop(file);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
         let mut file = PartFile::create(&path).unwrap();

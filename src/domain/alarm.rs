@@ -7,10 +7,11 @@
 //!
 //! It does not write messages, nor decide when they are sent.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::domain::event::{Attempt, DeadReason, short_digest};
-use crate::domain::ids::{DatasetId, EventId};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::time::Timestamp;
 use crate::limits::ALARM_EVENT_IDS_MAX;
 
@@ -206,6 +207,35 @@ pub enum Condition {
     WebhookSilent,
 }
 
+impl Condition {
+    /// The kind that tells that it begins.
+    pub const fn begins_as(self) -> AlarmKind {
+        match self {
+            Self::DatasetPaused(_) => AlarmKind::DatasetPaused,
+            Self::WebhookSilent => AlarmKind::WebhookSilent,
+        }
+    }
+}
+
+/// What is kept of alarms: which kinds, and which conditions somebody watches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// The kinds.
+    pub kinds: AlarmKinds,
+    /// The conditions. Whether one that nobody watches still lasts is not known.
+    pub watched: BTreeSet<Condition>,
+}
+
+impl Kept {
+    /// Whether a condition that lasted under other settings still counts as told: somebody watches
+    /// it, and its kind is not one that was left out before.
+    pub fn counts_as_told(&self, condition: Condition, before: AlarmKinds) -> bool {
+        let kind = condition.begins_as();
+        let is_new = self.kinds.contains(kind) && !before.contains(kind);
+        self.watched.contains(&condition) && !is_new
+    }
+}
+
 /// Something happened that is to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
@@ -299,6 +329,17 @@ impl Alarm {
         self.tries == 0
     }
 
+    /// Takes out the names of a lead's events, unless it was tried and stays as it is; whether
+    /// there were any.
+    pub fn forget_lead(&mut self, lead_id: LeadId) -> bool {
+        let event_ids = &mut self.cause.event_ids;
+        let before = event_ids.len();
+        if self.tries == 0 {
+            event_ids.retain(|event_id| event_id.lead_id() != lead_id);
+        }
+        event_ids.len() < before
+    }
+
     /// Adds a later cause of the same subject.
     pub fn add(&mut self, later: Cause, now: Timestamp) {
         let cause = &mut self.cause;
@@ -326,7 +367,6 @@ pub struct Alarms {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::LeadId;
     use crate::domain::stage::StageName;
     use crate::domain::time::UnixSeconds;
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::event::{
     DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate, Standing,
 };
@@ -244,8 +244,8 @@ impl Store for MirrorStore {
         read!(self.near_deadline(before))
     }
 
-    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError> {
-        write!(self.keep_alarms(kinds), copies of kinds)
+    async fn keep_alarms(&self, kept: Kept) -> Result<(), StoreError> {
+        write!(self.keep_alarms(kept), copies of kept)
     }
 
     async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError> {

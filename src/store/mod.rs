@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::store::backup::{BackedUp, StoreCopy};
 pub use crate::store::error::StoreError;
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::event::{
     Attempt, DeadReason, Event, EventDetail, LeadDetail, LeadSummary, StageUpdate,
 };
@@ -158,9 +158,9 @@ pub trait Store: Send + Sync {
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError>;
 
     /// Keeps alarms of these kinds from now on, also after it was opened again, and forgets those
-    /// of others; a new store keeps none. Dead letters and quarantine raise their alarm in the
-    /// transaction that makes them.
-    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError>;
+    /// of others, and conditions that do not count as told; a new store keeps none. Dead letters
+    /// and quarantine raise their alarm in the transaction that makes them.
+    async fn keep_alarms(&self, kept: Kept) -> Result<(), StoreError>;
 
     /// Adds a cause to the message about its subject that gathers, or begins one, if the kind is
     /// kept and there is room. A condition that begins or ends is remembered; what begins one that
@@ -186,7 +186,7 @@ pub trait Store: Send + Sync {
 
     /// Copies the whole store as it is at one moment, with all that was answered before the call,
     /// while writes go on, and proves the copy by opening it. It ends early when it is stopped, or
-    /// when nobody waits for it any more.
+    /// when the future is dropped, which a client that hangs up does not cause.
     async fn back_up(
         &self,
         now: Timestamp,

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::*;
 use crate::clock::{MockClock, SeededRandom};
 use crate::config::{AlarmSettings, Layers};
-use crate::domain::alarm::{AlarmKind, Cause, Subject};
+use crate::domain::alarm::{AlarmKind, Cause, Kept, Subject};
 use crate::domain::ids::DatasetId;
 use crate::domain::time::UnixSeconds;
 use crate::store::memory::MemoryStore;
@@ -133,7 +133,8 @@ impl Bench {
         let router = Router::new().route("/alarms", post(receive)).with_state(receiver.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         let store = Arc::new(MemoryStore::default());
-        store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await.unwrap();
+        let kinds = AlarmKind::ALL.iter().copied().collect();
+        store.keep_alarms(Kept { kinds, ..Kept::default() }).await.unwrap();
         let clock = Arc::new(MockClock::at(UnixSeconds::new(1_762_000_000).timestamp()));
         let way = way_to(&url, timeout);
         let tools = Tools {

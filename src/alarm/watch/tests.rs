@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::MockClock;
-use crate::domain::alarm::{AlarmKind, AlarmKinds, Alarms};
+use crate::domain::alarm::{AlarmKind, Alarms, Kept};
 use crate::domain::ids::DatasetId;
 use crate::domain::time::UnixSeconds;
 use crate::meta::errors::PauseReason;
@@ -26,13 +26,20 @@ fn paused(reason: PauseReason) -> Activity {
     Activity::Paused { reason, since: at(-5), next_try_at: at(60) }
 }
 
+/// What settings with these datasets keep, if every kind is told.
+fn keeping(datasets: &[DatasetId], silence: bool) -> Kept {
+    let datasets = datasets.iter().copied().map(Condition::DatasetPaused);
+    let watched = datasets.chain(silence.then_some(Condition::WebhookSilent)).collect();
+    Kept { kinds: AlarmKind::ALL.iter().copied().collect(), watched }
+}
+
 impl Bench {
     async fn new(silence_s: Option<i64>) -> Self {
         let store = Arc::new(MemoryStore::default());
-        store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await.unwrap();
+        store.keep_alarms(keeping(&[seven()], true)).await.unwrap();
         let clock = Arc::new(MockClock::at(at(0)));
         let watcher = Watcher {
-            heard: LastHeard::at_start(&*store, at(0)).await.unwrap(),
+            heard: LastHeard::at_start(&*store, at(0)).await,
             store,
             clock: clock.clone(),
             status: StatusBoard::default(),
@@ -45,9 +52,16 @@ impl Bench {
     /// The same store after another start: nothing is known of the datasets.
     async fn restart(&mut self) {
         self.watcher.status = StatusBoard::default();
-        self.watcher.heard =
-            LastHeard::at_start(&*self.watcher.store, self.clock.now()).await.unwrap();
+        self.watcher.heard = LastHeard::at_start(&*self.watcher.store, self.clock.now()).await;
         self.lasting = None;
+    }
+
+    /// Starts with these settings, and then with others.
+    async fn restart_keeping(&mut self, settings: [Kept; 2]) {
+        for kept in settings {
+            self.watcher.store.keep_alarms(kept).await.unwrap();
+            self.restart().await;
+        }
     }
 
     /// Looks so many times, a second apart, and tells what was raised by then.
@@ -104,6 +118,45 @@ async fn a_dataset_that_is_still_paused_after_a_restart_is_not_told_again() {
 }
 
 #[tokio::test]
+async fn a_dataset_that_was_taken_out_of_the_settings_is_told_when_it_is_paused_again() {
+    let mut bench = Bench::new(None).await;
+    let all = keeping(&[seven()], true);
+    for (between, expected) in [(all.clone(), 1), (keeping(&[], true), 2)] {
+        bench.watcher.status.set(seven(), paused(PauseReason::Token));
+        bench.told_after(1).await;
+        bench.restart_keeping([between, all.clone()]).await;
+        bench.watcher.status.set(seven(), paused(PauseReason::Token));
+        assert_eq!(bench.told_after(3).await, [format!("{expected} dataset.paused 7 token")]);
+    }
+}
+
+#[tokio::test]
+async fn a_pause_is_told_once_its_kind_is_kept() {
+    let mut bench = Bench::new(None).await;
+    let all = keeping(&[seven()], true);
+    let kinds = [AlarmKind::DatasetResumed].into_iter().collect();
+    bench.watcher.store.keep_alarms(Kept { kinds, ..all.clone() }).await.unwrap();
+    bench.watcher.status.set(seven(), paused(PauseReason::Token));
+    assert_eq!(bench.told_after(1).await, [""; 0]);
+    bench.restart_keeping([all.clone(), all]).await;
+    bench.watcher.status.set(seven(), paused(PauseReason::Token));
+    assert_eq!(bench.told_after(3).await, ["1 dataset.paused 7 token"]);
+}
+
+#[tokio::test]
+async fn silence_is_told_again_when_its_setting_was_gone_meanwhile() {
+    let mut bench = Bench::new(Some(60)).await;
+    let all = keeping(&[seven()], true);
+    for (between, expected) in [(all.clone(), 1), (keeping(&[seven()], false), 2)] {
+        bench.told_after(61).await;
+        bench.restart_keeping([between, all.clone()]).await;
+        // No lead ever came, so each start counts as a delivery.
+        bench.watcher.heard = LastHeard::now(at(0));
+        assert_eq!(bench.told_after(1).await, [format!("{expected} webhook.silent")]);
+    }
+}
+
+#[tokio::test]
 async fn silence_is_told_once_and_so_is_its_end() {
     let mut bench = Bench::new(Some(60)).await;
     assert_eq!(bench.told_after(60).await, [""; 0]);
@@ -128,7 +181,7 @@ async fn silence_that_lasts_over_a_restart_is_told_once() {
 #[tokio::test]
 async fn without_a_receiver_silence_is_shown_and_nothing_is_stored() {
     let mut bench = Bench::new(Some(60)).await;
-    bench.watcher.store.keep_alarms(AlarmKinds::NONE).await.unwrap();
+    bench.watcher.store.keep_alarms(Kept::default()).await.unwrap();
     assert_eq!(bench.told_after(100).await, [""; 0]);
     assert!(bench.watcher.metrics.render().contains("leadloop_webhook_silent 1"));
     assert_eq!(bench.watcher.store.alarms().await.unwrap(), Alarms::default());

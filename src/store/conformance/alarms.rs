@@ -4,7 +4,7 @@ use super::support::{
     DAY, accept, at, attempt, dataset, entries, heard_of, ingest, ingest_at, kill_due, lead, piece,
     reported, settlement, update,
 };
-use crate::domain::alarm::{Alarm, AlarmKind, AlarmKinds, Alarms, Cause, Condition, Subject};
+use crate::domain::alarm::{Alarm, AlarmKind, Alarms, Cause, Condition, Kept, Subject};
 use crate::domain::event::DeadReason;
 use crate::domain::ids::DatasetId;
 use crate::limits::{ALARM_EVENT_IDS_MAX, ALARMS_WAITING_MAX};
@@ -23,14 +23,24 @@ on_every_store![
     a_message_that_ended_is_forgotten_and_the_next_is_another,
     a_condition_is_told_when_it_begins_and_when_it_ends_and_once_each,
     kinds_that_are_not_kept_raise_nothing_and_are_forgotten,
+    a_condition_lasts_until_nobody_watches_it_or_its_kind_is_new,
+    the_events_of_an_erased_lead_are_not_named_any_more_unless_the_message_was_tried,
     a_burst_is_a_handful_of_messages,
     a_full_table_takes_no_new_subject_and_still_counts,
 ];
 
 const TOLD: AlarmKind = AlarmKind::EventsDead;
 
+/// Keeps these kinds; these datasets and the webhook are watched.
+async fn keep(store: &dyn Store, kinds: &[AlarmKind], datasets: &[u64]) {
+    let paused = datasets.iter().map(|number| Condition::DatasetPaused(dataset(*number)));
+    let watched = paused.chain([Condition::WebhookSilent]).collect();
+    let kinds = kinds.iter().copied().collect();
+    store.keep_alarms(Kept { kinds, watched }).await.unwrap();
+}
+
 async fn keep_all(store: &dyn Store) {
-    store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await.unwrap();
+    keep(store, AlarmKind::ALL, &[1, 2]).await;
 }
 
 async fn waiting(store: &dyn Store) -> Vec<Alarm> {
@@ -197,13 +207,52 @@ async fn kinds_that_are_not_kept_raise_nothing_and_are_forgotten(store: &dyn Sto
     keep_all(store).await;
     store.ingest(quarantine(&["a"]), at(5)).await.unwrap();
     store.raise_alarm(paused(1), at(5)).await.unwrap();
-    store.keep_alarms([AlarmKind::DatasetResumed, TOLD].into_iter().collect()).await.unwrap();
+    keep(store, &[AlarmKind::DatasetResumed, TOLD], &[1]).await;
     assert_eq!(lines(store).await, [""; 0]);
     store.ingest(quarantine(&["b"]), at(6)).await.unwrap();
     store.raise_alarm(resumed(1), at(6)).await.unwrap();
     assert_eq!(lines(store).await, ["1 dataset.resumed 1"], "although the pause was not kept");
-    store.keep_alarms(AlarmKinds::NONE).await.unwrap();
+    store.keep_alarms(Kept::default()).await.unwrap();
     assert_eq!(lines(store).await, [""; 0]);
+}
+
+async fn a_condition_lasts_until_nobody_watches_it_or_its_kind_is_new(store: &dyn Store) {
+    keep_all(store).await;
+    for number in [1, 2] {
+        store.raise_alarm(paused(number), at(5)).await.unwrap();
+    }
+    let [first, second] = [1, 2].map(|it| (Condition::DatasetPaused(dataset(it)), at(1)));
+    for (kinds, datasets, expected) in [
+        (AlarmKind::ALL, &[1, 2][..], vec![first, second]),
+        (AlarmKind::ALL, &[2], vec![second]),
+        (AlarmKind::ALL, &[1, 2], vec![second]),
+        (&[TOLD], &[1, 2], vec![second]),
+        (&[TOLD], &[1, 2], vec![second]),
+        (AlarmKind::ALL, &[1, 2], vec![]),
+    ] {
+        keep(store, kinds, datasets).await;
+        assert_eq!(store.alarms().await.unwrap().lasting, expected, "{kinds:?} {datasets:?}");
+    }
+}
+
+async fn the_events_of_an_erased_lead_are_not_named_any_more_unless_the_message_was_tried(
+    store: &dyn Store,
+) {
+    keep_all(store).await;
+    ingest(store, &[lead(1), lead(2)]).await;
+    kill_due(store, DeadReason::Expired, 9).await;
+    store.begin_alarm_try(&waiting(store).await[0].key(), at(60)).await.unwrap();
+    ingest(store, &[lead(3), lead(4)]).await;
+    kill_due(store, DeadReason::Expired, 9).await;
+    for number in [1, 3] {
+        store.erase_lead(lead(number).reported.lead_id, at(10)).await.unwrap();
+    }
+    let named = |numbers: &[u64]| -> Vec<_> {
+        numbers.iter().map(|number| lead(*number).raw_event().unwrap().id()).collect()
+    };
+    let ids: Vec<_> = waiting(store).await.into_iter().map(|it| it.cause.event_ids).collect();
+    assert_eq!(ids, [named(&[1, 2]), named(&[4])]);
+    assert_eq!(waiting(store).await[1].cause.count, 2, "it tells of as many as before");
 }
 
 async fn a_burst_is_a_handful_of_messages(store: &dyn Store) {

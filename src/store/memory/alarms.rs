@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Causes, Condition};
+use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Causes, Condition, Kept};
+use crate::domain::ids::LeadId;
 use crate::domain::time::Timestamp;
 use crate::limits::ALARMS_WAITING_MAX;
 
@@ -14,9 +15,10 @@ pub(super) struct AlarmState {
 }
 
 impl AlarmState {
-    pub(super) fn keep(&mut self, kinds: AlarmKinds) {
-        self.kept = kinds;
-        self.waiting.retain(|_, alarm| kinds.contains(alarm.cause.subject.kind()));
+    pub(super) fn keep(&mut self, kept: &Kept) {
+        self.lasting.retain(|condition, _| kept.counts_as_told(*condition, self.kept));
+        self.kept = kept.kinds;
+        self.waiting.retain(|_, alarm| self.kept.contains(alarm.cause.subject.kind()));
     }
 
     pub(super) fn raise_all(&mut self, causes: Causes, now: Timestamp) {
@@ -51,6 +53,12 @@ impl AlarmState {
                 }
             }
         }
+    }
+
+    pub(super) fn forget_lead(&mut self, lead_id: LeadId) {
+        self.waiting.values_mut().for_each(|alarm| {
+            alarm.forget_lead(lead_id);
+        });
     }
 
     pub(super) fn all(&self) -> Alarms {

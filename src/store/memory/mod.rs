@@ -14,7 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Causes, Subject};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Causes, Kept, Subject};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
@@ -195,8 +195,8 @@ impl Store for MemoryStore {
         Ok(self.state().near_deadline(before))
     }
 
-    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError> {
-        self.state().alarms.keep(kinds);
+    async fn keep_alarms(&self, kept: Kept) -> Result<(), StoreError> {
+        self.state().alarms.keep(&kept);
         Ok(())
     }
 

@@ -312,6 +312,7 @@ impl State {
         let is_open = |seq: &&u64| !has_ended(&self.events[*seq]);
         let cancelled = timeline.iter().filter(is_open).count() as u64;
         self.remove_lead(lead_id);
+        self.alarms.forget_lead(lead_id);
         self.erased.insert(lead_id, now);
         Some(Erased { at: now, events: timeline.len() as u64, cancelled })
     }

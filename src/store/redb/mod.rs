@@ -32,7 +32,7 @@ use redb::{ReadableDatabase, ReadableTable, TableHandle, UntypedTableHandle};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
@@ -43,7 +43,7 @@ pub use crate::store::redb::proof::{Contents, prove_file};
 use crate::store::redb::tables::{ReadTables, View, WriteTables};
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
-pub use crate::store::redb::volume::{Opening, Volume, private_file};
+pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
@@ -312,8 +312,8 @@ impl Store for RedbStore {
         self.read(move |tables| list::near_deadline(tables, before)).await
     }
 
-    async fn keep_alarms(&self, kinds: AlarmKinds) -> Result<(), StoreError> {
-        self.writer.submit(move |unit| alarms::keep(unit, kinds)).await
+    async fn keep_alarms(&self, kept: Kept) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| alarms::keep(unit, &kept)).await
     }
 
     async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError> {
@@ -351,7 +351,7 @@ impl Store for RedbStore {
             return Ok(BackedUp::Running);
         };
         let stop = stop.child_token();
-        // Whoever asks may go away; then the copying ends, too.
+        // When this future is dropped the copying ends, too.
         let _ends_the_copying = stop.clone().drop_guard();
         let (shared, folder) = (self.shared.clone(), self.folder.clone());
         let task =

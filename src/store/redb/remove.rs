@@ -7,6 +7,7 @@ use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
 use crate::limits::{REMOVE_MAX, REMOVE_SCAN_MAX};
+use crate::store::redb::alarms;
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{Numbered, NumberedLead, lead_by_id, timeline};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
@@ -29,6 +30,7 @@ pub(super) fn erase_lead(
         return Ok(None);
     }
     let (events, cancelled) = remove_timeline(unit, lead_id, lead.as_ref())?;
+    alarms::forget_lead(unit, lead_id)?;
     unit.tables.erased.insert(lead_id.get(), now.as_millis())?;
     Ok(Some(Erased { at: now, events, cancelled }))
 }

@@ -1,8 +1,8 @@
 //! What is done to the file of a store while no server has it: putting a backup in place, and
 //! giving unused space back.
 //!
-//! Every step leaves a whole store under the name, the old one or the new one; nothing that was
-//! there is ever deleted.
+//! Every step leaves a whole store under the name, the old one or the new one, where the file system
+//! has hard links; nothing that was there is ever deleted.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -135,12 +135,32 @@ fn put_in_place(unfinished: &Path, store: &Path, now: Timestamp) -> io::Result<O
     }
     let time = jiff::Timestamp::from_millisecond(now.as_millis()).map_err(io::Error::other)?;
     let kept = store.with_added_extension(time.strftime("replaced-%Y%m%dT%H%M%SZ").to_string());
-    // It has both names for a moment, and a file that is kept already is not overwritten. If we
-    // die before the next step the store is as it was; after it, the backup is in place.
-    std::fs::hard_link(store, &kept)?;
-    std::fs::rename(unfinished, store)?;
+    replace(unfinished, store, &kept, |store, kept| std::fs::hard_link(store, kept))?;
     sync_folder(store)?;
     Ok(Some(kept))
+}
+
+/// Keeps a store under another name, and puts a file in its place.
+pub(super) fn replace(
+    unfinished: &Path,
+    store: &Path,
+    kept: &Path,
+    link: impl Fn(&Path, &Path) -> io::Result<()>,
+) -> io::Result<()> {
+    // It has both names for a moment, and a file that is kept already is not overwritten. If we
+    // die before the next step the store is as it was; after it, the backup is in place.
+    match link(store, kept) {
+        Ok(()) => std::fs::rename(unfinished, store),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists || kept.exists() => Err(error),
+        // Not every file system has two names for a file. If we die between these two steps, the
+        // store has its other name only.
+        Err(_) => {
+            std::fs::rename(store, kept)?;
+            std::fs::rename(unfinished, store).inspect_err(|_| {
+                let _ = std::fs::rename(kept, store);
+            })
+        }
+    }
 }
 
 /// Gives a finished file its name, which must not be taken, and makes that durable.

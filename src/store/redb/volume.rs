@@ -1,6 +1,6 @@
 //! Where a database lies: how it is opened, and whether it can be written at the moment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -124,6 +124,35 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// Makes the name of a file durable.
 pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(folder_of(path)).and_then(|folder| folder.sync_all())
+}
+
+/// Makes a file that only its owner can read, in place of one that a run before left behind. It
+/// stays locked until it is closed, so a second run is refused.
+///
+/// # Errors
+/// [`io::ErrorKind::ResourceBusy`] if another run is writing it; others as they come.
+pub fn fresh_file(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Ok(left) => {
+            left.try_lock().map_err(|error| match error {
+                TryLockError::WouldBlock => {
+                    io::Error::new(io::ErrorKind::ResourceBusy, "another run is writing it")
+                }
+                TryLockError::Error(error) => error,
+            })?;
+            std::fs::remove_file(path)?;
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    // Shared, since whoever proves the file locks it so, too.
+    file.lock_shared()?;
+    Ok(file)
 }
 
 /// Opens a file, and makes it if it is missing, so that nobody but its owner can ever read it.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use leadloop::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
+use leadloop::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use leadloop::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use leadloop::domain::ids::{DatasetId, EventId, LeadId};
 use leadloop::domain::routing::Routing;
@@ -95,7 +95,7 @@ store! {
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
-    keep_alarms(kinds: AlarmKinds) -> ();
+    keep_alarms(kept: Kept) -> ();
     raise_alarm(cause: Cause, now: Timestamp) -> ();
     alarms() -> Alarms;
     begin_alarm_try(key: &AlarmKey, next_try_at: Timestamp) -> Option<Alarm>;

@@ -20,7 +20,7 @@ use crate::delivery::sink::EventSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::{Next, Worker};
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::{Lead, ReportedLead};
@@ -328,7 +328,7 @@ store! {
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
-    keep_alarms(kinds: AlarmKinds) -> ();
+    keep_alarms(kept: Kept) -> ();
     raise_alarm(cause: Cause, now: Timestamp) -> ();
     alarms() -> Alarms;
     begin_alarm_try(key: &AlarmKey, next_try_at: Timestamp) -> Option<Alarm>;

@@ -7,8 +7,8 @@ mod records;
 
 use redb::{ReadableTable, ReadableTableMetadata};
 
-use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Condition};
-use crate::domain::ids::{DatasetId, EventId};
+use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Condition, Kept};
+use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::time::Timestamp;
 use crate::limits::ALARMS_WAITING_MAX;
 use crate::store::StoreError;
@@ -21,11 +21,17 @@ use crate::store::redb::writer::Unit;
 const KEPT: &str = "alarms";
 
 /// See [`crate::store::Store::keep_alarms`].
-pub(super) fn keep(unit: &mut Unit<'_>, kinds: AlarmKinds) -> Result<(), StoreError> {
-    unit.tables.meta.insert(KEPT, kinds.bits())?;
-    for alarm in all(&unit.tables)?.waiting {
-        if !kinds.contains(alarm.cause.subject.kind()) {
+pub(super) fn keep(unit: &mut Unit<'_>, kept: &Kept) -> Result<(), StoreError> {
+    let before = unit.tables.meta.insert(KEPT, kept.kinds.bits())?.map_or(0, |bits| bits.value());
+    let Alarms { waiting, lasting } = all(&unit.tables)?;
+    for alarm in waiting {
+        if !kept.kinds.contains(alarm.cause.subject.kind()) {
             end(unit, &alarm.key())?;
+        }
+    }
+    for (condition, _) in lasting {
+        if !kept.counts_as_told(condition, AlarmKinds::from_bits(before)) {
+            unit.tables.alarm_conditions.remove(condition_key(condition))?;
         }
     }
     Ok(())
@@ -128,6 +134,16 @@ pub(super) fn begin_try(
     alarm.next_try_at = next_try_at;
     put(unit, &alarm)?;
     Ok(Some(alarm))
+}
+
+/// Takes the names of an erased lead's events out of what was not tried yet.
+pub(super) fn forget_lead(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(), StoreError> {
+    for mut alarm in all(&unit.tables)?.waiting {
+        if alarm.forget_lead(lead_id) {
+            put(unit, &alarm)?;
+        }
+    }
+    Ok(())
 }
 
 /// See [`crate::store::Store::end_alarm`].

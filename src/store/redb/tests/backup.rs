@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,9 +22,10 @@ use crate::store::conformance::support::{
 use crate::store::memory::MemoryStore;
 use crate::store::redb::copy::copy_into;
 use crate::store::redb::proof::prove;
+use crate::store::redb::upkeep::replace;
 use crate::store::redb::{
-    Compacted, Contents, Copied, Purpose, RedbStore, compact, copy_file, private_file, prove_file,
-    publish, restore,
+    Compacted, Contents, Copied, Purpose, RedbStore, compact, copy_file, fresh_file, private_file,
+    prove_file, publish, restore,
 };
 use crate::store::{BackedUp, Intake, Store, StoreCopy, StoreError};
 
@@ -468,6 +470,37 @@ fn a_finished_file_takes_no_name_that_is_taken() {
     publish(&new, &path).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
     assert!(!new.exists());
+}
+
+#[test]
+fn a_store_is_replaced_and_kept_where_there_are_no_hard_links() {
+    let folder = tempfile::tempdir().unwrap();
+    let [new, store, kept] = ["new", "store", "kept"].map(|name| folder.path().join(name));
+    let no_links = |_: &Path, _: &Path| Err(io::ErrorKind::Unsupported.into());
+    let put = || replace(&new, &store, &kept, no_links);
+    let texts = || [&store, &kept].map(|path| std::fs::read_to_string(path).unwrap());
+    std::fs::write(&store, "old").unwrap();
+    assert!(put().is_err(), "there is nothing to put in its place");
+    assert!(store.exists() && !kept.exists(), "it has its name again");
+    std::fs::write(&new, "new").unwrap();
+    put().unwrap();
+    assert_eq!(texts(), ["new", "old"]);
+    std::fs::write(&new, "newer").unwrap();
+    assert!(put().is_err());
+    assert_eq!(texts(), ["new", "old"], "what is kept stays");
+}
+
+#[test]
+fn a_fresh_file_is_private_and_replaces_only_what_nobody_writes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("new");
+    std::fs::write(&path, "left behind, for all to read").unwrap();
+    let file = fresh_file(&path).unwrap();
+    let found = file.metadata().unwrap();
+    assert_eq!((found.len(), found.permissions().mode() & 0o777), (0, 0o600));
+    assert_eq!(fresh_file(&path).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    drop(file);
+    fresh_file(&path).unwrap();
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use proptest::prelude::*;
 
-use crate::domain::alarm::{AlarmKind, Cause, Condition, Subject};
+use crate::domain::alarm::{AlarmKind, Cause, Condition, Kept, Subject};
 use crate::domain::event::{
     Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate,
 };
@@ -256,7 +256,8 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
         Step::Key(number) => told(store.add_api_key([*number; 32]).await?),
         Step::Probe => told(store.probe().await?),
         Step::KeepAlarms => {
-            told(store.keep_alarms(AlarmKind::ALL.iter().copied().collect()).await?)
+            let kinds = AlarmKind::ALL.iter().copied().collect();
+            told(store.keep_alarms(Kept { kinds, ..Kept::default() }).await?)
         }
         Step::Pause(begins) => {
             let dataset_id = dataset(1);

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use crate::domain::alarm::AlarmKind;
+use crate::domain::alarm::{AlarmKind, Kept};
 use crate::domain::event::{DeadReason, Standing};
 use crate::domain::ids::EventId;
 use crate::store::conformance::support::{
@@ -210,7 +210,8 @@ async fn run(seed: u64, cuts: u64, lies: bool) -> Tally {
     let mut disk = if lies { Disk::that_lies() } else { Disk::new() };
     let mut journal = Journal::default();
     let store = disk.store();
-    store.keep_alarms([AlarmKind::EventsDead].into_iter().collect()).await.unwrap();
+    let kinds = [AlarmKind::EventsDead].into_iter().collect();
+    store.keep_alarms(Kept { kinds, ..Kept::default() }).await.unwrap();
     drop(store);
     for _ in 0..cuts {
         disk.cut_after(random.random_range(0..120));
