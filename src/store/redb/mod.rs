@@ -9,6 +9,7 @@ mod alarms;
 mod copy;
 mod ingest;
 mod list;
+mod mend;
 mod overlay;
 mod proof;
 mod queue;
@@ -87,7 +88,7 @@ impl RedbStore {
     /// Opens what lies on a volume, now and again after every failure; for tests that put faults
     /// below the database.
     pub fn open_on(purpose: Purpose, volume: impl Volume) -> Result<Self, StoreError> {
-        let (writer, shared) = Writer::start(purpose, Box::new(volume))?;
+        let (writer, shared) = Writer::start(purpose, Arc::new(volume))?;
         let (folder, turns) = (std::env::temp_dir(), Arc::new(Semaphore::new(1)));
         Ok(Self { writer, shared, folder, turns })
     }

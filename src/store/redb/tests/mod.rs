@@ -5,6 +5,7 @@ pub(crate) mod disk;
 mod failing;
 mod list;
 mod matrix;
+mod mend;
 mod model;
 mod power;
 mod remove;
