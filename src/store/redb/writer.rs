@@ -22,7 +22,7 @@ use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
 use crate::store::redb::mend::Mender;
 use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
-use crate::store::redb::{Opening, Purpose, Volume};
+use crate::store::redb::{Opening, Purpose, Volume, layout};
 
 /// The database as readers see it; empty while it is being opened again.
 #[derive(Clone)]
@@ -280,11 +280,8 @@ impl WriterThread {
 /// Makes the tables of a new store, and refuses what is no store of ours.
 fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
-    super::check_owner(transaction.list_tables()?)?;
-    let mut tables = WriteTables::open(&transaction)?;
-    super::mark_new(&mut tables, purpose)?;
-    super::check_layout(&tables, purpose)?;
-    drop(tables);
+    layout::mark(&transaction, purpose)?;
+    WriteTables::open(&transaction)?;
     transaction.commit()?;
     Ok(())
 }
@@ -292,7 +289,6 @@ fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> 
 /// Finds where the run of numbers stands.
 fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
     let transaction = database.begin_read()?;
-    let tables = ReadTables::open(&transaction)?;
-    super::check_layout(&tables, purpose)?;
-    last_seq(&tables)
+    layout::check(&transaction, purpose)?;
+    last_seq(&ReadTables::open(&transaction)?)
 }
