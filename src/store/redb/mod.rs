@@ -175,7 +175,11 @@ impl Store for RedbStore {
     }
 
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
-        self.writer.submit(move |unit| queue::expire_stranded(unit, now)).await
+        let overdue = self.read(move |tables| queue::find_overdue(tables, now)).await?;
+        if overdue.is_empty() {
+            return Ok(Stranded::default());
+        }
+        self.writer.submit(move |unit| queue::expire_stranded(unit, &overdue, now)).await
     }
 
     async fn erase_lead(

@@ -10,6 +10,7 @@ mod model;
 mod power;
 mod remove;
 mod script;
+mod stranded;
 
 use std::path::Path;
 use std::time::Duration;
