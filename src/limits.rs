@@ -121,6 +121,11 @@ pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
+/// How long the writer waits for such a store to be written again, which takes long for a large
+/// one; after that it refuses work until it is done.
+pub const STORE_MEND_WAIT: Duration = Duration::from_secs(2);
+/// How long it waits after that has failed before the next try.
+pub const STORE_MEND_PAUSE: Duration = Duration::from_secs(3);
 
 /// Memory for cached pages of a copy that is being made or proven, in bytes.
 pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;

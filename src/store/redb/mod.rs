@@ -8,7 +8,9 @@
 mod alarms;
 mod copy;
 mod ingest;
+mod layout;
 mod list;
+mod mend;
 mod overlay;
 mod proof;
 mod queue;
@@ -28,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{ReadableDatabase, ReadableTable, TableHandle, UntypedTableHandle};
+use redb::{ReadableDatabase, ReadableTable};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +42,7 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 pub use crate::store::redb::copy::{Copied, check_room, copy_file};
 pub use crate::store::redb::proof::{Contents, prove_file};
-use crate::store::redb::tables::{ReadTables, View, WriteTables};
+use crate::store::redb::tables::{ReadTables, View};
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
 pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
@@ -49,9 +51,6 @@ use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
     Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
-
-/// The version of the layout: which tables there are and what their keys mean.
-const LAYOUT_VERSION: u64 = 2;
 
 /// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
 /// live events as delivered, and a live run would send made-up leads to Meta.
@@ -87,7 +86,7 @@ impl RedbStore {
     /// Opens what lies on a volume, now and again after every failure; for tests that put faults
     /// below the database.
     pub fn open_on(purpose: Purpose, volume: impl Volume) -> Result<Self, StoreError> {
-        let (writer, shared) = Writer::start(purpose, Box::new(volume))?;
+        let (writer, shared) = Writer::start(purpose, Arc::new(volume))?;
         let (folder, turns) = (std::env::temp_dir(), Arc::new(Semaphore::new(1)));
         Ok(Self { writer, shared, folder, turns })
     }
@@ -109,59 +108,6 @@ impl RedbStore {
         });
         task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
-}
-
-/// Refuses a file that holds tables, and not the one that marks it as ours.
-fn check_owner(tables: impl Iterator<Item = UntypedTableHandle>) -> Result<(), StoreError> {
-    let mut tables = tables.peekable();
-    if tables.peek().is_some() && !tables.any(|table| table.name() == "meta") {
-        return Err(StoreError::Unsupported("it is a database of another program".into()));
-    }
-    Ok(())
-}
-
-/// Marks a new store with layout and purpose.
-fn mark_new(tables: &mut WriteTables<'_>, purpose: Purpose) -> Result<(), StoreError> {
-    if tables.meta.get("layout")?.is_none() {
-        tables.meta.insert("layout", LAYOUT_VERSION)?;
-        tables.meta.insert("purpose", purpose as u64)?;
-    }
-    Ok(())
-}
-
-/// A fact about the store itself.
-fn fact(view: &impl View, name: &str) -> Result<Option<u64>, StoreError> {
-    Ok(view.meta().get(name)?.map(|value| value.value()))
-}
-
-/// What a store is for; refuses one of another layout, or one that has not been marked.
-fn purpose_of(view: &impl View) -> Result<Option<Purpose>, StoreError> {
-    check_version(fact(view, "layout")?)?;
-    let purpose = fact(view, "purpose")?;
-    Ok([Purpose::Live, Purpose::Sandbox].into_iter().find(|known| Some(*known as u64) == purpose))
-}
-
-/// Refuses another layout, or none.
-fn check_version(layout: Option<u64>) -> Result<(), StoreError> {
-    if layout != Some(LAYOUT_VERSION) {
-        let layout = layout.map_or_else(|| "no layout".to_owned(), |it| format!("layout {it}"));
-        return Err(StoreError::Unsupported(format!(
-            "it has {layout}, this program knows layout {LAYOUT_VERSION}"
-        )));
-    }
-    Ok(())
-}
-
-/// Refuses a store of another layout or purpose, or one that has not been marked.
-fn check_layout(view: &impl View, purpose: Purpose) -> Result<(), StoreError> {
-    if purpose_of(view)? != Some(purpose) {
-        let what = match purpose {
-            Purpose::Live => "it was made by a run with --sandbox; choose another file",
-            Purpose::Sandbox => "it holds live leads; choose another file for --sandbox",
-        };
-        return Err(StoreError::Unsupported(what.into()));
-    }
-    Ok(())
 }
 
 #[async_trait]
@@ -229,7 +175,11 @@ impl Store for RedbStore {
     }
 
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
-        self.writer.submit(move |unit| queue::expire_stranded(unit, now)).await
+        let overdue = self.read(move |tables| queue::find_overdue(tables, now)).await?;
+        if overdue.is_empty() {
+            return Ok(Stranded::default());
+        }
+        self.writer.submit(move |unit| queue::expire_stranded(unit, &overdue, now)).await
     }
 
     async fn erase_lead(

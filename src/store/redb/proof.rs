@@ -9,21 +9,20 @@ use std::ops::Bound;
 use std::path::Path;
 
 use redb::backends::FileBackend;
-use redb::{
-    Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend,
-    TableDefinition,
-};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
 
 use crate::domain::time::Timestamp;
 use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
+use crate::store::redb::Purpose;
+use crate::store::redb::alarms;
+use crate::store::redb::layout::purpose_of;
 use crate::store::redb::overlay::Overlay;
 use crate::store::redb::read::event_by_seq;
 use crate::store::redb::records::{
     decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined,
 };
 use crate::store::redb::tables::{BACKED_UP_AT, ReadTables, View, WriteTables, count_rows};
-use crate::store::redb::{Purpose, alarms, check_owner, check_version, fact, purpose_of};
 
 /// What a store was found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,25 +95,24 @@ fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> 
 
 /// Refuses a database of another program, or of another layout.
 pub(super) fn check_ours(database: &Database) -> Result<(), StoreError> {
-    let reading = database.begin_read()?;
-    check_owner(reading.list_tables()?)?;
-    let meta = reading.open_table(TableDefinition::<&str, u64>::new("meta"))?;
-    check_version(meta.get("layout")?.map(|layout| layout.value()))
+    purpose_of(&database.begin_read()?)?;
+    Ok(())
 }
 
 fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, StoreError> {
     let transaction = database.begin_read()?;
-    let tables = ReadTables::open(&transaction)?;
-    let purpose = purpose_of(&tables)?;
+    let purpose = purpose_of(&transaction)?;
     let purpose =
         purpose.ok_or_else(|| StoreError::Unsupported("its purpose is not known here".into()))?;
+    let tables = ReadTables::open(&transaction)?;
     let mut reading = Reading { now, tables: &tables, newest_at: None, events: 0, too_old: 0 };
     reading.read_leads()?;
     reading.read_events()?;
     reading.read_queues()?;
     alarms::all(&tables)?;
     let newest_at = reading.newest_at;
-    let backed_up_at = fact(&tables, BACKED_UP_AT)?.and_then(|ms| i64::try_from(ms).ok());
+    let backed_up_at =
+        tables.meta().get(BACKED_UP_AT)?.and_then(|ms| i64::try_from(ms.value()).ok());
     Ok(Contents {
         purpose,
         backed_up_at: backed_up_at.map(Timestamp::from_millis).filter(|at| newest_at <= Some(*at)),

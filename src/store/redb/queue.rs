@@ -249,50 +249,89 @@ fn move_queued(
     Ok(())
 }
 
-/// See [`crate::store::Store::expire_stranded`].
-pub(super) fn expire_stranded(unit: &mut Unit<'_>, now: Timestamp) -> Result<Stranded, StoreError> {
-    Ok(Stranded { awaiting: expire_awaiting(unit, now)?, held: expire_held(unit, now)? })
+/// Events that no worker looks after and whose time is over.
+#[derive(Debug, Default)]
+pub(super) struct Overdue {
+    /// (Lead id, event's number) of those that await their lead.
+    awaiting: Vec<(u64, u64)>,
+    /// Places of those without a dataset.
+    held: Vec<Place>,
 }
 
-fn is_past(last_second: UnixSeconds, now: Timestamp) -> bool {
-    now.seconds() >= last_second + -SEND_MARGIN_S
+impl Overdue {
+    /// Whether nothing was found.
+    pub(super) fn is_empty(&self) -> bool {
+        self.awaiting.is_empty() && self.held.is_empty()
+    }
 }
 
-fn expire_awaiting(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
-    let mut expired = Vec::new();
-    for row in unit.tables.awaiting.iter()? {
+/// Looks for what is overdue; outside the writer, because rows of dead letters stay among those
+/// that wait.
+pub(super) fn find_overdue(view: &impl View, now: Timestamp) -> Result<Overdue, StoreError> {
+    let mut overdue = Overdue::default();
+    for row in view.awaiting().iter()? {
         let (key, value) = row?;
-        let (tolerance_s, last_second) = value.value();
-        if is_past(UnixSeconds::new(last_second), now) {
-            expired.push((key.value(), tolerance_s));
+        if is_past(value.value().1, now) {
+            overdue.awaiting.push(key.value());
         }
     }
-    let mut causes = Causes::default();
-    for (place, tolerance_s) in &expired {
-        let dead = encode_dead(DeadReason::LeadNotFound, now)?;
-        unit.tables.dead.insert(place.1, dead)?;
-        // The row stays, so that the event is found by its lead; it can't expire again.
-        unit.tables.awaiting.insert(*place, (*tolerance_s, i64::MAX))?;
-        let subject = Subject::dead(None, DeadReason::LeadNotFound, None);
-        causes.add(subject, || event_id(&unit.tables, place.1));
+    let last_past = now.seconds() + (SEND_MARGIN_S - EVENT_AGE_MAX_S);
+    for row in view.outbox().range(dated(0, last_past))? {
+        overdue.held.push(row?.0.value());
     }
-    alarms::raise(unit, causes, now)?;
-    Ok(expired.len() as u64)
+    Ok(overdue)
 }
 
-fn expire_held(unit: &mut Unit<'_>, now: Timestamp) -> Result<u64, StoreError> {
-    let last_past = now.seconds() + (SEND_MARGIN_S - EVENT_AGE_MAX_S);
-    let rows = unit.tables.outbox.range(dated(0, last_past))?;
-    let expired: Vec<Place> =
-        rows.map(|row| Ok(row?.0.value())).collect::<Result<_, StoreError>>()?;
-    let mut causes = Causes::default();
-    for place in &expired {
-        let seq = entry_at(*place).seq;
-        unit.tables.outbox.remove(*place)?;
-        unit.tables.dead.insert(seq, encode_dead(DeadReason::Expired, now)?)?;
-        let subject = Subject::dead(None, DeadReason::Expired, None);
-        causes.add(subject, || event_id(&unit.tables, seq));
+fn is_past(last_second: i64, now: Timestamp) -> bool {
+    now.seconds() >= UnixSeconds::new(last_second) + -SEND_MARGIN_S
+}
+
+/// Lets what was found expire, unless something has happened to it since.
+pub(super) fn expire_stranded(
+    unit: &mut Unit<'_>,
+    overdue: &Overdue,
+    now: Timestamp,
+) -> Result<Stranded, StoreError> {
+    Ok(Stranded {
+        awaiting: expire_awaiting(unit, &overdue.awaiting, now)?,
+        held: expire_held(unit, &overdue.held, now)?,
+    })
+}
+
+fn expire_awaiting(
+    unit: &mut Unit<'_>,
+    overdue: &[(u64, u64)],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    let (mut causes, mut expired) = (Causes::default(), 0);
+    for &place in overdue {
+        let found = unit.tables.awaiting.get(place)?.map(|value| value.value());
+        let Some((tolerance_s, _)) = found.filter(|(_, last)| is_past(*last, now)) else {
+            continue;
+        };
+        unit.tables.dead.insert(place.1, encode_dead(DeadReason::LeadNotFound, now)?)?;
+        // The row stays, so that the event is found by its lead; it can't expire again.
+        unit.tables.awaiting.insert(place, (tolerance_s, i64::MAX))?;
+        let subject = Subject::dead(None, DeadReason::LeadNotFound, None);
+        causes.add(subject, || event_id(&unit.tables, place.1));
+        expired += 1;
     }
     alarms::raise(unit, causes, now)?;
-    Ok(expired.len() as u64)
+    Ok(expired)
+}
+
+fn expire_held(unit: &mut Unit<'_>, overdue: &[Place], now: Timestamp) -> Result<u64, StoreError> {
+    let (mut causes, mut expired) = (Causes::default(), 0);
+    for &place in overdue {
+        let entry = entry_at(place);
+        if !leave_queue(unit, 0, entry)? {
+            continue;
+        }
+        unit.tables.dead.insert(entry.seq, encode_dead(DeadReason::Expired, now)?)?;
+        let subject = Subject::dead(None, DeadReason::Expired, None);
+        causes.add(subject, || event_id(&unit.tables, entry.seq));
+        expired += 1;
+    }
+    alarms::raise(unit, causes, now)?;
+    Ok(expired)
 }

@@ -20,12 +20,12 @@ pub enum Opening {
 }
 
 /// Where a database lies.
-pub trait Volume: Send + 'static {
+pub trait Volume: Send + Sync + 'static {
     /// Opens the database.
     fn open(&self, opening: Opening) -> Result<Database, StoreError>;
 
     /// Makes sure, before it is opened again, that what can be read of it is on the disk. The
-    /// database that failed is still open then, for those who read.
+    /// database that failed is still open then, for those who read. May take long.
     fn mend(&self) -> io::Result<()> {
         Ok(())
     }
@@ -37,7 +37,7 @@ pub trait Volume: Send + 'static {
     }
 }
 
-impl<F: Fn(Opening) -> Result<Database, StoreError> + Send + 'static> Volume for F {
+impl<F: Fn(Opening) -> Result<Database, StoreError> + Send + Sync + 'static> Volume for F {
     fn open(&self, opening: Opening) -> Result<Database, StoreError> {
         self(opening)
     }

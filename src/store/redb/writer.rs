@@ -7,8 +7,8 @@
 //! apart until the work that needs it is alone, and only that is refused.
 //!
 //! redb refuses every write after an I/O error until the file is opened anew, so the writer does
-//! that as soon as the disk takes writes; until then the old one serves readers. It does not decide
-//! what is written.
+//! that as soon as the disk takes writes and the file is mended; until then the old one serves
+//! readers, and whoever would write is refused at once. It does not decide what is written.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
+use crate::store::redb::mend::Mender;
 use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
-use crate::store::redb::{Opening, Purpose, Volume};
+use crate::store::redb::{Opening, Purpose, Volume, layout};
 
 /// The database as readers see it; empty while it is being opened again.
 #[derive(Clone)]
@@ -103,7 +104,7 @@ impl Writer {
     /// Opens the database and starts the thread.
     pub(super) fn start(
         purpose: Purpose,
-        volume: Box<dyn Volume>,
+        volume: Arc<dyn Volume>,
     ) -> Result<(Self, Shared), StoreError> {
         let database = Arc::new(volume.open(Opening::First)?);
         make_tables(&database, purpose)?;
@@ -115,6 +116,7 @@ impl Writer {
         let mut thread = WriterThread {
             queue,
             purpose,
+            mender: Mender::new(volume.clone()),
             volume,
             shared: shared.clone(),
             database: Some(database),
@@ -168,7 +170,8 @@ impl Drop for Writer {
 struct WriterThread {
     queue: Receiver<Box<dyn Job>>,
     purpose: Purpose,
-    volume: Box<dyn Volume>,
+    mender: Mender,
+    volume: Arc<dyn Volume>,
     shared: Shared,
     database: Option<Arc<Database>>,
     /// Whether a write has failed since the database was opened; it can only be read then.
@@ -227,7 +230,7 @@ impl WriterThread {
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
         let database = self.database.as_ref().filter(|_| !self.has_failed);
         let database = database
-            .ok_or_else(|| StoreError::Unavailable("the store could not be opened again".into()))?;
+            .ok_or_else(|| StoreError::Unavailable("the store is not open for writing".into()))?;
         let transaction = database.begin_write()?;
         let mut unit = Unit { tables: WriteTables::open(&transaction)?, last_seq: self.last_seq };
         for job in group {
@@ -249,14 +252,10 @@ impl WriterThread {
         self.database = None;
     }
 
-    /// Opens the database anew once the disk takes writes; until then it is left open, because
-    /// what is in it can be read.
+    /// Opens the database anew once the disk takes writes and what it held is mended; until then it
+    /// is left open, because what is in it can be read.
     fn reopen_if_failed(&mut self) {
-        if !self.has_failed || !self.volume.is_writable() {
-            return;
-        }
-        if let Err(error) = self.volume.mend() {
-            tracing::error!(%error, "store could not be written again");
+        if !self.has_failed || !self.mender.is_mended(self.database.as_ref()) {
             return;
         }
         self.close();
@@ -281,11 +280,8 @@ impl WriterThread {
 /// Makes the tables of a new store, and refuses what is no store of ours.
 fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
-    super::check_owner(transaction.list_tables()?)?;
-    let mut tables = WriteTables::open(&transaction)?;
-    super::mark_new(&mut tables, purpose)?;
-    super::check_layout(&tables, purpose)?;
-    drop(tables);
+    layout::mark(&transaction, purpose)?;
+    WriteTables::open(&transaction)?;
     transaction.commit()?;
     Ok(())
 }
@@ -293,7 +289,6 @@ fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> 
 /// Finds where the run of numbers stands.
 fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
     let transaction = database.begin_read()?;
-    let tables = ReadTables::open(&transaction)?;
-    super::check_layout(&tables, purpose)?;
-    last_seq(&tables)
+    layout::check(&transaction, purpose)?;
+    last_seq(&ReadTables::open(&transaction)?)
 }

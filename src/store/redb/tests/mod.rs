@@ -5,10 +5,12 @@ pub(crate) mod disk;
 mod failing;
 mod list;
 mod matrix;
+mod mend;
 mod model;
 mod power;
 mod remove;
 mod script;
+mod stranded;
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,7 +26,10 @@ use crate::store::conformance::support::{
     piece, routing, timeline, update,
 };
 use crate::store::query::{EventFilter, LeadFilter};
-use crate::store::redb::{Opening, Purpose, RedbStore};
+use crate::store::redb::layout::LAYOUT_VERSION;
+use crate::store::redb::{
+    Opening, Purpose, RedbStore, compact, copy_file, private_file, prove_file,
+};
 use crate::store::{Intake, Store, StoreError, UpdateOutcome};
 
 fn intake(number: u64) -> Intake {
@@ -289,13 +294,42 @@ fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
         transaction.open_table(meta).unwrap().insert("layout", version).unwrap();
         transaction.commit().unwrap();
     };
-    write(super::LAYOUT_VERSION + 1);
+    write(LAYOUT_VERSION + 1);
     let StoreError::Unsupported(message) = refusal(&path) else {
         panic!("another error");
     };
     assert!(message.contains("layout 2"), "{message}");
-    write(super::LAYOUT_VERSION);
+    write(LAYOUT_VERSION);
     assert!(RedbStore::open(&path, Purpose::Live).is_ok());
+}
+
+#[test]
+fn a_file_of_the_first_layout_is_told_by_its_layout_whoever_opens_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let database = Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let outbox = TableDefinition::<(u64, u64), (u64, u64, i64)>::new("outbox");
+    transaction.open_table(outbox).unwrap().insert((1, 2), (3, 4, 5)).unwrap();
+    let mut meta = transaction.open_table(TableDefinition::<&str, u64>::new("meta")).unwrap();
+    meta.insert("layout", 1).unwrap();
+    meta.insert("purpose", Purpose::Live as u64).unwrap();
+    drop(meta);
+    transaction.commit().unwrap();
+    drop(database);
+    let copy = private_file(&folder.path().join("copy.redb")).unwrap();
+    let refusals = [
+        Some(refusal(&path)),
+        prove_file(&path, at(9)).err(),
+        copy_file(&path, copy, at(9)).err(),
+        compact(&path).err(),
+    ];
+    for refused in refusals {
+        let Some(StoreError::Unsupported(message)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(message, "it has layout 1, this program knows layout 2");
+    }
 }
 
 #[test]
