@@ -314,19 +314,19 @@ mod tests {
     }
 
     #[test]
-    fn a_file_appears_when_it_is_complete_and_leaves_nothing_if_it_never_is() {
+    fn a_file_appears_when_it_is_complete_and_replaces_none() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("dead.csv");
-        std::fs::write(&path, "before").unwrap();
         let mut file = PartFile::create(&path).unwrap();
         file.writer.write_all(b"half").unwrap();
         assert!(PartFile::create(&path).is_err(), "another run is writing it");
         drop(file);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "before");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         let mut file = PartFile::create(&path).unwrap();
         file.writer.write_all(b"whole").unwrap();
         file.finish().unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(PartFile::create(&path).is_err(), "what is there is not replaced");
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! The copy is finished and proven before the answer begins, so that its status, length and digest
 //! are true. That may take minutes: this is the one answer that a client waits longer for than
-//! `REQUEST_TIMEOUT`. A server that stops ends the copying. A client that hangs up does not: that is
-//! noticed when the first byte is written, so the copy is made to its end, and let go then.
+//! `REQUEST_TIMEOUT`. A server that stops ends the copying. A client that hangs up does not: that
+//! is noticed when the first byte is written, so the copy is made to its end, and let go then.
 
 use std::io::{self, Read};
 

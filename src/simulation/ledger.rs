@@ -355,8 +355,8 @@ impl Pages {
     }
 }
 
-/// Whether a report awaited its lead and then turned out to say what another event says, whose id it
-/// shares.
+/// Whether a report awaited its lead and then turned out to say what another event says, whose id
+/// it shares.
 fn is_duplicate(detail: &EventDetail) -> bool {
     matches!(detail.standing, Standing::Dead { reason: DeadReason::Duplicate, .. })
 }

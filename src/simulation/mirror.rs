@@ -151,7 +151,7 @@ pub(super) struct MirrorStore {
     has_ended: AtomicBool,
 }
 
-/// How long nothing must be in the way of an alarm, for it to be missed: sleepers may be woken late.
+/// How long nothing must be in the way of an alarm for it to be missed: sleepers may wake late.
 const CALM_MS: i64 = 3 * 3_600 * 1_000;
 
 impl MirrorStore {

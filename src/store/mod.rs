@@ -10,6 +10,7 @@
 
 mod backup;
 mod error;
+mod figures;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod memory;
@@ -26,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::store::backup::{BackedUp, StoreCopy};
 pub use crate::store::error::StoreError;
+pub use crate::store::figures::{NearDeadline, Stats, Stranded};
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::event::{
@@ -367,41 +369,4 @@ pub struct RequeuedMany {
     pub next_cursor: Option<u64>,
     /// Whose queues grew.
     pub enqueued: Enqueued,
-}
-
-/// How many events were given up that no worker looked after.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stranded {
-    /// Their lead did not arrive.
-    pub awaiting: u64,
-    /// No dataset was configured for their Page.
-    pub held: u64,
-}
-
-/// Queued events of a dataset that will be too old soon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NearDeadline {
-    /// The dataset; `None` for events that have none yet.
-    pub dataset_id: Option<DatasetId>,
-    /// How many.
-    pub events: u64,
-    /// The time of the oldest.
-    pub earliest: UnixSeconds,
-}
-
-/// Figures about the whole store.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Leads.
-    pub leads: u64,
-    /// Events in queues, due or held.
-    pub queued: u64,
-    /// Events awaiting their lead.
-    pub awaiting: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Pieces of webhooks that could not be read.
-    pub quarantined: u64,
-    /// For each dataset with a queue, and for none: the time of the event in front.
-    pub fronts: Vec<(Option<DatasetId>, UnixSeconds)>,
 }

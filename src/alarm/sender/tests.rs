@@ -248,7 +248,8 @@ async fn whatever_is_no_2xx_is_tried_again_with_the_same_id_and_body() {
 
 #[tokio::test]
 async fn an_answer_that_is_lost_means_the_same_message_again() {
-    let mut bench = Bench::with_timeout(Duration::from_millis(50)).await;
+    // Long enough that a busy machine answers the others in time.
+    let mut bench = Bench::with_timeout(Duration::from_secs(1)).await;
     bench.receiver.will([Behaviour::Hang]);
     bench.quarantine([1]).await;
     bench.pause(7).await;

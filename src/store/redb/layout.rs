@@ -1,7 +1,7 @@
 //! The mark of a store: which layout its tables have, and what it is for.
 //!
-//! It is read alone, before any other table is opened: those of another layout may have other types,
-//! and what redb says of that helps nobody.
+//! It is read alone, before any other table is opened: those of another layout may have other
+//! types, and what redb says of that helps nobody.
 
 use redb::{
     ReadTransaction, ReadableTable, TableDefinition, TableHandle, UntypedTableHandle,

@@ -1,8 +1,8 @@
 //! What is done to the file of a store while no server has it: putting a backup in place, and
 //! giving unused space back.
 //!
-//! Every step leaves a whole store under the name, the old one or the new one, where the file system
-//! has hard links; nothing that was there is ever deleted.
+//! Every step leaves a whole store under the name, the old one or the new one, where the file
+//! system has hard links; nothing that was there is ever deleted.
 
 use std::fs::{File, OpenOptions};
 use std::io;

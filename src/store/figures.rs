@@ -1,0 +1,41 @@
+//! Figures about a store: what is in it, what is nearly too old, what was given up.
+
+use crate::domain::ids::DatasetId;
+use crate::domain::time::UnixSeconds;
+
+/// How many events were given up that no worker looked after.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stranded {
+    /// Their lead did not arrive.
+    pub awaiting: u64,
+    /// No dataset was configured for their Page.
+    pub held: u64,
+}
+
+/// Queued events of a dataset that will be too old soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NearDeadline {
+    /// The dataset; `None` for events that have none yet.
+    pub dataset_id: Option<DatasetId>,
+    /// How many.
+    pub events: u64,
+    /// The time of the oldest.
+    pub earliest: UnixSeconds,
+}
+
+/// Figures about the whole store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Leads.
+    pub leads: u64,
+    /// Events in queues, due or held.
+    pub queued: u64,
+    /// Events awaiting their lead.
+    pub awaiting: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Pieces of webhooks that could not be read.
+    pub quarantined: u64,
+    /// For each dataset with a queue, and for none: the time of the event in front.
+    pub fronts: Vec<(Option<DatasetId>, UnixSeconds)>,
+}
