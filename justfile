@@ -10,6 +10,10 @@ check:
 test *arguments:
     cargo test --locked {{ arguments }}
 
+# Runs every proof of docs/reliability.md the long way, or those whose name has a word in it.
+prove *word:
+    tests/prove {{ word }}
+
 # Checks layers, sizes, words and links.
 tidy:
     cargo test --locked --test tidy
