@@ -253,11 +253,13 @@ impl Pages {
         let is_the_same = self.sent.entry(event_id).or_insert_with(|| event.clone()) == event;
         self.must(is_the_same, || format!("{event_id} is sent with another content"));
         let event_time = UnixSeconds::new(event["event_time"].as_i64().unwrap_or_default());
-        let age_ms = now.millis_since(event_time.timestamp());
+        let age_ms = |now: Timestamp| now.millis_since(event_time.timestamp());
+        let is_in_time = |now| (0..=EVENT_AGE_MAX_S * 1_000).contains(&age_ms(now));
         // What was read before the clock was set is sent by the time of then.
         let was_set = self.clock_set_at.is_some_and(|at| truth.millis_since(at) < CLOCK_SETTLES_MS);
-        let is_in_time = was_set || (0..=EVENT_AGE_MAX_S * 1_000).contains(&age_ms);
-        self.must(is_in_time, || format!("{event_id} is sent {age_ms} ms after its time"));
+        self.must(was_set || is_in_time(now) || is_in_time(truth), || {
+            format!("{event_id} is sent {} ms after its time", age_ms(now))
+        });
         if is_new {
             self.check_first(dataset_id, event_id, event_time);
         }

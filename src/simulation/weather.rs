@@ -4,7 +4,8 @@ use crate::delivery::verdict::NoAnswer;
 use crate::simulation::meta::{Course, Heard};
 
 /// What Meta's weather may be: all requests go this way until it changes.
-pub(super) const WEATHER: [Course; 9] = [
+pub(super) const WEATHER: [Course; 10] = [
+    Course { judged_after_ms: Some(2_000), heard_after_ms: 4_000, heard: Heard::Truth },
     unheard(None, 3, NoAnswer::NotConnected),
     unheard(None, 30_000, NoAnswer::TimedOut),
     unheard(Some(2_000), 30_000, NoAnswer::TimedOut),
