@@ -163,7 +163,10 @@ impl TestApp {
         let world = World { store: store.clone(), clock: clock.clone(), random };
         let app = App::build(config, world).await.unwrap();
         let server = tokio::spawn(app.with_door(door).run(listener, stop.clone()));
-        let client = leadloop::client::http_client(&url).unwrap();
+        // A new connection for each request: under a door that shuts early, one that was kept could
+        // be shut at the moment it is used again.
+        let client = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
+        let client = client.build().unwrap();
         let (answers, doubles) = (Mutex::default(), AtomicBool::default());
         Self { url, clock, store, meta, client, stop, server, answers, doubles }
     }
