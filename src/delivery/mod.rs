@@ -6,6 +6,7 @@
 //! what is old. An event is sent at least once: the one window in which it may be sent twice is
 //! between Meta's answer and our record of it, and then under the same event id.
 
+mod doubt;
 pub mod housekeeper;
 pub mod retention;
 pub mod sink;

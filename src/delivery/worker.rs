@@ -5,7 +5,7 @@
 //! apart until that event is alone. What anything means is decided in [`super::verdict`], and what
 //! to write down in [`super::step`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Dataset;
 use crate::delivery::Tools;
+use crate::delivery::doubt::Doubts;
 use crate::delivery::status::Activity;
 use crate::delivery::step::{
     Plan, Sent, fit_request, is_doubted, last_try_at, plan, settle_expired, settle_sent,
@@ -25,13 +26,12 @@ use crate::domain::event::Event;
 use crate::domain::ids::LeadId;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{
-    DEADLINE_PACE_MS, DEADLINE_TRY_MS, DISBELIEF_RETRY_MS, DOUBT_RETRY_MS_MAX, EVENT_AGE_MAX_S,
-    REFUSALS_IN_A_ROW_MAX, REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS,
-    THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
+    DEADLINE_PACE_MS, DEADLINE_TRY_MS, EVENT_AGE_MAX_S, REFUSALS_IN_A_ROW_MAX,
+    REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS, THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
 };
 use crate::meta::conversions::{Answer, Envelope, GraphError, request_body};
 use crate::meta::errors::PauseReason;
-use crate::store::{QueuedEvent, Settlement};
+use crate::store::{QueuedEvent, Settlement, StoreError};
 
 /// When a worker looks at its queue again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,20 +53,13 @@ pub struct Worker {
     /// Events that Meta refused one after the other, having taken none since.
     refusals: u32,
     /// Leads whose next event Meta refused and may take later; they are kept back until then.
-    doubted: BTreeMap<LeadId, Doubt>,
-}
-
-/// How long a lead is kept back whose next event Meta refused.
-#[derive(Clone, Copy, Debug)]
-struct Doubt {
-    until: Timestamp,
-    refusals: u32,
+    doubts: Doubts,
 }
 
 impl Worker {
     /// A worker that has not failed yet.
     pub fn new(dataset: Dataset, tools: Tools) -> Self {
-        Self { dataset, tools, failures: 0, refusals: 0, doubted: BTreeMap::new() }
+        Self { dataset, tools, failures: 0, refusals: 0, doubts: Doubts::default() }
     }
 
     /// Works until `stop` is cancelled; a request that is under way is finished and recorded.
@@ -118,11 +111,9 @@ impl Worker {
     /// One round: one batch, in one request unless Meta refuses it for what it says.
     pub async fn step(&mut self, stop: &CancellationToken) -> Next {
         let now = self.tools.clock.now();
-        // A doubt is remembered a while longer, so that the next one of the lead lasts longer; one
-        // that seems to last longer than any is of a clock that has been set back since.
-        let is_near = |doubt: &Doubt| doubt.until.millis_since(now).abs() <= DISBELIEF_RETRY_MS;
-        self.doubted.retain(|_, doubt| is_near(doubt));
-        let kept_back: BTreeSet<LeadId> = self.kept_back(now).map(|(lead_id, _)| lead_id).collect();
+        self.doubts.forget_old(now);
+        let kept_back: BTreeSet<LeadId> =
+            self.doubts.kept_back(now).map(|(lead_id, _)| lead_id).collect();
         // A paused dataset is probed with what is first in its queue; where single events are under
         // suspicion, with as many as it takes to find a good one.
         let limit = match self.activity() {
@@ -132,10 +123,7 @@ impl Worker {
         let batch = self.tools.store.next_batch(self.dataset.id, now, limit, &kept_back).await;
         let batch = match batch {
             Ok(batch) => batch,
-            Err(error) => {
-                tracing::error!(dataset = %self.dataset.id, %error, "queue cannot be read");
-                return Next::BackOff(now.plus_millis(STORE_RETRY_MS));
-            }
+            Err(error) => return self.queue_unreadable(&error),
         };
         let due = batch.next_due.map(UnixSeconds::timestamp);
         let Plan { send, expired } = plan(batch.events, now);
@@ -150,7 +138,8 @@ impl Worker {
         }
         if send.is_empty() {
             let idle_until = now.plus_millis(WORKER_IDLE_MS);
-            let soonest = due.into_iter().chain(self.kept_back(now).map(|(_, until)| until)).min();
+            let soonest =
+                due.into_iter().chain(self.doubts.kept_back(now).map(|(_, until)| until)).min();
             return Next::Idle(soonest.map_or(idle_until, |at| at.min(idle_until)));
         }
         self.deliver(fit_request(send), stop).await
@@ -164,10 +153,17 @@ impl Worker {
         // no later event of such a lead goes out before the queue is read again.
         let mut left_behind = BTreeSet::new();
         let refusals_max = self.refusals + REFUSALS_PER_PROBE_MAX;
-        while let Some(part) = parts.pop()
+        let mut is_taken_apart = false;
+        while let Some(mut part) = parts.pop()
             && self.refusals < refusals_max
         {
-            let part = self.still_to_send(part, &left_behind).await;
+            if is_taken_apart {
+                part = match self.still_to_send(part, &left_behind).await {
+                    Ok(part) => part,
+                    // Going on without this part could let a later event of a lead overtake it.
+                    Err(error) => return self.queue_unreadable(&error),
+                };
+            }
             if part.is_empty() {
                 continue;
             }
@@ -176,11 +172,12 @@ impl Worker {
                 Verdict::Invalid { .. } if part.len() > 1 => {
                     let (first, second) = take_apart(part, &blamed);
                     parts.extend([second, first]);
+                    is_taken_apart = true;
                 }
                 // A refused event is dead, or kept back for a while; nobody else waits for it.
                 Verdict::Invalid { .. } => {
                     let leads = part.iter().map(|queued| queued.event.lead_id);
-                    left_behind.extend(leads.filter(|lead_id| self.doubted.contains_key(lead_id)));
+                    left_behind.extend(leads.filter(|lead_id| self.doubts.contain(*lead_id)));
                 }
                 Verdict::Delivered => {}
                 verdict => return self.back_off(verdict).await,
@@ -196,20 +193,28 @@ impl Worker {
         Next::Now
     }
 
-    /// A part without the leads that were left behind, and without what has become too old while
-    /// other parts were sent.
+    /// A part without the leads that were left behind, and without what has left the queue or
+    /// become too old while other parts were sent.
     async fn still_to_send(
         &mut self,
         mut part: Vec<QueuedEvent>,
         left_behind: &BTreeSet<LeadId>,
-    ) -> Vec<QueuedEvent> {
+    ) -> Result<Vec<QueuedEvent>, StoreError> {
         let now = self.tools.clock.now();
-        part.retain(|queued| !left_behind.contains(&queued.event.lead_id));
+        let entries = part.iter().map(|queued| queued.entry).collect();
+        let queued = self.tools.store.still_queued(self.dataset.id, entries).await?;
+        part.retain(|it| queued.contains(&it.entry) && !left_behind.contains(&it.event.lead_id));
         let Plan { send, expired } = plan(part, now);
         if !expired.is_empty() {
             self.record(settle_expired(self.dataset.id, expired, now)).await;
         }
-        send
+        Ok(send)
+    }
+
+    /// The queue is read again after a while.
+    fn queue_unreadable(&self, error: &StoreError) -> Next {
+        tracing::error!(dataset = %self.dataset.id, %error, "queue cannot be read");
+        Next::BackOff(self.tools.clock.now().plus_millis(STORE_RETRY_MS))
     }
 
     async fn send_and_record(&mut self, events: &[QueuedEvent]) -> (Verdict, BTreeSet<usize>) {
@@ -250,20 +255,10 @@ impl Worker {
         }
         let lead_id = alone.event.lead_id;
         if is_dead {
-            self.doubted.remove(&lead_id);
-            return;
+            self.doubts.end(lead_id);
+        } else {
+            self.doubts.begin(lead_id, is_fresh, self.tools.random.next_u64(), now);
         }
-        let refusals = self.doubted.get(&lead_id).map_or(1, |doubt| doubt.refusals + 1);
-        let scheduled_ms = retry_delay_ms(refusals, self.tools.random.next_u64()).cast_signed();
-        let fresh_ms = scheduled_ms.min(DOUBT_RETRY_MS_MAX);
-        let wait_ms = if is_fresh { fresh_ms } else { DISBELIEF_RETRY_MS };
-        self.doubted.insert(lead_id, Doubt { until: now.plus_millis(wait_ms), refusals });
-    }
-
-    /// The leads that are kept back at a time, and until when.
-    fn kept_back(&self, now: Timestamp) -> impl Iterator<Item = (LeadId, Timestamp)> {
-        let all = self.doubted.iter().map(|(lead_id, doubt)| (*lead_id, doubt.until));
-        all.filter(move |(_, until)| *until > now)
     }
 
     async fn send(&self, events: &[QueuedEvent]) -> Result<Answer, NoAnswer> {

@@ -19,8 +19,8 @@ use crate::simulation::mirror::{MirrorStore, at_once};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
-    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
+    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// Does a use case that writes to both; the model gets copies of these arguments.
@@ -125,6 +125,22 @@ impl Store for MirrorStore {
         drop(entries);
         self.faults.spoil(&mut batch);
         self.answer(fault, batch)
+    }
+
+    async fn still_queued(
+        &self,
+        dataset_id: DatasetId,
+        entries: BTreeSet<QueueEntry>,
+    ) -> Result<BTreeSet<QueueEntry>, StoreError> {
+        let fault = self.meet("still_queued").await?;
+        let queued = at_once(self.real.still_queued(dataset_id, entries.clone()))?;
+        let expected = told(self.model.still_queued(dataset_id, self.places_of(&entries)));
+        let is_alike = self.places_of(&queued) == expected;
+        let mut pages = self.ledger.open();
+        pages.must(is_alike, || format!("{queued:?} instead of {expected:?}"));
+        pages.look_again(dataset_id);
+        drop(pages);
+        self.answer(fault, queued)
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {

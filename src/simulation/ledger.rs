@@ -48,6 +48,8 @@ pub(super) struct Pages {
     queued: BTreeMap<LeadId, BTreeMap<EventId, Queued>>,
     /// When each queue was last read, counted in things that happened.
     read_at: BTreeMap<DatasetId, u64>,
+    /// When somebody saw last what of it is still queued.
+    seen_at: BTreeMap<DatasetId, u64>,
     /// When leads were erased, likewise.
     erased: BTreeMap<LeadId, u64>,
     moment: u64,
@@ -174,6 +176,13 @@ impl Pages {
     pub(super) fn read(&mut self, dataset_id: DatasetId) {
         self.moment += 1;
         self.read_at.insert(dataset_id, self.moment);
+        self.seen_at.insert(dataset_id, self.moment);
+    }
+
+    /// What was read of a queue is looked for in it again.
+    pub(super) fn look_again(&mut self, dataset_id: DatasetId) {
+        self.moment += 1;
+        self.seen_at.insert(dataset_id, self.moment);
     }
 
     /// A lead is erased.
@@ -224,13 +233,14 @@ impl Pages {
     ) -> u64 {
         self.tally.requests += 1;
         let read_at = self.read_at.get(&dataset_id).copied().unwrap_or_default();
+        let seen_at = self.seen_at.get(&dataset_id).copied().unwrap_or_default();
         let mut seen = BTreeSet::new();
         for event in events {
             let event_id = event_id_of(event);
             self.must(seen.insert(event_id), || format!("{event_id} is in a request twice"));
             self.check_sent(dataset_id, event_id, event, (now, truth));
             let erased_at = self.erased.get(&event_id.lead_id());
-            let is_known = erased_at.is_none_or(|erased_at| *erased_at > read_at);
+            let is_known = erased_at.is_none_or(|erased_at| *erased_at > seen_at);
             self.must(is_known, || format!("{event_id} is sent, though its lead was erased"));
         }
         read_at

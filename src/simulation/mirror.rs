@@ -331,6 +331,12 @@ impl MirrorStore {
         mirrored
     }
 
+    /// The places in the model's queue for these places in the store's.
+    pub(super) fn places_of(&self, real: &BTreeSet<QueueEntry>) -> BTreeSet<QueueEntry> {
+        let entries = self.entries.lock().unwrap();
+        real.iter().map(|entry| entries[entry].0).collect()
+    }
+
     /// What a settlement that is on record says.
     pub(super) fn settled(&self, settlement: &Settlement) {
         let entries = self.entries.lock().unwrap();

@@ -68,6 +68,14 @@ pub trait Store: Send + Sync {
         kept_back: &BTreeSet<LeadId>,
     ) -> Result<Batch, StoreError>;
 
+    /// Those of these places in the queue of a dataset that still hold their event: it was not
+    /// erased, moved or settled since they were read.
+    async fn still_queued(
+        &self,
+        dataset_id: DatasetId,
+        entries: BTreeSet<QueueEntry>,
+    ) -> Result<BTreeSet<QueueEntry>, StoreError>;
+
     /// Records how a batch ended: the attempt, what was delivered, what failed and stays queued,
     /// and what is dead. An entry that is settled already stays as it is.
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError>;

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use self::bench::{Bench, NOW, Outcome, add_lead, at, finished, turn_until};
+use self::bench::{Bench, NOW, Outcome, add_lead, at, finished, lead_id, turn_until};
 use crate::clock::Clock;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::Next;
 use crate::limits::{RETRY_SCHEDULE_MS, SEND_BATCH_MAX};
+use crate::store::Store;
 
 const WEEK: i64 = 7 * 86_400;
 
@@ -312,6 +313,24 @@ async fn bad_events_in_a_row_do_not_hold_up_the_good_ones_behind_them() {
     }
     let requests = bench.sink.sent().len();
     assert!(requests < 600, "{requests} requests");
+}
+
+#[tokio::test]
+async fn a_lead_that_is_erased_while_its_batch_is_taken_apart_is_not_sent_again() {
+    let mut bench = Bench::new();
+    for number in 1..=4 {
+        bench.lead(number, NOW - 3_600).await;
+    }
+    let answer = Arc::new(Notify::new());
+    bench.sink.will([Outcome::RefusedAfter(answer.clone())]);
+    let (store, sink) = (bench.store.clone(), bench.sink.clone());
+    let step = tokio::spawn(async move { bench.step().await });
+    turn_until(|| sink.sent().len() == 1).await;
+    store.erase_lead(lead_id(3), at(NOW)).await.unwrap();
+    answer.notify_one();
+    finished(step).await;
+    let again = sink.sent()[1..].concat();
+    assert_eq!(again, ["1 initial_lead", "2 initial_lead", "4 initial_lead"]);
 }
 
 #[tokio::test]

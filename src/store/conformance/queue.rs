@@ -25,6 +25,7 @@ on_every_store![
     a_refused_event_is_dead_with_the_attempt_that_refused_it,
     an_expired_event_is_dead_without_an_attempt,
     one_settlement_ends_each_event_in_its_own_way,
+    what_has_left_the_queue_is_not_queued_still,
     settling_twice_changes_nothing,
     settling_in_another_datasets_name_changes_nothing,
     without_an_attempt_nothing_is_delivered,
@@ -189,6 +190,19 @@ async fn one_settlement_ends_each_event_in_its_own_way(store: &dyn Store) {
     assert_eq!(timeline(store, 1, at(9)).await, ["1 initial_lead delivered"]);
     assert_eq!(timeline(store, 3, at(9)).await, ["3 initial_lead dead refused_by_meta"]);
     assert_eq!(found(store, 4).await.events[0].attempts, AttemptLog::default());
+}
+
+async fn what_has_left_the_queue_is_not_queued_still(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2), lead(3)]).await;
+    let all: BTreeSet<_> = entries(store, at(9)).await.into_iter().collect();
+    assert_eq!(store.still_queued(dataset(1), all.clone()).await.unwrap(), all);
+    assert_eq!(store.still_queued(dataset(2), all.clone()).await.unwrap(), BTreeSet::new());
+    store.erase_lead(lead_id(1), at(9)).await.unwrap();
+    let left: BTreeSet<_> = entries(store, at(9)).await.into_iter().collect();
+    assert_eq!(left.len(), 2);
+    assert_eq!(store.still_queued(dataset(1), all.clone()).await.unwrap(), left);
+    deliver_due(store, 9).await;
+    assert_eq!(store.still_queued(dataset(1), all).await.unwrap(), BTreeSet::new());
 }
 
 async fn settling_twice_changes_nothing(store: &dyn Store) {

@@ -24,7 +24,8 @@ use crate::store::memory::state::State;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Enqueued, Erased, Ingested, Intake, NearDeadline, Quarantined,
-    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError,
+    Stranded,
 };
 
 /// A store in memory.
@@ -96,6 +97,16 @@ impl Store for MemoryStore {
         kept_back: &BTreeSet<LeadId>,
     ) -> Result<Batch, StoreError> {
         Ok(self.state().next_batch(dataset_id, now, limit, kept_back))
+    }
+
+    async fn still_queued(
+        &self,
+        dataset_id: DatasetId,
+        mut entries: BTreeSet<QueueEntry>,
+    ) -> Result<BTreeSet<QueueEntry>, StoreError> {
+        let state = self.state();
+        entries.retain(|entry| state.is_queued(dataset_id, *entry));
+        Ok(entries)
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {

@@ -279,6 +279,10 @@ impl State {
         }
     }
 
+    pub(super) fn is_queued(&self, dataset_id: DatasetId, entry: QueueEntry) -> bool {
+        self.queues.contains_key(&(Some(dataset_id), entry))
+    }
+
     pub(super) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
         let (mut stranded, mut causes) = (Stranded::default(), Causes::default());
         for row in self.events.values_mut() {

@@ -48,8 +48,8 @@ use crate::store::redb::volume::{FileVolume, folder_of};
 pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
-    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
+    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 
 /// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
@@ -138,6 +138,14 @@ impl Store for RedbStore {
     ) -> Result<Batch, StoreError> {
         let kept_back = kept_back.clone();
         self.read(move |tables| queue::next_batch(tables, dataset_id, now, limit, &kept_back)).await
+    }
+
+    async fn still_queued(
+        &self,
+        dataset_id: DatasetId,
+        entries: BTreeSet<QueueEntry>,
+    ) -> Result<BTreeSet<QueueEntry>, StoreError> {
+        self.read(move |tables| queue::still_queued(tables, dataset_id, &entries)).await
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {

@@ -54,6 +54,21 @@ pub(super) fn next_batch(
     Ok(batch)
 }
 
+/// See [`crate::store::Store::still_queued`].
+pub(super) fn still_queued(
+    view: &impl View,
+    dataset_id: DatasetId,
+    entries: &BTreeSet<QueueEntry>,
+) -> Result<BTreeSet<QueueEntry>, StoreError> {
+    let mut queued = BTreeSet::new();
+    for entry in entries {
+        if view.outbox().get(place_of(dataset_id.get(), *entry))?.is_some() {
+            queued.insert(*entry);
+        }
+    }
+    Ok(queued)
+}
+
 /// The time of the first event of a dataset that is not due yet.
 fn next_due(
     view: &impl View,

@@ -12,8 +12,8 @@ use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::store::memory::MemoryStore;
 use leadloop::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use leadloop::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
-    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
+    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -74,6 +74,10 @@ store! {
         limit: usize,
         kept_back: &BTreeSet<LeadId>,
     ) -> Batch;
+    still_queued(
+        dataset_id: DatasetId,
+        entries: BTreeSet<QueueEntry>,
+    ) -> BTreeSet<QueueEntry>;
     settle(settlement: Settlement) -> ();
     requeue(event_id: EventId, routing: &Routing, now: Timestamp) -> Requeued;
     erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;

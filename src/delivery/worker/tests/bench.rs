@@ -31,8 +31,8 @@ use crate::meta::conversions::{Answer, read_answer};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, Recorded,
-    Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
+    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
 };
 use crate::telemetry::Metrics;
 
@@ -108,7 +108,7 @@ impl Bench {
     }
 }
 
-fn lead_id(number: u64) -> LeadId {
+pub(super) fn lead_id(number: u64) -> LeadId {
     LeadId::from_u64(FIRST_LEAD + number).unwrap()
 }
 
@@ -160,12 +160,16 @@ pub(super) async fn finished<T>(task: JoinHandle<T>) -> T {
 
 // ---- The way to Meta --------------------------------------------------------------------------
 
+const REFUSAL: &[u8] = br#"{"error":{"code":100,"error_subcode":2804050}}"#;
+
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     /// A 200 that counts every event.
     Received,
     /// The same, but not before this.
     ReceivedAfter(Arc<Notify>),
+    /// Refused for what an event says, but not before this.
+    RefusedAfter(Arc<Notify>),
     /// An answer with this status and nothing else.
     Status(u16),
     /// No answer.
@@ -224,7 +228,7 @@ impl EventSink for ScriptedSink {
         let refused = self.refuses(&body);
         self.bodies.lock().unwrap().push(body);
         if refused {
-            return Ok(read_answer(400, br#"{"error":{"code":100,"error_subcode":2804050}}"#));
+            return Ok(read_answer(400, REFUSAL));
         }
         let outcome = self.outcomes.lock().unwrap().pop_front();
         match outcome.unwrap_or(Outcome::Received) {
@@ -232,6 +236,10 @@ impl EventSink for ScriptedSink {
             Outcome::ReceivedAfter(answer) => {
                 answer.notified().await;
                 Ok(received)
+            }
+            Outcome::RefusedAfter(answer) => {
+                answer.notified().await;
+                Ok(read_answer(400, REFUSAL))
             }
             Outcome::Status(http_status) => Ok(Answer { http_status, ..Default::default() }),
             Outcome::Lost(why) => Err(why),
@@ -307,6 +315,10 @@ store! {
         limit: usize,
         kept_back: &BTreeSet<LeadId>,
     ) -> Batch;
+    still_queued(
+        dataset_id: DatasetId,
+        entries: BTreeSet<QueueEntry>,
+    ) -> BTreeSet<QueueEntry>;
     settle(settlement: Settlement) -> ();
     requeue(event_id: EventId, routing: &Routing, now: Timestamp) -> Requeued;
     erase_lead(lead_id: LeadId, now: Timestamp) -> Option<Erased>;
