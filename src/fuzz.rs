@@ -139,13 +139,19 @@ pub fn stage_update(body: &[u8]) {
             return;
         }
     };
+    let lead_id = update.lead.lead_id;
+    let lead_id = lead_id.unwrap_or_else(|| update.lead.own_id(&update.source, &update.customer));
+    // Somebody whose lead is not known, and of whom Meta would be told nothing, waits for it.
+    if lead_id.is_own() && !update.customer.is_sendable_alone() {
+        return;
+    }
     let reported = ReportedLead {
-        lead_id: update.lead_id,
+        lead_id,
         page_id: None,
         form_id: None,
         ad_id: None,
         created_time: UnixSeconds::new(CREATED),
-        test: update.lead_id == LeadId::TEST,
+        test: lead_id == LeadId::TEST,
     };
     let stage = StageName::parse("initial_lead").expect("it is a stage's name");
     let now = NOW.timestamp();
@@ -156,7 +162,8 @@ pub fn stage_update(body: &[u8]) {
     {
         let fingerprint = update.fingerprint();
         assert_eq!(fingerprint, update.clone().fingerprint());
-        meta_counts(&update.into_event(reported_time, event_time, now), lead.reported.created_time);
+        let event = update.into_event(lead_id, reported_time, event_time, now);
+        meta_counts(&event, lead.reported.created_time);
     }
 }
 

@@ -20,6 +20,10 @@ pub const BATCH_UPDATES_MAX: usize = 1_000;
 pub const STAGE_BYTES_MAX: usize = 100;
 /// Longest name of a source in bytes.
 pub const SOURCE_BYTES_MAX: usize = 64;
+/// Longest id of a CRM's own record in bytes.
+pub const CRM_ID_BYTES_MAX: usize = 255;
+/// Most leads that an e-mail address or phone number is looked up for, the newest of them.
+pub const MATCH_CANDIDATES_MAX: usize = 100;
 /// Longest idempotency key in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Longest single value of a customer parameter in bytes.

@@ -10,7 +10,9 @@ use crate::config::alarms::AlarmSettings;
 use crate::config::layers::{ApiKeyTable, DatasetTable, SourceTable};
 use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, Scope, Source};
 use crate::domain::event::SourcePolicy;
+use crate::domain::funnel::Funnel;
 use crate::domain::ids::{DatasetId, PageId};
+use crate::domain::matching::Ambiguity;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::limits::{CLOCK_TOLERANCE_S_MAX, RETENTION_DAYS};
@@ -35,9 +37,9 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
         verify_token: verify_token.into(),
         graph_base: graph_base(layers)?,
         routing: routing(layers, &datasets)?,
+        sources: sources(layers, &datasets)?,
         datasets,
         raw_stage: stage("LEADLOOP_RAW_STAGE", required(layers, "LEADLOOP_RAW_STAGE", "a name")?)?,
-        sources: sources(layers)?,
         api_keys: api_keys(layers)?,
         retention_days: retention_days(layers)?,
         alarms: AlarmSettings::from_layers(layers)?,
@@ -168,10 +170,44 @@ fn dataset(layers: &Layers, table: &DatasetTable, setting: &str) -> Result<Datas
         access_token: token.into(),
         crm_name: or_general(&table.crm_name, "CRM_NAME")
             .ok_or_else(|| ConfigError::new("CRM_NAME", "is missing"))?,
+        funnel: funnel(layers, table, &raw_stage)?,
         raw_stage: stage("raw_stage", &raw_stage)?,
         partner_agent,
         test_event_code: or_general(&table.test_event_code, "META_TEST_EVENT_CODE"),
     })
+}
+
+/// The funnel of a dataset, its own or the general one; the raw lead, which everybody reaches, is
+/// left out.
+fn funnel(
+    layers: &Layers,
+    table: &DatasetTable,
+    raw_stage: &str,
+) -> Result<Option<Funnel>, ConfigError> {
+    let general = || {
+        let names = layers.get("LEADLOOP_FUNNEL")?;
+        Some(names.split(',').map(str::to_owned).collect::<Vec<_>>())
+    };
+    let Some(names) = table.funnel.clone().or_else(general) else {
+        return Ok(None);
+    };
+    let mut stages: Vec<StageName> = Vec::new();
+    for name in names.iter().filter(|name| name.trim() != raw_stage) {
+        let stage = stage("LEADLOOP_FUNNEL", name)?;
+        if stages.contains(&stage) {
+            return Err(ConfigError::new("LEADLOOP_FUNNEL", format!("names {stage} twice")));
+        }
+        stages.push(stage);
+    }
+    let fill_skipped = match (table.fill_skipped, layers.get("LEADLOOP_FILL_SKIPPED")) {
+        (Some(fill_skipped), _) => fill_skipped,
+        (None, None | Some("false")) => false,
+        (None, Some("true")) => true,
+        (None, Some(_)) => {
+            return Err(ConfigError::new("LEADLOOP_FILL_SKIPPED", "is true or false"));
+        }
+    };
+    Ok(Some(Funnel { stages, fill_skipped }))
 }
 
 /// Whether Meta takes it as `partner_agent` (META 3.1).
@@ -199,13 +235,19 @@ fn routing(
     }
     let default = layers.get("META_DATASET_ID");
     let default = default.map(|id| dataset_id("META_DATASET_ID", id)).transpose()?;
-    Ok(Routing::new(pages, default).and_datasets(datasets.keys().copied()))
+    let funnels =
+        datasets.values().filter_map(|dataset| Some((dataset.id, dataset.funnel.clone()?)));
+    let routing = Routing::new(pages, default).and_datasets(datasets.keys().copied());
+    Ok(routing.and_funnels(funnels.collect()))
 }
 
-fn sources(layers: &Layers) -> Result<BTreeMap<SourceName, Source>, ConfigError> {
+fn sources(
+    layers: &Layers,
+    datasets: &BTreeMap<DatasetId, Dataset>,
+) -> Result<BTreeMap<SourceName, Source>, ConfigError> {
     let mut sources = BTreeMap::new();
     for table in &layers.tables.sources {
-        let (name, source) = source(table)?;
+        let (name, source) = source(table, datasets)?;
         if sources.insert(name, source).is_some() {
             let setting = format!("source {}", table.name);
             return Err(ConfigError::new(setting, "is configured twice"));
@@ -214,7 +256,10 @@ fn sources(layers: &Layers) -> Result<BTreeMap<SourceName, Source>, ConfigError>
     Ok(sources)
 }
 
-fn source(table: &SourceTable) -> Result<(SourceName, Source), ConfigError> {
+fn source(
+    table: &SourceTable,
+    datasets: &BTreeMap<DatasetId, Dataset>,
+) -> Result<(SourceName, Source), ConfigError> {
     let setting = format!("source {}", table.name);
     let wrong = |problem: String| ConfigError::new(&setting, problem);
     let name = SourceName::parse(&table.name).map_err(|error| wrong(error.to_string()))?;
@@ -226,7 +271,30 @@ fn source(table: &SourceTable) -> Result<(SourceName, Source), ConfigError> {
         .as_deref()
         .map(|name| TimeZone::get(name).map_err(|_| wrong(format!("{name} is no time zone"))))
         .transpose()?;
-    let policy = SourcePolicy { clock_tolerance_s: table.clock_tolerance_s, strict: table.strict };
+    let ambiguity = match table.ambiguous.as_deref() {
+        None | Some("newest") => Ambiguity::Newest,
+        Some("refuse") => Ambiguity::Refuse,
+        Some(_) => return Err(wrong("ambiguous is \"newest\" or \"refuse\"".into())),
+    };
+    let send_unmatched = match table.unmatched.as_deref() {
+        None | Some("await") => false,
+        Some("send") if table.strict => {
+            return Err(wrong("unmatched = \"send\" and strict = true contradict".into()));
+        }
+        Some("send") => true,
+        Some(_) => return Err(wrong("unmatched is \"await\" or \"send\"".into())),
+    };
+    let dataset_id = table.dataset.as_deref().map(|id| dataset_id(&setting, id)).transpose()?;
+    if let Some(id) = dataset_id.filter(|id| !datasets.contains_key(id)) {
+        return Err(wrong(format!("goes to dataset {id}, which is not configured")));
+    }
+    let policy = SourcePolicy {
+        clock_tolerance_s: table.clock_tolerance_s,
+        strict: table.strict,
+        ambiguity,
+        send_unmatched,
+        dataset_id,
+    };
     Ok((name, Source { policy, time_zone }))
 }
 
@@ -383,7 +451,8 @@ mod tests {
         assert_eq!(dataset_id, DatasetId::from_u64(456));
         assert_eq!(config.raw_stage_for(dataset_id).as_str(), "new");
         let source = config.source(&SourceName::parse("hubspot").unwrap());
-        assert_eq!(source.policy, SourcePolicy { clock_tolerance_s: 60, strict: true });
+        let policy = SourcePolicy { clock_tolerance_s: 60, strict: true, ..Default::default() };
+        assert_eq!(source.policy, policy);
         assert!(config.api_keys[0].allows(Scope::Write));
         assert!(!config.api_keys[0].allows(Scope::Read));
     }

@@ -19,7 +19,7 @@ pub struct Setting {
 }
 
 /// Every setting that is one value.
-pub const SETTINGS: [Setting; 18] = [
+pub const SETTINGS: [Setting; 20] = [
     Setting { env: "META_APP_SECRET", secret: true },
     Setting { env: "META_VERIFY_TOKEN", secret: true },
     Setting { env: "META_DATASET_ID", secret: false },
@@ -30,6 +30,8 @@ pub const SETTINGS: [Setting; 18] = [
     Setting { env: "META_TEST_EVENT_CODE", secret: false },
     Setting { env: "META_PARTNER_AGENT", secret: false },
     Setting { env: "LEADLOOP_RAW_STAGE", secret: false },
+    Setting { env: "LEADLOOP_FUNNEL", secret: false },
+    Setting { env: "LEADLOOP_FILL_SKIPPED", secret: false },
     Setting { env: "LEADLOOP_LISTEN", secret: false },
     Setting { env: "LEADLOOP_STORE", secret: false },
     Setting { env: "LEADLOOP_API_KEY", secret: true },
@@ -89,6 +91,10 @@ pub struct DatasetTable {
     pub partner_agent: Option<String>,
     /// Code for *Test events*.
     pub test_event_code: Option<String>,
+    /// The stages in order.
+    pub funnel: Option<Vec<String>>,
+    /// Whether skipped stages are filled in.
+    pub fill_skipped: Option<bool>,
 }
 
 /// One of `[[pages]]`.
@@ -115,6 +121,12 @@ pub struct SourceTable {
     /// Whether unknown leads are refused.
     #[serde(default)]
     pub strict: bool,
+    /// What is done when several leads fit: `newest` or `refuse`.
+    pub ambiguous: Option<String>,
+    /// What is done when no lead fits: `await` or `send`.
+    pub unmatched: Option<String>,
+    /// Where reports go whose lead is not known.
+    pub dataset: Option<String>,
 }
 
 /// One of `[[api_keys]]`.
@@ -230,7 +242,8 @@ impl Layers {
                 None => Ok(None),
                 Some(Value::String(text)) => Ok(Some(text).filter(|text| !text.is_empty())),
                 Some(Value::Integer(number)) => Ok(Some(number.to_string())),
-                Some(_) => Err(ConfigError::new(name, "must be a text")),
+                Some(Value::Boolean(is_so)) => Ok(Some(is_so.to_string())),
+                Some(_) => Err(ConfigError::new(name, "must be a text, an integer, true or false")),
             };
             let (value, path) = (take(&names.0)?, take(&names.1)?);
             self.add(setting, &names, (value.as_ref(), path.as_ref()), read_file)?;

@@ -17,6 +17,7 @@ use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
 use crate::domain::event::SourcePolicy;
+use crate::domain::funnel::Funnel;
 use crate::domain::ids::DatasetId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
@@ -106,6 +107,8 @@ pub struct Dataset {
     pub crm_name: String,
     /// Name of its raw-lead stage.
     pub raw_stage: StageName,
+    /// Its stages in order, if they were told.
+    pub funnel: Option<Funnel>,
     /// Meta's `partner_agent`.
     pub partner_agent: Option<String>,
     /// Meta's `test_event_code`; a warning wherever it is set.

@@ -126,6 +126,8 @@ impl Worker {
             Err(error) => return self.queue_unreadable(&error),
         };
         let due = batch.next_due.map(UnixSeconds::timestamp);
+        // Reading may have taken its time, and what was in time before may not be any more.
+        let now = self.tools.clock.now();
         let Plan { send, expired } = plan(batch.events, now);
         if !expired.is_empty() {
             tracing::error!(

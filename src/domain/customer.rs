@@ -215,6 +215,23 @@ impl Customer {
         Self(known.collect())
     }
 
+    /// Adds the values of another that are not there yet, as many as there may be.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, values) in &other.0 {
+            let own = self.0.entry(name).or_default();
+            for value in values {
+                if !own.contains(value) && own.len() < CUSTOMER_VALUES_MAX {
+                    own.push(value.clone());
+                }
+            }
+        }
+    }
+
+    /// Whether Meta takes an event with these parameters and no lead id (META 3.7).
+    pub fn is_sendable_alone(&self) -> bool {
+        !self.is_empty()
+    }
+
     /// Whether no parameter is there.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

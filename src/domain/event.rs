@@ -12,13 +12,13 @@
 //! `held` and `pending` are one stored state, *queued*: an event is held while its time has not
 //! come or no dataset is configured, and becomes pending by the mere passing of time.
 
-use sha2::{Digest, Sha256};
-
 pub use crate::domain::attempt::{Attempt, AttemptLog};
 use crate::domain::customer::Customer;
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::Lead;
+use crate::domain::matching::CrmId;
 use crate::domain::stage::{SourceName, StageName};
+pub use crate::domain::stage_update::{KeyDigest, SourcePolicy, StageUpdate, short_digest};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 
@@ -28,6 +28,9 @@ use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 pub struct Event {
     /// The lead it is about.
     pub lead_id: LeadId,
+    /// The lead it was reported of; another than that only if it was of our own making, and the
+    /// lead was found later.
+    pub reported_lead: LeadId,
     /// The stage that was reached.
     pub stage: StageName,
     /// When, as it was reported.
@@ -48,7 +51,7 @@ pub struct Event {
 impl Event {
     /// The event's id, derived and never stored.
     pub fn id(&self) -> EventId {
-        EventId::derive(self.lead_id, &self.stage, self.reported_time)
+        EventId::derive(self.reported_lead, &self.stage, self.reported_time)
     }
 
     /// Whether the time was lifted.
@@ -76,98 +79,6 @@ impl Event {
     pub fn says(&self, stage: &StageName, time: UnixSeconds) -> bool {
         self.stage == *stage && (self.reported_time == time || self.event_time == time)
     }
-}
-
-/// A CRM's report that a lead reached a stage, checked in form but not yet against the lead.
-#[derive(Clone, Debug)]
-pub struct StageUpdate {
-    /// The lead.
-    pub lead_id: LeadId,
-    /// The stage.
-    pub stage: StageName,
-    /// When it was reached; now if the CRM did not say.
-    pub event_time: Option<UnixSeconds>,
-    /// Which CRM.
-    pub source: SourceName,
-    /// The CRM's key for this report, unique within its source.
-    pub idempotency_key: Option<Box<str>>,
-    /// Customer parameters.
-    pub customer: Customer,
-    /// Further `custom_data`: the text of a JSON object with sorted keys.
-    pub custom_data: Option<Box<str>>,
-    /// How the source is configured.
-    pub policy: SourcePolicy,
-}
-
-/// How reports of a source are judged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SourcePolicy {
-    /// How far the source's clock may be off, in seconds.
-    pub clock_tolerance_s: u32,
-    /// Whether an unknown lead is refused instead of awaited.
-    pub strict: bool,
-}
-
-/// The digest of an idempotency key within its source.
-pub type KeyDigest = [u8; 16];
-
-impl StageUpdate {
-    /// Where the idempotency key is remembered, if the report has one.
-    pub fn key_digest(&self) -> Option<KeyDigest> {
-        let key = self.idempotency_key.as_deref()?;
-        Some(short_digest(&[self.source.as_str().as_bytes(), key.as_bytes()]))
-    }
-
-    /// A digest of what the report says, as given: a retry without a time stays the same report.
-    pub fn fingerprint(&self) -> KeyDigest {
-        let time = self.event_time.map_or_else(String::new, |time| time.to_string());
-        let lead_id = self.lead_id.get().to_be_bytes();
-        let custom_data = self.custom_data.as_deref().unwrap_or_default();
-        let customer: Vec<String> = self
-            .customer
-            .iter()
-            .map(|(name, values)| format!("{name}={}", values.join(",")))
-            .collect();
-        short_digest(&[
-            &lead_id,
-            self.stage.as_str().as_bytes(),
-            time.as_bytes(),
-            customer.join(";").as_bytes(),
-            custom_data.as_bytes(),
-        ])
-    }
-
-    /// The event that this report becomes once its time is judged.
-    pub fn into_event(
-        self,
-        reported_time: UnixSeconds,
-        event_time: UnixSeconds,
-        now: Timestamp,
-    ) -> Event {
-        Event {
-            lead_id: self.lead_id,
-            stage: self.stage,
-            reported_time,
-            event_time,
-            source: self.source,
-            received_at: now,
-            customer: self.customer,
-            custom_data: self.custom_data,
-        }
-    }
-}
-
-/// Half a SHA-256 over length-prefixed parts.
-pub fn short_digest(parts: &[&[u8]]) -> KeyDigest {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    let mut digest = KeyDigest::default();
-    let length = digest.len();
-    digest.copy_from_slice(&hash.finalize()[..length]);
-    digest
 }
 
 /// Where an event stands, as it is stored.
@@ -324,6 +235,10 @@ pub struct LeadDetail {
     pub lead: Lead,
     /// Its events in the order in which they were accepted, the raw lead first.
     pub events: Vec<EventDetail>,
+    /// The CRMs' own ids that are linked with it.
+    pub crm_ids: Vec<(SourceName, CrmId)>,
+    /// What is known of the person besides what each event says.
+    pub customer: Customer,
 }
 
 impl LeadDetail {
@@ -365,33 +280,6 @@ pub fn stage_of<'e>(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn update(key: &str, time: Option<i64>) -> StageUpdate {
-        StageUpdate {
-            lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
-            stage: StageName::parse("won").unwrap(),
-            event_time: time.map(UnixSeconds::new),
-            source: SourceName::unnamed_crm(),
-            idempotency_key: Some(key.into()),
-            customer: Customer::default(),
-            custom_data: None,
-            policy: SourcePolicy::default(),
-        }
-    }
-
-    #[test]
-    fn a_fingerprint_is_of_the_content_and_not_of_the_key() {
-        assert_eq!(update("a", None).fingerprint(), update("b", None).fingerprint());
-        assert_ne!(update("a", None).fingerprint(), update("a", Some(1)).fingerprint());
-        assert_ne!(update("a", None).key_digest(), update("b", None).key_digest());
-    }
-
-    #[test]
-    fn the_same_key_of_another_source_is_another_key() {
-        let mut other = update("a", None);
-        other.source = SourceName::parse("hubspot").unwrap();
-        assert_ne!(update("a", None).key_digest(), other.key_digest());
-    }
 
     #[test]
     fn a_queued_event_is_held_until_it_is_due_and_has_a_dataset() {

@@ -26,7 +26,10 @@ fn digits(text: &str) -> Option<u64> {
     if plain { text.parse().ok() } else { None }
 }
 
-/// Meta's id of a lead (`leadgen_id`): 15 to 17 digits today (META 1.5).
+/// What a lead is known by: Meta's id (`leadgen_id`), 15 to 17 digits today (META 1.5), or an id
+/// of our own while nobody has told us Meta's.
+///
+/// Ids of our own are the numbers from 2^63 on, which nobody but us can say: they are not parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeadId(u64);
 
@@ -35,10 +38,12 @@ impl LeadId {
     pub const TEST: Self = Self(444_444_444_444);
     /// Smallest number of 15 digits. Shorter ids are a CRM's own (META 7).
     const SMALLEST: u64 = 100_000_000_000_000;
+    /// The smallest id of our own.
+    const OWN: u64 = 1 << 63;
 
     /// Reads the digits of a lead id.
     ///
-    /// Longer ids than today's 17 digits are let through as long as they fit a `u64`, so that
+    /// Longer ids than today's 17 digits are let through as long as they fit 63 bits, so that
     /// growth on Meta's side loses no lead.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         digits(text).and_then(Self::from_u64).ok_or(InvalidId {
@@ -47,9 +52,37 @@ impl LeadId {
         })
     }
 
-    /// Takes a number that may be a lead id.
+    /// Takes a number that may be Meta's id of a lead.
     pub fn from_u64(number: u64) -> Option<Self> {
-        (number >= Self::SMALLEST || number == Self::TEST.0).then_some(Self(number))
+        let plausible = (Self::SMALLEST..Self::OWN).contains(&number) || number == Self::TEST.0;
+        plausible.then_some(Self(number))
+    }
+
+    /// Takes back the number behind an id of either kind, as it was given out.
+    pub fn from_known(number: u64) -> Option<Self> {
+        Self::from_u64(number).or((number >= Self::OWN).then_some(Self(number)))
+    }
+
+    /// An id of our own, the same for the same parts for ever.
+    pub fn own(parts: &[&[u8]]) -> Self {
+        let mut hash = Sha256::new_with_prefix(b"leadloop own id 1\0");
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let mut number = [0; 8];
+        number.copy_from_slice(&hash.finalize()[..8]);
+        Self(u64::from_be_bytes(number) | Self::OWN)
+    }
+
+    /// Whether it is an id of our own, which means nothing to Meta.
+    pub const fn is_own(self) -> bool {
+        self.0 >= Self::OWN
+    }
+
+    /// Meta's id, if it is known.
+    pub fn metas(self) -> Option<Self> {
+        (!self.is_own()).then_some(self)
     }
 
     /// The number behind the id.
@@ -162,7 +195,7 @@ impl EventId {
         hex::decode_to_slice(rest, &mut digest).ok()?;
         let mut lead_bytes = [0; 8];
         hex::decode_to_slice(lead, &mut lead_bytes).ok()?;
-        Some(Self { lead_id: LeadId::from_u64(u64::from_be_bytes(lead_bytes))?, digest })
+        Some(Self { lead_id: LeadId::from_known(u64::from_be_bytes(lead_bytes))?, digest })
     }
 
     /// The lead that the event is about.
@@ -184,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_lead_id_is_fifteen_or_more_digits_of_a_u64() {
-        for good in ["123456789012345", "36795652870078329", "18446744073709551615"] {
+        for good in ["123456789012345", "36795652870078329", "9223372036854775807"] {
             assert_eq!(LeadId::parse(good).unwrap().to_string(), good);
         }
         for bad in [
@@ -199,6 +232,7 @@ mod tests {
             "1.2e16",
             " 123456789012345",
             "l:123456789012345",
+            "9223372036854775808",
             "18446744073709551616",
             "１２３４５６７８９０１２３４５",
         ] {
@@ -231,7 +265,7 @@ mod tests {
         fn an_event_id_survives_being_written_and_read(
             lead in 100_000_000_000_000..u64::MAX, time in any::<i64>(), stage in "[a-z]{1,20}"
         ) {
-            let lead_id = LeadId::from_u64(lead).unwrap();
+            let lead_id = LeadId::from_known(lead).unwrap();
             let stage = StageName::parse(&stage).unwrap();
             let id = EventId::derive(lead_id, &stage, UnixSeconds::new(time));
             prop_assert_eq!(EventId::parse(&id.to_string()).unwrap(), id);

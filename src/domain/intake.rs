@@ -5,6 +5,7 @@
 
 use crate::domain::event::{DeadReason, Event, StageUpdate};
 use crate::domain::lead::{Lead, RawLead};
+use crate::domain::matching::Ambiguous;
 use crate::domain::rules::{AcceptedTime, RefusedTime, judge_event_time};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENTS_PER_LEAD_MAX, OWN_CLOCK_TOLERANCE_S};
@@ -16,8 +17,11 @@ pub enum Refusal {
     #[error(transparent)]
     Time(#[from] RefusedTime),
     /// The lead is unknown and the source is strict.
-    #[error("no lead with this id is known")]
+    #[error("no lead is known that this is about")]
     LeadNotFound,
+    /// Several leads fit, and the source wants to be told.
+    #[error(transparent)]
+    Ambiguous(#[from] Ambiguous),
     /// The lead was erased, and nothing about it is stored any more.
     #[error("this lead was erased")]
     LeadErased,
@@ -76,7 +80,7 @@ pub fn decide(
         Some(_) => update.policy.clock_tolerance_s,
         None => update.policy.clock_tolerance_s.max(OWN_CLOCK_TOLERANCE_S),
     };
-    let created_time = lead.map(|lead| lead.reported.created_time);
+    let created_time = lead.and_then(Lead::created_time);
     let AcceptedTime { event_time, .. } =
         judge_event_time(reported_time, created_time, now, tolerance_s)?;
     if let Some(sibling) = known(event_time) {
@@ -103,8 +107,7 @@ pub fn decide_awaited(
     if lead.raw_lead == RawLead::SkippedTest {
         return Err(DeadReason::LeadIsTest);
     }
-    let created_time = lead.reported.created_time;
-    let verdict = judge_event_time(event.reported_time, Some(created_time), now, tolerance_s);
+    let verdict = judge_event_time(event.reported_time, lead.created_time(), now, tolerance_s);
     let event_time = match verdict {
         Ok(accepted) => accepted.event_time,
         Err(RefusedTime::NotAfterLead { .. }) => return Err(DeadReason::EventTimeNotAfterLead),
@@ -125,6 +128,7 @@ mod tests {
     use crate::domain::event::SourcePolicy;
     use crate::domain::ids::LeadId;
     use crate::domain::lead::ReportedLead;
+    use crate::domain::matching::Ambiguity;
     use crate::domain::stage::{SourceName, StageName};
 
     const CREATED: i64 = 1_762_000_000;
@@ -133,9 +137,13 @@ mod tests {
         UnixSeconds::new(CREATED + seconds).timestamp()
     }
 
+    fn lead_id() -> LeadId {
+        LeadId::from_u64(1_234_567_890_123_456).unwrap()
+    }
+
     fn lead(test: bool) -> Lead {
         let reported = ReportedLead {
-            lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+            lead_id: lead_id(),
             page_id: None,
             form_id: None,
             ad_id: None,
@@ -151,7 +159,7 @@ mod tests {
 
     fn update(name: &str, time: Option<i64>, policy: SourcePolicy) -> StageUpdate {
         StageUpdate {
-            lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+            lead: lead_id().into(),
             stage: stage(name),
             event_time: time.map(|time| UnixSeconds::new(CREATED + time)),
             source: SourceName::unnamed_crm(),
@@ -162,9 +170,15 @@ mod tests {
         }
     }
 
-    const EXACT: SourcePolicy = SourcePolicy { clock_tolerance_s: 0, strict: false };
-    const STRICT: SourcePolicy = SourcePolicy { clock_tolerance_s: 0, strict: true };
-    const MINUTES: SourcePolicy = SourcePolicy { clock_tolerance_s: 60, strict: false };
+    const EXACT: SourcePolicy = SourcePolicy {
+        clock_tolerance_s: 0,
+        strict: false,
+        ambiguity: Ambiguity::Newest,
+        send_unmatched: false,
+        dataset_id: None,
+    };
+    const STRICT: SourcePolicy = SourcePolicy { strict: true, ..EXACT };
+    const MINUTES: SourcePolicy = SourcePolicy { clock_tolerance_s: 60, ..EXACT };
 
     #[test]
     fn an_unknown_lead_is_awaited_and_refused_in_strict_mode() {
@@ -186,6 +200,7 @@ mod tests {
     #[test]
     fn what_is_known_is_known_even_when_it_is_too_old_by_now() {
         let first = update("won", Some(5), EXACT).into_event(
+            lead_id(),
             UnixSeconds::new(CREATED + 5),
             UnixSeconds::new(CREATED + 5),
             at(6),
@@ -198,7 +213,8 @@ mod tests {
     #[test]
     fn two_reports_that_are_lifted_to_the_same_second_are_one_event() {
         let (reported, lifted) = (UnixSeconds::new(CREATED - 10), UnixSeconds::new(CREATED + 1));
-        let first = update("won", Some(-10), MINUTES).into_event(reported, lifted, at(6));
+        let first =
+            update("won", Some(-10), MINUTES).into_event(lead_id(), reported, lifted, at(6));
         let second =
             decide(&update("won", Some(-20), MINUTES), Some(&lead(false)), &[first], at(7));
         assert_eq!(second, Ok(Decision::Known { sibling: 0 }));
@@ -226,7 +242,7 @@ mod tests {
     fn an_awaited_event_is_judged_by_the_lead_that_arrives() {
         let awaited = |time: i64| {
             let time = UnixSeconds::new(CREATED + time);
-            update("won", None, EXACT).into_event(time, time, at(9))
+            update("won", None, EXACT).into_event(lead_id(), time, time, at(9))
         };
         let decide = |time, tolerance_s, now| {
             decide_awaited(&awaited(time), &lead(false), &[], tolerance_s, at(now))

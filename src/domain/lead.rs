@@ -43,6 +43,8 @@ pub enum RawLead {
     /// Not sent: the lead was older than 7 days when we first heard of it, and giving it a newer
     /// date is what Meta forbids (META 3.4, back-dating).
     SkippedTooOld,
+    /// Not sent: it is a person whose lead is not known, and who may have none.
+    SkippedUnknown,
 }
 
 /// A lead as it is stored.
@@ -80,6 +82,31 @@ impl Lead {
         Self { reported, source, received_at: now, raw_lead, dataset_id }
     }
 
+    /// Somebody whom a CRM reported stages of and whose lead is not known, under an id of our own.
+    pub fn unknown(
+        lead_id: LeadId,
+        source: SourceName,
+        dataset_id: Option<DatasetId>,
+        now: Timestamp,
+    ) -> Self {
+        let reported = ReportedLead {
+            lead_id,
+            page_id: None,
+            form_id: None,
+            ad_id: None,
+            created_time: now.seconds(),
+            test: false,
+        };
+        let raw_lead = RawLead::SkippedUnknown;
+        Self { reported, source, received_at: now, raw_lead, dataset_id }
+    }
+
+    /// When the form was submitted, after which all of its events must be; not known of somebody
+    /// whose lead is not known.
+    pub fn created_time(&self) -> Option<UnixSeconds> {
+        (self.raw_lead != RawLead::SkippedUnknown).then_some(self.reported.created_time)
+    }
+
     /// The raw-lead event, if this lead has one: the same on every replay.
     pub fn raw_event(&self) -> Option<Event> {
         let RawLead::Emitted(stage) = &self.raw_lead else {
@@ -88,6 +115,7 @@ impl Lead {
         let event_time = self.reported.created_time + 1;
         Some(Event {
             lead_id: self.reported.lead_id,
+            reported_lead: self.reported.lead_id,
             stage: stage.clone(),
             reported_time: event_time,
             event_time,

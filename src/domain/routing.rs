@@ -1,4 +1,4 @@
-//! Which dataset a Page's events go to.
+//! Which dataset a Page's events go to, and the funnel of each dataset.
 //!
 //! Routing is configuration; this is its pure form. A lead keeps the dataset that was found for it
 //! first for as long as that is configured, so a funnel is not split over two datasets by a change
@@ -7,7 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use crate::domain::event::Event;
+use crate::domain::funnel::{Funnel, Skipped};
 use crate::domain::ids::{DatasetId, PageId};
+use crate::domain::lead::Lead;
+use crate::domain::stage::StageName;
+use crate::domain::time::{Timestamp, UnixSeconds};
 
 /// The table from Pages to datasets, cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -15,13 +20,64 @@ pub struct Routing {
     pages: Arc<BTreeMap<PageId, DatasetId>>,
     default: Option<DatasetId>,
     configured: Arc<BTreeSet<DatasetId>>,
+    funnels: Arc<BTreeMap<DatasetId, Funnel>>,
 }
 
 impl Routing {
     /// A table of named Pages, and the dataset of every other Page if there is one.
     pub fn new(pages: BTreeMap<PageId, DatasetId>, default: Option<DatasetId>) -> Self {
         let configured = pages.values().copied().chain(default).collect();
-        Self { pages: Arc::new(pages), default, configured: Arc::new(configured) }
+        let funnels = Arc::default();
+        Self { pages: Arc::new(pages), default, configured: Arc::new(configured), funnels }
+    }
+
+    /// The same table, with the funnels of datasets that have one.
+    #[must_use]
+    pub fn and_funnels(self, funnels: BTreeMap<DatasetId, Funnel>) -> Self {
+        Self { funnels: Arc::new(funnels), ..self }
+    }
+
+    /// The funnel of a dataset; without one, nothing is ever skipped.
+    pub fn funnel(&self, dataset_id: Option<DatasetId>) -> Option<&Funnel> {
+        self.funnels.get(&dataset_id?)
+    }
+
+    /// The stages that a new event of a lead skips. `events` are the lead's so far.
+    ///
+    /// None is filled in while the lead is not known, since nobody knows after what its time is.
+    pub fn skipped(
+        &self,
+        lead: Option<&Lead>,
+        events: &[Event],
+        (stage, event_time): (&StageName, UnixSeconds),
+        now: Timestamp,
+    ) -> Skipped {
+        let current = lead.and_then(|lead| lead.dataset_id);
+        let page_id = lead.and_then(|lead| lead.reported.page_id);
+        let Some(funnel) = self.funnel(self.keep_or_resolve(current, page_id)) else {
+            return Skipped::default();
+        };
+        let missing = funnel.missing_before(stage, events.iter().map(|event| &event.stage));
+        let Some(created_time) = lead.and_then(Lead::created_time) else {
+            return Skipped { missing, filled: Vec::new() };
+        };
+        let earlier =
+            events.iter().map(|event| event.event_time).filter(|time| *time <= event_time);
+        let floor = earlier.fold(created_time + 1, UnixSeconds::max);
+        funnel.fill(missing, event_time, floor, now)
+    }
+
+    /// The stages that a lead skipped to reach one that is on record.
+    pub fn still_skipped(
+        &self,
+        lead: Option<&Lead>,
+        events: &[Event],
+        stage: &StageName,
+    ) -> Skipped {
+        let funnel = self.funnel(lead.and_then(|lead| lead.dataset_id));
+        let reached = events.iter().map(|event| &event.stage);
+        let missing = funnel.map(|funnel| funnel.missing_before(stage, reached));
+        Skipped { missing: missing.unwrap_or_default(), filled: Vec::new() }
     }
 
     /// The same table, with further datasets that are configured though no Page goes there now.

@@ -12,13 +12,17 @@ use crate::limits::{SOURCE_BYTES_MAX, STAGE_BYTES_MAX};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a {kind} is 1 to {bytes_max} bytes of text without control characters")]
 pub struct InvalidName {
-    /// `stage` or `source`.
+    /// `stage`, `source` or `CRM id`.
     pub kind: &'static str,
     /// The longest such name in bytes.
     pub bytes_max: usize,
 }
 
-fn clean(text: &str, kind: &'static str, bytes_max: usize) -> Result<Box<str>, InvalidName> {
+pub(super) fn clean(
+    text: &str,
+    kind: &'static str,
+    bytes_max: usize,
+) -> Result<Box<str>, InvalidName> {
     let text = text.trim();
     if text.is_empty() || text.len() > bytes_max || text.chars().any(char::is_control) {
         return Err(InvalidName { kind, bytes_max });
@@ -61,6 +65,11 @@ impl SourceName {
     /// Meta's webhook, the source of leads and of raw-lead events.
     pub fn webhook() -> Self {
         Self("webhook".into())
+    }
+
+    /// We ourselves, the source of stages that a report skipped.
+    pub fn leadloop() -> Self {
+        Self("leadloop".into())
     }
 
     /// The source of a stage update that names none.

@@ -52,7 +52,7 @@ catalogue! {
     EventTimeTooOld = "event_time_too_old", UNPROCESSABLE_ENTITY;
     /// The event's time is in the future.
     EventTimeInFuture = "event_time_in_future", UNPROCESSABLE_ENTITY;
-    /// No lead with this id is known.
+    /// No lead is known that this is about.
     LeadNotFound = "lead_not_found", NOT_FOUND;
     /// The lead comes from Meta's Test button and is never sent to a dataset.
     LeadIsTest = "lead_is_test", UNPROCESSABLE_ENTITY;
@@ -62,6 +62,10 @@ catalogue! {
     InvalidLeadId = "invalid_lead_id", BAD_REQUEST;
     /// A customer parameter has a value that would match nobody.
     InvalidCustomer = "invalid_customer", UNPROCESSABLE_ENTITY;
+    /// What is said of the person is too little for Meta to find anybody by, and no lead is named.
+    CustomerInsufficient = "customer_insufficient", UNPROCESSABLE_ENTITY;
+    /// Several leads fit, and the source is configured to be told; `lead_ids` names them.
+    AmbiguousMatch = "ambiguous_match", CONFLICT;
     /// The idempotency key was used before with other content.
     IdempotencyConflict = "idempotency_conflict", CONFLICT;
     /// The dead letter can't be sent any more: its time is over or was wrong from the start.
@@ -210,6 +214,11 @@ impl From<Refusal> for ApiError {
             }
             Refusal::Time(RefusedTime::InFuture { event_time }) => {
                 Self::new(Code::EventTimeInFuture, detail).with("event_time", event_time.get())
+            }
+            Refusal::Ambiguous(ambiguous) => {
+                let lead_ids = ambiguous.lead_ids.iter().map(ToString::to_string);
+                Self::new(Code::AmbiguousMatch, detail)
+                    .with("lead_ids", lead_ids.collect::<Vec<_>>())
             }
             Refusal::LeadNotFound | Refusal::LeadErased => Self::new(Code::LeadNotFound, detail),
             Refusal::LeadIsTest => Self::new(Code::LeadIsTest, detail),

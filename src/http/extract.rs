@@ -108,10 +108,10 @@ pub(super) fn what_is_wrong(error: &serde_json::Error) -> String {
     }
 }
 
-/// The variable part of a path.
-pub struct ApiPath(pub String);
+/// The variable part of a path, or several.
+pub struct ApiPath<T = String>(pub T);
 
-impl FromRequestParts<AppState> for ApiPath {
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for ApiPath<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, ApiError> {

@@ -2,18 +2,22 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use utoipa::IntoParams;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
+use crate::domain::customer::{Customer, Parameter};
 use crate::domain::event::EventState;
 use crate::domain::ids::{FormId, InvalidId, LeadId, PageId};
-use crate::domain::stage::StageName;
+use crate::domain::intake::Refusal;
+use crate::domain::matching::{ContactKey, CrmId, contact_keys};
+use crate::domain::stage::{InvalidName, SourceName, StageName};
 use crate::http::error::{ApiError, Code};
-use crate::http::extract::{Admin, ApiPath, ApiQuery, Reader};
+use crate::http::extract::{Admin, ApiPath, ApiQuery, Reader, Reporter};
 use crate::http::page::{page_request, read_with, show_cursor};
 use crate::http::state::AppState;
 use crate::http::time::read_time_text;
 use crate::http::view::{ErasedView, LeadPage, LeadView};
+use crate::store::Linking;
 use crate::store::query::LeadFilter;
 
 /// Which leads to list.
@@ -33,6 +37,12 @@ pub struct LeadQuery {
     created_from: Option<String>,
     /// Created before this time: Unix seconds, or RFC 3339.
     created_before: Option<String>,
+    /// Linked with this id of a CRM's own.
+    crm_id: Option<String>,
+    /// Of a person with this e-mail address, plain or as a SHA-256 digest.
+    email: Option<String>,
+    /// Of a person with this phone number, with its country code, or as a SHA-256 digest.
+    phone: Option<String>,
     /// 1 to 200; default 50.
     limit: Option<String>,
     /// `next_cursor` of the page before.
@@ -60,7 +70,7 @@ pub async fn get_lead(
     let lead_id = read_lead_id(&lead_id)?;
     let detail = state.store.find_lead(lead_id).await?;
     let detail = detail.ok_or_else(|| ApiError::plain(Code::LeadNotFound))?;
-    Ok(Json(LeadView::full(&detail, state.clock.now())))
+    Ok(Json(LeadView::full(&detail, &state.config.routing, state.clock.now())))
 }
 
 /// Erases a lead: its details, its events and what was reported with them. Nothing that was queued
@@ -127,12 +137,86 @@ pub async fn list_leads(
         state: read_with("state", query.state.as_deref(), read_state)?,
         created_from: read_with("created_from", query.created_from.as_deref(), time)?,
         created_before: read_with("created_before", query.created_before.as_deref(), time)?,
+        crm_id: read_with("crm_id", query.crm_id.as_deref(), |text| {
+            CrmId::parse(text).map_err(|error| error.to_string())
+        })?,
+        email: read_with("email", query.email.as_deref(), |text| contact(Parameter::Em, text))?,
+        phone: read_with("phone", query.phone.as_deref(), |text| contact(Parameter::Ph, text))?,
     };
     let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
     let page = state.store.list_leads(filter, page, state.clock.now()).await?;
     Ok(Json(LeadPage {
         leads: page.items.iter().map(LeadView::summary).collect(),
         next_cursor: show_cursor(page.next_cursor),
+    }))
+}
+
+/// The key to a person by an e-mail address or phone number.
+fn contact(parameter: Parameter, text: &str) -> Result<ContactKey, String> {
+    let mut customer = Customer::default();
+    let added = customer.add(parameter, text);
+    let key = contact_keys(&customer).first().map(|(_, key)| *key);
+    key.filter(|_| added.is_ok()).ok_or_else(|| "can't be one".to_owned())
+}
+
+/// A CRM's own id that is linked with a lead.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LinkView {
+    /// The lead.
+    #[schema(example = "1234567890123456")]
+    lead_id: String,
+    /// The CRM.
+    source: String,
+    /// Its id.
+    crm_id: String,
+    /// Whether the lead is known by now.
+    lead_known: bool,
+    /// The lead that the id was linked with before.
+    previous_lead_id: Option<String>,
+}
+
+/// Links a CRM's own id with a lead, known or not, instead of with another. What was reported under
+/// that id and awaits its lead becomes the lead's.
+#[utoipa::path(
+    put,
+    path = "/v1/leads/{lead_id}/crm-ids/{source}/{crm_id}",
+    tag = "leads",
+    params(
+        ("lead_id" = String, Path, description = "Meta's id of the lead"),
+        ("source" = String, Path, description = "The CRM, as its stage updates name it"),
+        ("crm_id" = String, Path, description = "The CRM's own id of the record"),
+    ),
+    responses(
+        (status = 200, description = "Linked, now or before", body = LinkView),
+        (status = 400, description = "invalid_lead_id, invalid_request"),
+        (status = 404, description = "lead_not_found: the lead was erased"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn link_crm_id(
+    _: Reporter,
+    State(state): State<AppState>,
+    ApiPath((lead_id, source, crm_id)): ApiPath<(String, String, String)>,
+) -> Result<Json<LinkView>, ApiError> {
+    let lead_id = read_lead_id(&lead_id)?;
+    let wrong = |error: InvalidName| ApiError::new(Code::InvalidRequest, error.to_string());
+    let source = SourceName::parse(&source).map_err(wrong)?;
+    let crm_id = CrmId::parse(&crm_id).map_err(wrong)?;
+    let (now, names) = (state.clock.now(), (source.to_string(), crm_id.to_string()));
+    let linking = state.store.link_crm_id(source, crm_id, lead_id, now).await?;
+    let Linking::Done(linked) = linking else {
+        return Err(ApiError::from(Refusal::LeadErased));
+    };
+    // Committed: what awaited this lead is queued.
+    state.wakers.wake(&linked.enqueued);
+    linked.dead.iter().for_each(|reason| state.metrics.event_dead(reason.name()));
+    let previous = linked.before.filter(|before| *before != lead_id);
+    Ok(Json(LinkView {
+        lead_id: lead_id.to_string(),
+        source: names.0,
+        crm_id: names.1,
+        lead_known: linked.is_known,
+        previous_lead_id: previous.map(|lead_id| lead_id.to_string()),
     }))
 }
 

@@ -46,6 +46,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(stages::report_batch))
         .routes(routes!(leads::list_leads))
         .routes(routes!(leads::get_lead, leads::erase_lead))
+        .routes(routes!(leads::link_crm_id))
         .routes(routes!(events::list_events))
         .routes(routes!(events::get_event))
         .routes(routes!(events::retry_event))

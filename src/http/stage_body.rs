@@ -13,17 +13,26 @@ use crate::config::Config;
 use crate::domain::customer::{Customer, Parameter};
 use crate::domain::event::StageUpdate;
 use crate::domain::ids::LeadId;
+use crate::domain::matching::{CrmId, LeadReference};
 use crate::domain::stage::{SourceName, StageName};
 use crate::http::error::{ApiError, Code};
 use crate::http::time::read_time;
 use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
 fn lead_id_schema() -> Object {
-    let types = SchemaType::from_iter([Type::String, Type::Integer]);
+    let types = SchemaType::from_iter([Type::String, Type::Integer, Type::Null]);
     let schema = ObjectBuilder::new().schema_type(types).examples(["1234567890123456"]);
-    schema
-        .description(Some("Meta's id of the lead: digits, or an integer of at most 64 bits."))
-        .build()
+    let what = "Meta's id of the lead: digits, or an integer of at most 63 bits. Without it the \
+                lead is found by `crm_id`, or by `em` and `ph` in `customer`.";
+    schema.description(Some(what)).build()
+}
+
+fn crm_id_schema() -> Object {
+    let types = SchemaType::from_iter([Type::String, Type::Integer, Type::Null]);
+    let schema = ObjectBuilder::new().schema_type(types).examples(["4711"]);
+    let what = "The CRM's own id of the record. Together with `lead_id` it is linked with the \
+                lead, and is enough from then on.";
+    schema.description(Some(what)).build()
 }
 
 fn event_time_schema() -> Object {
@@ -37,9 +46,12 @@ fn event_time_schema() -> Object {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StageUpdateBody {
-    /// Meta's id of the lead: a string, or an integer of at most 64 bits.
-    #[schema(schema_with = lead_id_schema, required = true)]
+    /// Meta's id of the lead: a string, or an integer of at most 63 bits.
+    #[schema(schema_with = lead_id_schema)]
     lead_id: Option<Value>,
+    /// The CRM's own id of the record.
+    #[schema(schema_with = crm_id_schema)]
+    crm_id: Option<Value>,
     /// The stage that was reached, as it is called in Events Manager.
     #[schema(value_type = String, required = true, example = "qualified")]
     stage: Option<String>,
@@ -63,7 +75,10 @@ pub struct StageUpdateBody {
 /// # Errors
 /// `invalid_request`, `invalid_lead_id` or `invalid_customer`, naming the field.
 pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate, ApiError> {
-    let lead_id = read_lead_id(body.lead_id.as_ref())?;
+    let lead = LeadReference {
+        lead_id: body.lead_id.as_ref().map(read_lead_id).transpose()?.flatten(),
+        crm_id: body.crm_id.as_ref().map(read_crm_id).transpose()?.flatten(),
+    };
     let stage = body.stage.ok_or_else(|| invalid("stage", "is missing"))?;
     let stage = StageName::parse(&stage).map_err(|error| invalid("stage", &error.to_string()))?;
     let source = match &body.source {
@@ -77,13 +92,15 @@ pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate
         .map(|time| read_time(&time, settings.time_zone.as_ref()))
         .transpose()
         .map_err(|problem| invalid("event_time", &problem))?;
+    let customer = read_customer(body.customer.unwrap_or_default())?;
+    check_reference(&lead, &customer)?;
     Ok(StageUpdate {
-        lead_id,
+        lead,
         stage,
         event_time,
         source,
         idempotency_key: body.idempotency_key.map(read_idempotency_key).transpose()?,
-        customer: read_customer(body.customer.unwrap_or_default())?,
+        customer,
         custom_data: body.custom_data.map(read_custom_data).transpose()?.flatten(),
         policy: settings.policy,
     })
@@ -93,15 +110,40 @@ fn invalid(field: &str, problem: &str) -> ApiError {
     ApiError::new(Code::InvalidRequest, format!("{field}: {problem}")).with("field", field)
 }
 
-fn read_lead_id(value: Option<&Value>) -> Result<LeadId, ApiError> {
-    let lead_id = match value {
-        None | Some(Value::Null) => return Err(invalid("lead_id", "is missing")),
-        Some(Value::String(text)) => LeadId::parse(text.trim()).ok(),
-        // A number that JSON can only hold as a float has lost digits already.
-        Some(Value::Number(number)) => number.as_u64().and_then(LeadId::from_u64),
-        Some(_) => None,
+/// Whether an update says whom it is about, so that a lead can be found, or Meta can find somebody.
+fn check_reference(lead: &LeadReference, customer: &Customer) -> Result<(), ApiError> {
+    if lead.lead_id.is_some() || lead.crm_id.is_some() || customer.is_sendable_alone() {
+        return Ok(());
+    }
+    if customer.is_empty() {
+        let problem = "is missing; name the lead by lead_id, by crm_id, or by an e-mail address \
+                       or phone number in customer";
+        return Err(invalid("lead_id", problem));
+    }
+    let detail = "without lead_id and crm_id, customer needs more than this: Meta refuses events \
+                  that say only where somebody lives, when they were born, or a name and a gender";
+    Err(ApiError::new(Code::CustomerInsufficient, detail).with("field", "customer"))
+}
+
+fn read_crm_id(value: &Value) -> Result<Option<CrmId>, ApiError> {
+    let text = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => text.clone(),
+        Value::Number(number) if number.is_u64() => number.to_string(),
+        _ => return Err(invalid("crm_id", "must be a text or an integer")),
     };
-    lead_id.ok_or_else(|| {
+    CrmId::parse(&text).map(Some).map_err(|error| invalid("crm_id", &error.to_string()))
+}
+
+fn read_lead_id(value: &Value) -> Result<Option<LeadId>, ApiError> {
+    let lead_id = match value {
+        Value::Null => return Ok(None),
+        Value::String(text) => LeadId::parse(text.trim()).ok(),
+        // A number that JSON can only hold as a float has lost digits already.
+        Value::Number(number) => number.as_u64().and_then(LeadId::from_u64),
+        _ => None,
+    };
+    lead_id.map(Some).ok_or_else(|| {
         let detail = "lead_id must be Meta's leadgen_id of 15 to 17 digits, as a string or an \
                       integer; a CRM's own record id is none";
         ApiError::new(Code::InvalidLeadId, detail).with("field", "lead_id")
@@ -217,8 +259,9 @@ mod tests {
 
     #[test]
     fn a_lead_id_is_a_string_or_an_integer_and_never_a_float() {
+        let lead_id = LeadId::from_u64(36_795_652_870_078_329).unwrap();
         for good in [json!("36795652870078329"), json!(36_795_652_870_078_329_u64)] {
-            assert_eq!(with("lead_id", good).unwrap().lead_id.get(), 36_795_652_870_078_329);
+            assert_eq!(with("lead_id", good).unwrap().lead, LeadReference::from(lead_id));
         }
         for bad in [
             json!(36_795_652_870_078_329.0),

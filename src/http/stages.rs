@@ -7,23 +7,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::domain::event::{EventDetail, StageUpdate};
+use crate::domain::event::StageUpdate;
+use crate::domain::matching::MatchedBy;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::{JsonBody, Reporter, what_is_wrong};
 use crate::http::stage_body::{StageUpdateBody, read_update};
 use crate::http::state::AppState;
 use crate::limits::{BATCH_BODY_BYTES_MAX, BATCH_UPDATES_MAX, UPDATE_BODY_BYTES_MAX};
-use crate::store::UpdateOutcome;
+use crate::store::{Judged, UpdateOutcome};
 
 /// What became of a stage update.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct StageUpdateAnswer {
     /// The event that it became.
     event_id: String,
-    /// The lead.
+    /// The lead; null while it is not known which one that is.
     #[schema(example = "1234567890123456")]
-    lead_id: String,
+    lead_id: Option<String>,
+    /// What the lead was found by: `lead_id`, `crm_id`, `email` or `phone`; null while it is not
+    /// known.
+    matched_by: Option<&'static str>,
     /// The stage.
     stage: String,
     /// The time that Meta is told, in Unix seconds.
@@ -34,19 +38,27 @@ pub struct StageUpdateAnswer {
     adjusted: bool,
     /// The last second at which Meta takes it.
     deliver_before: i64,
+    /// Earlier stages of the funnel that the lead was never reported to reach.
+    missing_stages: Vec<String>,
+    /// Earlier stages that were skipped and that leadloop reports with this one.
+    filled_stages: Vec<String>,
 }
 
 impl StageUpdateAnswer {
-    fn of(detail: &EventDetail, now: Timestamp) -> Self {
+    fn of(judged: &Judged, now: Timestamp) -> Self {
+        let Judged { detail, matched_by, skipped } = judged;
         let event = &detail.event;
         Self {
             event_id: event.id().to_string(),
-            lead_id: event.lead_id.to_string(),
+            lead_id: event.lead_id.metas().map(|lead_id| lead_id.to_string()),
+            matched_by: matched_by.map(MatchedBy::name),
             stage: event.stage.to_string(),
             event_time: event.event_time.get(),
             state: detail.state(now).name(),
             adjusted: event.is_adjusted(),
             deliver_before: event.deliver_before().get(),
+            missing_stages: skipped.missing.iter().map(ToString::to_string).collect(),
+            filled_stages: skipped.filled.iter().map(|(stage, _)| stage.to_string()).collect(),
         }
     }
 }
@@ -58,6 +70,9 @@ pub struct BatchBody {
     /// At most 1,000; each is judged on its own.
     #[schema(value_type = Vec<StageUpdateBody>, max_items = 1000)]
     updates: Vec<Value>,
+    /// Whether to judge only, and to store nothing; each update is judged as if it were alone.
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// What became of a batch.
@@ -80,9 +95,11 @@ pub struct BatchAnswer {
         (status = 200, description = "Known already", body = StageUpdateAnswer),
         (status = 400, description = "invalid_request, invalid_lead_id"),
         (status = 404, description = "lead_not_found, of a strict source"),
-        (status = 409, description = "idempotency_conflict"),
+        (status = 409, description = "idempotency_conflict; ambiguous_match, of a source that \
+            wants it"),
         (status = 422, description = "event_time_not_after_lead, event_time_too_old, \
-            event_time_in_future, lead_is_test, invalid_customer, too_many_events"),
+            event_time_in_future, lead_is_test, invalid_customer, customer_insufficient, \
+            too_many_events"),
     ),
     security(("api_key" = [])),
 )]
@@ -92,13 +109,19 @@ pub async fn report_one(
     JsonBody(body): JsonBody<StageUpdateBody, UPDATE_BODY_BYTES_MAX>,
 ) -> Result<(StatusCode, Json<StageUpdateAnswer>), ApiError> {
     let now = state.clock.now();
-    let update = read_update(body, &state.config).inspect_err(|error| count(&state, error))?;
-    let mut outcomes = record(&state, vec![update], now).await?;
-    match outcomes.pop() {
-        Some(outcome) => answer(&state, outcome)
-            .map(|(status, detail)| (status, Json(StageUpdateAnswer::of(&detail, now)))),
-        None => Err(ApiError::plain(Code::Internal)),
-    }
+    let verdict = report(&state, body, now).await;
+    count(&state, &verdict);
+    verdict.map(|(status, judged)| (status, Json(StageUpdateAnswer::of(&judged, now))))
+}
+
+async fn report(
+    state: &AppState,
+    body: StageUpdateBody,
+    now: Timestamp,
+) -> Result<(StatusCode, Judged), ApiError> {
+    let update = read_update(body, &state.config)?;
+    let mut outcomes = record(state, vec![update], now).await?;
+    answer(outcomes.pop().ok_or_else(|| ApiError::plain(Code::Internal))?)
 }
 
 /// Takes in up to 1,000 stage updates, each with a verdict of its own.
@@ -138,14 +161,19 @@ pub async fn report_batch(
         })
         .collect();
     let good = read.iter().filter_map(|update| update.as_ref().ok().cloned()).collect();
-    let mut outcomes = record(&state, good, now).await?.into_iter();
+    let mut outcomes = if batch.dry_run {
+        state.store.judge_stage_updates(good, &state.config.routing, now).await?.into_iter()
+    } else {
+        record(&state, good, now).await?.into_iter()
+    };
     let results = read.into_iter().map(|update| {
-        let outcome = update.inspect_err(|error| count(&state, error)).and_then(|_| {
-            let outcome = outcomes.next().ok_or_else(|| ApiError::plain(Code::Internal))?;
-            answer(&state, outcome)
-        });
-        match outcome {
-            Ok((status, detail)) => with_status(status, &StageUpdateAnswer::of(&detail, now)),
+        let verdict = update
+            .and_then(|_| answer(outcomes.next().ok_or_else(|| ApiError::plain(Code::Internal))?));
+        if !batch.dry_run {
+            count(&state, &verdict);
+        }
+        match verdict {
+            Ok((status, judged)) => with_status(status, &StageUpdateAnswer::of(&judged, now)),
             Err(problem) => problem.to_json(),
         }
     });
@@ -167,31 +195,26 @@ async fn record(
             state.store.record_stage_updates(updates, &state.config.routing, now).await?;
         // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
         state.wakers.wake(&recorded.enqueued);
+        recorded.dead.iter().for_each(|reason| state.metrics.event_dead(reason.name()));
         Ok(recorded.outcomes)
     });
     recording.await.map_err(|_| ApiError::plain(Code::Internal))?
 }
 
-fn answer(state: &AppState, outcome: UpdateOutcome) -> Result<(StatusCode, EventDetail), ApiError> {
+fn answer(outcome: UpdateOutcome) -> Result<(StatusCode, Judged), ApiError> {
     match outcome {
-        UpdateOutcome::Accepted(detail) => {
-            state.metrics.stage_update("accepted");
-            Ok((StatusCode::ACCEPTED, detail))
-        }
-        UpdateOutcome::Known(detail) => {
-            state.metrics.stage_update("known");
-            Ok((StatusCode::OK, detail))
-        }
-        UpdateOutcome::Refused(refusal) => {
-            let error = ApiError::from(refusal);
-            count(state, &error);
-            Err(error)
-        }
+        UpdateOutcome::Accepted(judged) => Ok((StatusCode::ACCEPTED, judged)),
+        UpdateOutcome::Known(judged) => Ok((StatusCode::OK, judged)),
+        UpdateOutcome::Refused(refusal) => Err(ApiError::from(refusal)),
     }
 }
 
-fn count(state: &AppState, error: &ApiError) {
-    state.metrics.stage_update(error.code().name());
+fn count(state: &AppState, verdict: &Result<(StatusCode, Judged), ApiError>) {
+    state.metrics.stage_update(match verdict {
+        Ok((StatusCode::ACCEPTED, _)) => "accepted",
+        Ok(_) => "known",
+        Err(error) => error.code().name(),
+    });
 }
 
 fn with_status(status: StatusCode, answer: &StageUpdateAnswer) -> Value {

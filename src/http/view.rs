@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::domain::event::{Attempt, EventDetail, LeadDetail, LeadSummary, Standing};
 use crate::domain::ids::LeadId;
 use crate::domain::lead::{Lead, RawLead};
+use crate::domain::routing::Routing;
 use crate::domain::stage::StageName;
 use crate::domain::time::Timestamp;
 use crate::http::time::rfc3339;
@@ -44,24 +45,58 @@ pub struct LeadView {
     dataset_id: Option<String>,
     /// The stage that the lead is in.
     stage: Option<String>,
-    /// Its timeline; left out of lists.
+    /// Its timeline; left out of lists, like what follows.
     #[serde(skip_serializing_if = "Option::is_none")]
     events: Option<Vec<EventView>>,
+    /// Stages of the funnel before the furthest one that the lead reached, which it was never
+    /// reported to reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing_stages: Option<Vec<String>>,
+    /// The CRMs' own ids that are linked with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    crm_ids: Option<Vec<CrmIdView>>,
+    /// Which customer parameters are known of the person besides what each event says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer: Option<Vec<&'static str>>,
+}
+
+/// A CRM's own id of a lead.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CrmIdView {
+    /// The CRM.
+    #[schema(example = "hubspot")]
+    source: String,
+    /// Its id.
+    #[schema(example = "4711")]
+    crm_id: String,
 }
 
 impl LeadView {
     /// The lead without its timeline, for lists.
     pub fn summary(summary: &LeadSummary) -> Self {
-        Self::of(&summary.lead, summary.stage.as_ref(), None)
+        Self::of(&summary.lead, summary.stage.as_ref())
     }
 
     /// The lead with its timeline.
-    pub fn full(detail: &LeadDetail, now: Timestamp) -> Self {
+    pub fn full(detail: &LeadDetail, routing: &Routing, now: Timestamp) -> Self {
         let events = detail.events.iter().map(|event| EventView::summary(event, now)).collect();
-        Self::of(&detail.lead, detail.stage(), Some(events))
+        let funnel = routing.funnel(detail.lead.dataset_id);
+        let reached: Vec<_> = detail.events.iter().map(|event| &event.event.stage).collect();
+        let missing = funnel.map(|funnel| funnel.missing_from(&reached)).unwrap_or_default();
+        let crm_ids = detail.crm_ids.iter().map(|(source, crm_id)| CrmIdView {
+            source: source.to_string(),
+            crm_id: crm_id.to_string(),
+        });
+        Self {
+            events: Some(events),
+            missing_stages: Some(missing.iter().map(ToString::to_string).collect()),
+            crm_ids: Some(crm_ids.collect()),
+            customer: Some(detail.customer.iter().map(|(name, _)| name).collect()),
+            ..Self::of(&detail.lead, detail.stage())
+        }
     }
 
-    fn of(lead: &Lead, stage: Option<&StageName>, events: Option<Vec<EventView>>) -> Self {
+    fn of(lead: &Lead, stage: Option<&StageName>) -> Self {
         let reported = &lead.reported;
         Self {
             lead_id: reported.lead_id.to_string(),
@@ -77,10 +112,14 @@ impl LeadView {
                 RawLead::Emitted(_) => "emitted",
                 RawLead::SkippedTest => "skipped_test",
                 RawLead::SkippedTooOld => "skipped_too_old",
+                RawLead::SkippedUnknown => "skipped_unknown",
             },
             dataset_id: lead.dataset_id.map(|id| id.to_string()),
             stage: stage.map(ToString::to_string),
-            events,
+            events: None,
+            missing_stages: None,
+            crm_ids: None,
+            customer: None,
         }
     }
 }
@@ -90,8 +129,8 @@ impl LeadView {
 pub struct EventView {
     /// Its id, the same for ever.
     event_id: String,
-    /// The lead it is about.
-    lead_id: String,
+    /// The lead it is about; null while it is not known which one that is.
+    lead_id: Option<String>,
     /// The dataset of the lead; null until one is configured for its Page.
     dataset_id: Option<String>,
     /// The stage.
@@ -139,7 +178,7 @@ impl EventView {
         };
         Self {
             event_id: event.id().to_string(),
-            lead_id: event.lead_id.to_string(),
+            lead_id: event.lead_id.metas().map(|lead_id| lead_id.to_string()),
             dataset_id: detail.dataset_id.map(|id| id.to_string()),
             stage: event.stage.to_string(),
             event_time: event.event_time.get(),

@@ -78,7 +78,9 @@ impl Serialize for Events<'_> {
 impl Serialize for UserData<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        map.serialize_entry("lead_id", &self.0.lead_id.get())?;
+        if let Some(lead_id) = self.0.lead_id.metas() {
+            map.serialize_entry("lead_id", &lead_id.get())?;
+        }
         for (name, values) in self.0.customer.iter() {
             match values {
                 [value] => map.serialize_entry(name, value)?,
@@ -186,6 +188,7 @@ mod tests {
     fn event() -> Event {
         Event {
             lead_id: LeadId::from_u64(36_795_652_870_078_329).unwrap(),
+            reported_lead: LeadId::from_u64(36_795_652_870_078_329).unwrap(),
             stage: StageName::parse("initial_lead").unwrap(),
             reported_time: UnixSeconds::new(1_762_000_001),
             event_time: UnixSeconds::new(1_762_000_001),

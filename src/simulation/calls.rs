@@ -8,19 +8,23 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
+use crate::domain::customer::Customer;
 use crate::domain::event::{
     DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate, Standing,
 };
 use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::simulation::ledger::{WHOLE, told};
 use crate::simulation::mirror::{MirrorStore, at_once};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
-    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
+    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
+    StoreError, Stranded, UpdateOutcome,
 };
 
 /// Does a use case that writes to both; the model gets copies of these arguments.
@@ -93,11 +97,46 @@ impl Store for MirrorStore {
         routing: &Routing,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
-        let leads: Vec<LeadId> = updates.iter().map(|update| update.lead_id).collect();
+        let leads: Vec<LeadId> = updates.iter().filter_map(|update| update.lead.lead_id).collect();
         let done = write!(
             self.record_stage_updates(updates, &routing, now), copies of updates, routing, now
         );
         self.look_at_queues(leads);
+        done
+    }
+
+    async fn judge_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Vec<UpdateOutcome>, StoreError> {
+        read!(self.judge_stage_updates(updates.clone(), routing, now))
+    }
+
+    async fn link_crm_id(
+        &self,
+        source: SourceName,
+        crm_id: CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Linking, StoreError> {
+        let done = write!(
+            self.link_crm_id(source, crm_id, lead_id, now), copies of source, crm_id, lead_id, now
+        );
+        self.look_at_queues([lead_id]);
+        done
+    }
+
+    async fn add_customer(
+        &self,
+        lead_id: LeadId,
+        customer: Customer,
+        now: Timestamp,
+    ) -> Result<Linked, StoreError> {
+        let done =
+            write!(self.add_customer(lead_id, customer, now), copies of lead_id, customer, now);
+        self.look_at_queues([lead_id]);
         done
     }
 

@@ -230,7 +230,7 @@ async fn inject(world: &mut World, row: &Row) {
 /// An update that the door does not let in; it is about a lead that is told of later.
 fn unwritable() -> StageUpdate {
     StageUpdate {
-        lead_id: lead_id(LEADS),
+        lead: lead_id(LEADS).into(),
         stage: StageName::parse("unwritable").unwrap(),
         event_time: Some(UnixSeconds::new(BEGIN)),
         source: SourceName::unnamed_crm(),

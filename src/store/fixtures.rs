@@ -10,8 +10,10 @@ use crate::store::{QueueEntry, QueuedEvent};
 /// An event in a queue, of a lead of its own, dated at this second.
 pub fn queued_at(number: u64, event_time: i64) -> QueuedEvent {
     let event_time = UnixSeconds::new(event_time);
+    let lead_id = LeadId::from_u64(1_234_567_890_123_000 + number).expect("16 digits");
     let event = Event {
-        lead_id: LeadId::from_u64(1_234_567_890_123_000 + number).expect("16 digits"),
+        lead_id,
+        reported_lead: lead_id,
         stage: StageName::parse("initial_lead").expect("a name"),
         reported_time: event_time,
         event_time,

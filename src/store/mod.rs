@@ -14,6 +14,7 @@ mod figures;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod memory;
+mod outcome;
 pub mod query;
 pub mod redb;
 
@@ -28,15 +29,18 @@ use tokio_util::sync::CancellationToken;
 pub use crate::store::backup::{BackedUp, StoreCopy};
 pub use crate::store::error::StoreError;
 pub use crate::store::figures::{NearDeadline, Stats, Stranded};
+pub use crate::store::outcome::{
+    Batch, Enqueued, Erased, Ingested, Intake, Judged, LeadOutcome, Linked, Linking, Quarantined,
+    QueueEntry, QueuedEvent, Recorded, Removed, Requeued, RequeuedMany, Settlement, UpdateOutcome,
+};
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
-use crate::domain::event::{
-    Attempt, DeadReason, Event, EventDetail, LeadDetail, LeadSummary, StageUpdate,
-};
+use crate::domain::customer::Customer;
+use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
-use crate::domain::intake::Refusal;
-use crate::domain::lead::Lead;
+use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 
@@ -57,6 +61,35 @@ pub trait Store: Send + Sync {
         routing: &Routing,
         now: Timestamp,
     ) -> Result<Recorded, StoreError>;
+
+    /// Judges stage updates as [`Store::record_stage_updates`] would, each as if it were alone, and
+    /// stores nothing.
+    async fn judge_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Vec<UpdateOutcome>, StoreError>;
+
+    /// Links a CRM's own id with a lead, known or not, instead of with another; what was reported
+    /// under that id and awaits its lead becomes the lead's.
+    async fn link_crm_id(
+        &self,
+        source: SourceName,
+        crm_id: CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Linking, StoreError>;
+
+    /// Adds to what is known of a lead's person, which goes along with each stage that is reported
+    /// from now on, and by which the lead is found. What awaits its lead under the same e-mail
+    /// address or phone number becomes the lead's. Nothing is kept of a lead that was erased.
+    async fn add_customer(
+        &self,
+        lead_id: LeadId,
+        customer: Customer,
+        now: Timestamp,
+    ) -> Result<Linked, StoreError>;
 
     /// The next events to send to a dataset, at most `limit`, those closest to their seven days
     /// first, leaving out the leads that are kept back.
@@ -206,175 +239,3 @@ pub trait Store: Send + Sync {
 
 /// The SHA-256 of an API key.
 pub type ApiKeyDigest = [u8; 32];
-
-/// What one webhook delivery brought.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Intake {
-    /// The leads.
-    pub leads: Vec<Lead>,
-    /// The pieces that could not be read.
-    pub quarantined: Vec<Quarantined>,
-}
-
-/// A signed piece of a webhook that could not be read, as it was received.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Quarantined {
-    /// When it came.
-    pub received_at: Timestamp,
-    /// Why it could not be read.
-    pub reason: String,
-    /// The piece itself.
-    pub payload: Vec<u8>,
-}
-
-/// What became of a delivery.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Ingested {
-    /// For each lead of the intake, in order.
-    pub outcomes: Vec<LeadOutcome>,
-    /// Whose queues grew.
-    pub enqueued: Enqueued,
-    /// Why events that had awaited one of the leads turned out to be dead letters.
-    pub dead: Vec<DeadReason>,
-}
-
-/// What became of one lead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeadOutcome {
-    /// Stored.
-    New,
-    /// Known already, and reported alike.
-    Duplicate,
-    /// Known already, and reported differently; the first report stands.
-    DifferingDuplicate,
-    /// Erased before, and not stored again.
-    Erased,
-}
-
-/// The datasets whose queues grew; to be handed to whoever wakes their workers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[must_use = "the workers of these datasets are to be woken"]
-pub struct Enqueued(pub BTreeSet<DatasetId>);
-
-/// What became of stage updates.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Recorded {
-    /// For each update, in order.
-    pub outcomes: Vec<UpdateOutcome>,
-    /// Whose queues grew.
-    pub enqueued: Enqueued,
-}
-
-/// What became of one stage update.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UpdateOutcome {
-    /// Stored as this event.
-    Accepted(EventDetail),
-    /// Reported before; this is the event of then.
-    Known(EventDetail),
-    /// Not stored.
-    Refused(Refusal),
-}
-
-/// The place of an event in a queue; what is in it is the store's own affair.
-///
-/// A queue is ordered by it: what is closest to its seven days goes first, and the events of a lead
-/// go in the order in which they happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct QueueEntry {
-    /// The event's time, from which its seven days count.
-    pub(in crate::store) event_time: UnixSeconds,
-    /// False for the raw-lead event, which goes before a stage of the same second.
-    pub(in crate::store) reported: bool,
-    /// Which event; of the same second, the one that was stored first goes first.
-    pub(in crate::store) seq: u64,
-}
-
-/// An event that is due.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct QueuedEvent {
-    /// Its place.
-    pub entry: QueueEntry,
-    /// The event.
-    pub event: Event,
-}
-
-/// The next events of a dataset.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Batch {
-    /// In the order of the queue.
-    pub events: Vec<QueuedEvent>,
-    /// When the next event falls due that is not due yet.
-    pub next_due: Option<UnixSeconds>,
-}
-
-/// How a batch ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settlement {
-    /// Whose queue it was.
-    pub dataset_id: DatasetId,
-    /// The request, if one was made.
-    pub attempt: Option<Attempt>,
-    /// Accepted by Meta in this attempt; without an attempt they stay queued.
-    pub delivered: Vec<QueueEntry>,
-    /// Failed in this attempt; they stay queued.
-    pub failed: Vec<QueueEntry>,
-    /// Not to be sent any more.
-    pub dead: Vec<(QueueEntry, DeadReason)>,
-    /// When.
-    pub at: Timestamp,
-}
-
-/// What became of a wish to send a dead letter after all.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Requeued {
-    /// It is queued again.
-    Done(EventDetail, Enqueued),
-    /// It was not dead, and nothing changed.
-    NotDead(EventDetail),
-    /// Its seven days are over, or its time was wrong from the start; it stays dead.
-    Hopeless(EventDetail),
-    /// There is no such event.
-    NotFound,
-}
-
-/// What the erasure of a lead took away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Erased {
-    /// When.
-    pub at: Timestamp,
-    /// Events that were known of it; none if it was erased before.
-    pub events: u64,
-    /// How many of them were still to be sent.
-    pub cancelled: u64,
-}
-
-/// What was removed for its age.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
-    /// Leads.
-    pub leads: u64,
-    /// Events.
-    pub events: u64,
-    /// Pieces of webhooks that could not be read.
-    pub quarantined: u64,
-    /// Where to go on; `None` when all leads were looked at.
-    pub next: Option<u64>,
-}
-
-/// What became of a wish to send many dead letters after all.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RequeuedMany {
-    /// How many are queued again.
-    pub requeued: u64,
-    /// How many stay dead, because they could not arrive in time any more or never could.
-    pub hopeless: u64,
-    /// How many were not dead, or not any more; nothing changed for them.
-    pub not_dead: u64,
-    /// How many of those that were named do not exist.
-    pub not_found: u64,
-    /// Where to go on; `None` when there is nothing left that passes the filter.
-    pub next_cursor: Option<u64>,
-    /// Whose queues grew.
-    pub enqueued: Enqueued,
-}

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use crate::domain::event::{Attempt, DeadReason, Event, EventState, Standing, stage_of};
 use crate::domain::ids::{DatasetId, EventId, FormId, LeadId, PageId};
-use crate::domain::lead::Lead;
+use crate::domain::lead::{Lead, RawLead};
+use crate::domain::matching::{ContactKey, CrmId};
 use crate::domain::stage::StageName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 
@@ -41,13 +42,21 @@ pub struct LeadFilter {
     pub created_from: Option<UnixSeconds>,
     /// Created before this second.
     pub created_before: Option<UnixSeconds>,
+    /// Linked with this id of a CRM's.
+    pub crm_id: Option<CrmId>,
+    /// Of a person with this e-mail address.
+    pub email: Option<ContactKey>,
+    /// Of a person with this phone number.
+    pub phone: Option<ContactKey>,
 }
 
 impl LeadFilter {
-    /// Whether the lead by itself passes; cheap, and asked first.
+    /// Whether the lead by itself passes; cheap, and asked first. What it is found by is looked up
+    /// by the store. Somebody whose lead is not known is no lead.
     pub fn admits_lead(&self, lead: &Lead) -> bool {
         let reported = &lead.reported;
-        self.page_id.is_none_or(|page_id| reported.page_id == Some(page_id))
+        lead.raw_lead != RawLead::SkippedUnknown
+            && self.page_id.is_none_or(|page_id| reported.page_id == Some(page_id))
             && self.form_id.is_none_or(|form_id| reported.form_id == Some(form_id))
             && self.created_from.is_none_or(|from| reported.created_time >= from)
             && self.created_before.is_none_or(|before| reported.created_time < before)

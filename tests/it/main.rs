@@ -10,6 +10,7 @@ mod delivery;
 mod door;
 mod letters;
 mod look_up;
+mod matching;
 mod process;
 mod removal;
 mod security;

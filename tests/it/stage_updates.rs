@@ -68,7 +68,8 @@ async fn an_update_is_answered_with_its_event_and_delivered() {
         json!({"event_id": "evt_0082b9738a997e32afd4ddd7e4be8d23a57b0df8",
                "lead_id": "36795652870078002", "stage": "qualified",
                "event_time": CREATED + 50, "state": "pending", "adjusted": false,
-               "deliver_before": CREATED + 50 + 7 * DAY})
+               "deliver_before": CREATED + 50 + 7 * DAY, "matched_by": "lead_id",
+               "missing_stages": [], "filled_stages": []})
     );
     app.delivered(2).await;
     assert_eq!(app.taken(), ["1 initial_lead", "1 qualified"]);

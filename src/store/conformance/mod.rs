@@ -37,8 +37,10 @@ macro_rules! on_every_store {
 mod alarms;
 mod awaiting;
 mod event_filter;
+mod funnel;
 mod ingest;
 mod look_up;
+mod matching;
 mod queue;
 mod remove;
 mod requeue;

@@ -2,7 +2,7 @@
 
 use super::support::{
     DAY, accept, at, attempt, dataset, deliver_due, due, entries, event, found, ingest, kill_due,
-    lead, lead_of, line, routing, second, settlement, timeline, update,
+    lead, lead_id, lead_of, line, routing, second, settlement, timeline, update,
 };
 use crate::domain::event::{DeadReason, EventDetail};
 use crate::domain::ids::EventId;
@@ -115,7 +115,7 @@ async fn a_pending_or_delivered_event_is_not_dead(store: &dyn Store) {
 
 async fn an_unknown_event_is_not_found(store: &dyn Store) {
     ingest(store, &[lead(1)]).await;
-    let never = update(1, "won", 6).into_event(second(6), second(6), at(9));
+    let never = update(1, "won", 6).into_event(lead_id(1), second(6), second(6), at(9));
     assert_eq!(store.requeue(never.id(), &routing(), at(9)).await.unwrap(), Requeued::NotFound);
     assert_eq!(store.find_event(never.id()).await.unwrap(), None);
 }

@@ -61,7 +61,7 @@ async fn named_ones_are_queued_again_and_the_rest_is_counted(store: &dyn Store) 
     ingest(store, &[lead(1), lead(2)]).await;
     kill_due(store, DeadReason::RefusedByMeta, 9).await;
     ingest(store, &[lead(3)]).await;
-    let never = update(1, "won", 6).into_event(second(6), second(6), at(9)).id();
+    let never = update(1, "won", 6).into_event(lead_id(1), second(6), second(6), at(9)).id();
     let awaiting = accept(store, update(7, "won", 6), at(9)).await.event.id();
     let named = [id_of(store, 1).await, id_of(store, 3).await, never, awaiting];
     let letters = DeadLetters::Named(named.into());

@@ -1,15 +1,17 @@
 //! Taking in stage updates of known leads.
 
 use super::support::{
-    DAY, accept, at, dataset, deliver_due, due, found, ingest, keyed, know, lead, line, refuse,
-    routing, second, stage, timeline, tolerant, update,
+    DAY, accept, at, dataset, deliver_due, due, found, ingest, keyed, know, lead, lead_id, line,
+    refuse, routing, second, stage, timeline, tolerant, update,
 };
 use crate::domain::customer::Parameter;
 use crate::domain::event::{StageUpdate, Standing};
+use crate::domain::funnel::Skipped;
 use crate::domain::intake::Refusal;
+use crate::domain::matching::MatchedBy;
 use crate::domain::rules::RefusedTime;
 use crate::domain::stage::SourceName;
-use crate::store::{Enqueued, Store, UpdateOutcome};
+use crate::store::{Enqueued, Judged, Store, UpdateOutcome};
 
 on_every_store![
     an_update_is_queued_behind_the_raw_event,
@@ -48,7 +50,7 @@ async fn everything_that_an_update_says_is_kept(store: &dyn Store) {
     };
     full.customer.add(Parameter::Em, "a@example.com").unwrap();
     let detail = accept(store, full.clone(), at(9)).await;
-    assert_eq!(detail.event, full.into_event(second(6), second(6), at(9)));
+    assert_eq!(detail.event, full.into_event(lead_id(1), second(6), second(6), at(9)));
     assert_eq!(found(store, 1).await.events[1], detail);
     assert_eq!(store.find_event(detail.event.id()).await.unwrap(), Some(detail));
 }
@@ -59,7 +61,12 @@ async fn the_same_report_again_is_known_and_not_queued_twice(store: &dyn Store) 
     let routing = routing();
     let recorded = store.record_stage_updates(vec![update(1, "won", 6)], &routing, at(10));
     let recorded = recorded.await.unwrap();
-    assert_eq!(recorded.outcomes, [UpdateOutcome::Known(first.clone())]);
+    let known = Judged {
+        detail: first.clone(),
+        matched_by: Some(MatchedBy::LeadId),
+        skipped: Skipped::default(),
+    };
+    assert_eq!(recorded.outcomes, [UpdateOutcome::Known(known)]);
     assert_eq!(recorded.enqueued, Enqueued::default());
     assert_eq!(know(store, update(1, "won", 6), at(30 * DAY)).await, first, "for ever");
     assert_eq!(due(store, 1, at(10)).await, ["1 initial_lead", "1 won"]);
@@ -162,8 +169,8 @@ async fn outcomes_of_a_batch_come_in_order_and_independent_of_each_other(store: 
     ];
     let recorded = store.record_stage_updates(updates, &routing(), at(9)).await.unwrap();
     let words = recorded.outcomes.iter().map(|outcome| match outcome {
-        UpdateOutcome::Accepted(detail) => line(detail, at(9)),
-        UpdateOutcome::Known(detail) => format!("known {}", detail.event.stage),
+        UpdateOutcome::Accepted(judged) => line(&judged.detail, at(9)),
+        UpdateOutcome::Known(judged) => format!("known {}", judged.detail.event.stage),
         UpdateOutcome::Refused(_) => "refused".to_owned(),
     });
     let expected =

@@ -98,7 +98,7 @@ pub fn lead_of(number: u64, page: u64) -> Lead {
 /// A stage update of a lead at a time.
 pub fn update(number: u64, name: &str, time: i64) -> StageUpdate {
     StageUpdate {
-        lead_id: lead_id(number),
+        lead: lead_id(number).into(),
         stage: stage(name),
         event_time: Some(second(time)),
         source: SourceName::unnamed_crm(),
@@ -114,12 +114,12 @@ pub fn keyed(key: &str, update: StageUpdate) -> StageUpdate {
 }
 
 pub fn tolerant(clock_tolerance_s: u32, update: StageUpdate) -> StageUpdate {
-    let policy = SourcePolicy { clock_tolerance_s, strict: false };
+    let policy = SourcePolicy { clock_tolerance_s, ..update.policy };
     StageUpdate { policy, ..update }
 }
 
 pub fn strict(update: StageUpdate) -> StageUpdate {
-    let policy = SourcePolicy { clock_tolerance_s: 0, strict: true };
+    let policy = SourcePolicy { strict: true, ..update.policy };
     StageUpdate { policy, ..update }
 }
 
@@ -190,7 +190,7 @@ pub async fn report(store: &dyn Store, update: StageUpdate, now: Timestamp) -> U
 /// Reports a stage update that must be accepted.
 pub async fn accept(store: &dyn Store, update: StageUpdate, now: Timestamp) -> EventDetail {
     match report(store, update, now).await {
-        UpdateOutcome::Accepted(detail) => detail,
+        UpdateOutcome::Accepted(judged) => judged.detail,
         other => panic!("not accepted: {other:?}"),
     }
 }
@@ -198,7 +198,7 @@ pub async fn accept(store: &dyn Store, update: StageUpdate, now: Timestamp) -> E
 /// Reports a stage update that must be known already.
 pub async fn know(store: &dyn Store, update: StageUpdate, now: Timestamp) -> EventDetail {
     match report(store, update, now).await {
-        UpdateOutcome::Known(detail) => detail,
+        UpdateOutcome::Known(judged) => judged.detail,
         other => panic!("not known: {other:?}"),
     }
 }

@@ -11,7 +11,9 @@ impl State {
     pub(super) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
         let timeline = self.timeline(lead.reported.lead_id);
         let events = timeline.into_iter().map(|seq| self.summary(seq)).collect();
-        LeadDetail { lead: lead.clone(), events }
+        let lead_id = lead.reported.lead_id;
+        let customer = self.customers.get(&lead_id).cloned().unwrap_or_default();
+        LeadDetail { lead: lead.clone(), events, crm_ids: self.crm_ids_of(lead_id), customer }
     }
 
     /// The lead without its timeline, if it passes a filter.
@@ -24,7 +26,8 @@ impl State {
         let timeline = self.timeline(lead.reported.lead_id);
         let rows = timeline.iter().map(|seq| &self.events[seq]);
         let rows: Vec<_> = rows.map(|row| (&row.event, &row.standing)).collect();
-        let passes = filter.admits_lead(lead) && filter.admits_timeline(&rows, now);
+        let is_found = self.is_found_by(filter, lead.reported.lead_id);
+        let passes = is_found && filter.admits_lead(lead) && filter.admits_timeline(&rows, now);
         passes.then(|| LeadSummary { lead: lead.clone(), stage: stage_of(rows).cloned() })
     }
 

@@ -7,6 +7,7 @@ mod alarms;
 mod look_up;
 mod requeue;
 mod state;
+mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,17 +16,20 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Causes, Kept, Subject};
+use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::store::memory::state::State;
+use crate::store::memory::state::{Effects, State};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Enqueued, Erased, Ingested, Intake, NearDeadline, Quarantined,
-    QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError,
-    Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
+    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
+    StoreError, Stranded, UpdateOutcome,
 };
 
 /// A store in memory.
@@ -57,11 +61,9 @@ fn page_of<V, T>(
 impl Store for MemoryStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
         let mut state = self.state();
-        let mut ingested = Ingested::default();
-        for lead in intake.leads {
-            let outcome = state.add_lead(lead, now, &mut ingested);
-            ingested.outcomes.push(outcome);
-        }
+        let mut effects = Effects::default();
+        let leads = intake.leads.into_iter();
+        let outcomes = leads.map(|lead| state.add_lead(lead, now, &mut effects)).collect();
         let mut causes = Causes::default();
         for piece in intake.quarantined {
             if state.quarantine.values().all(|kept| kept.payload != piece.payload) {
@@ -71,7 +73,8 @@ impl Store for MemoryStore {
             }
         }
         state.alarms.raise_all(causes, now);
-        Ok(ingested)
+        let Effects { enqueued, dead } = effects;
+        Ok(Ingested { outcomes, enqueued, dead })
     }
 
     async fn record_stage_updates(
@@ -81,12 +84,41 @@ impl Store for MemoryStore {
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
         let mut state = self.state();
-        let mut enqueued = Enqueued::default();
-        let outcomes = updates
-            .into_iter()
-            .map(|update| state.add_update(update, routing, now, &mut enqueued))
-            .collect();
-        Ok(Recorded { outcomes, enqueued })
+        let mut effects = Effects::default();
+        let updates = updates.iter();
+        let outcomes =
+            updates.map(|update| state.add_update(update, routing, now, &mut effects)).collect();
+        let Effects { enqueued, dead } = effects;
+        Ok(Recorded { outcomes, enqueued, dead })
+    }
+
+    async fn judge_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Vec<UpdateOutcome>, StoreError> {
+        let state = self.state();
+        Ok(updates.iter().map(|update| state.judge_update(update, routing, now)).collect())
+    }
+
+    async fn link_crm_id(
+        &self,
+        source: SourceName,
+        crm_id: CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Linking, StoreError> {
+        Ok(self.state().link_crm_id(&source, &crm_id, lead_id, now))
+    }
+
+    async fn add_customer(
+        &self,
+        lead_id: LeadId,
+        customer: Customer,
+        now: Timestamp,
+    ) -> Result<Linked, StoreError> {
+        Ok(self.state().add_customer(lead_id, &customer, now))
     }
 
     async fn next_batch(

@@ -3,16 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::domain::alarm::{Causes, Subject};
-use crate::domain::event::{Attempt, DeadReason, Event, KeyDigest, StageUpdate, Standing};
+use crate::domain::customer::Customer;
+use crate::domain::event::{Attempt, DeadReason, Event, KeyDigest, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
-use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
+use crate::domain::intake::decide_awaited;
 use crate::domain::lead::Lead;
+use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::memory::alarms::AlarmState;
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Erased, Ingested, LeadOutcome, NearDeadline, Quarantined,
-    QueueEntry, QueuedEvent, Removed, Settlement, Stats, Stranded, UpdateOutcome,
+    ApiKeyDigest, Batch, Enqueued, Erased, LeadOutcome, NearDeadline, Quarantined, QueueEntry,
+    QueuedEvent, Removed, Settlement, Stats, Stranded,
 };
 
 #[derive(Debug, Default)]
@@ -21,11 +24,22 @@ pub(super) struct State {
     pub(super) leads: BTreeMap<u64, Lead>,
     pub(super) events: BTreeMap<u64, Row>,
     queues: BTreeMap<(Option<DatasetId>, QueueEntry), LeadId>,
-    keys: HashMap<KeyDigest, (u64, KeyDigest)>,
+    pub(super) keys: HashMap<KeyDigest, (u64, KeyDigest)>,
     pub(super) quarantine: BTreeMap<u64, Quarantined>,
     pub(super) api_keys: BTreeSet<ApiKeyDigest>,
-    erased: BTreeMap<LeadId, Timestamp>,
+    pub(super) erased: BTreeMap<LeadId, Timestamp>,
     pub(super) alarms: AlarmState,
+    pub(super) crm_ids: BTreeMap<(CrmId, SourceName), LeadId>,
+    pub(super) customers: BTreeMap<LeadId, Customer>,
+    /// Whom an id of our own turned out to be.
+    pub(super) found_leads: BTreeMap<LeadId, LeadId>,
+}
+
+/// What a use case did besides what it was asked for.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) enqueued: Enqueued,
+    pub(super) dead: Vec<DeadReason>,
 }
 
 #[derive(Debug)]
@@ -62,7 +76,7 @@ impl State {
         rows.into_iter().map(|(seq, _)| *seq).collect()
     }
 
-    fn add_event(&mut self, event: Event, standing: Standing, tolerance_s: u32) -> u64 {
+    pub(super) fn add_event(&mut self, event: Event, standing: Standing, tolerance_s: u32) -> u64 {
         let seq = self.seq();
         let row = Row { event, standing, attempts: Vec::new(), raw: false, tolerance_s };
         self.events.insert(seq, row);
@@ -92,7 +106,7 @@ impl State {
         &mut self,
         lead: Lead,
         now: Timestamp,
-        ingested: &mut Ingested,
+        effects: &mut Effects,
     ) -> LeadOutcome {
         if self.erased.contains_key(&lead.reported.lead_id) {
             return LeadOutcome::Erased;
@@ -104,16 +118,39 @@ impl State {
                 LeadOutcome::DifferingDuplicate
             };
         }
-        let mut causes = Causes::default();
-        let awaiting = self.timeline(lead.reported.lead_id);
+        self.put_lead(lead, now, effects);
+        LeadOutcome::New
+    }
+
+    /// Stores a lead with its raw-lead event, and gives it what awaited it.
+    pub(super) fn put_lead(&mut self, lead: Lead, now: Timestamp, effects: &mut Effects) {
+        let lead_id = lead.reported.lead_id;
+        let awaiting = self.timeline(lead_id);
         let seq = self.seq();
-        let mut siblings = Vec::new();
-        if let Some(event) = lead.raw_event() {
-            siblings.push(event.clone());
+        let raw = lead.raw_event();
+        let dataset_id = lead.dataset_id;
+        self.leads.insert(seq, lead);
+        if let Some(event) = raw {
             let seq = self.add_event(event, Standing::AwaitingLead, 0);
             self.events.entry(seq).and_modify(|row| row.raw = true);
-            self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
+            self.enqueue(seq, dataset_id, &mut effects.enqueued);
         }
+        self.join_awaiting(lead_id, awaiting, now, effects);
+    }
+
+    /// Judges events that awaited a lead, and queues them.
+    pub(super) fn join_awaiting(
+        &mut self,
+        lead_id: LeadId,
+        awaiting: Vec<u64>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let Some(lead) = self.lead(lead_id).cloned() else { return };
+        let mut causes = Causes::default();
+        let siblings = self.timeline(lead_id).into_iter().filter(|seq| !awaiting.contains(seq));
+        let mut siblings: Vec<Event> =
+            siblings.map(|seq| self.events[&seq].event.clone()).collect();
         for seq in awaiting {
             let Row { event, standing, tolerance_s, .. } = &self.events[&seq];
             if *standing != Standing::AwaitingLead {
@@ -124,65 +161,17 @@ impl State {
                     let row = self.events.entry(seq);
                     row.and_modify(|row| row.event.event_time = event_time);
                     siblings.push(self.events[&seq].event.clone());
-                    self.enqueue(seq, lead.dataset_id, &mut ingested.enqueued);
+                    self.enqueue(seq, lead.dataset_id, &mut effects.enqueued);
                 }
                 Err(reason) => {
                     let event_id = event.id();
                     causes.add(Subject::dead(lead.dataset_id, reason, None), || Some(event_id));
                     self.set_standing(seq, Standing::Dead { reason, at: now });
-                    ingested.dead.push(reason);
+                    effects.dead.push(reason);
                 }
             }
         }
         self.alarms.raise_all(causes, now);
-        self.leads.insert(seq, lead);
-        LeadOutcome::New
-    }
-
-    pub(super) fn add_update(
-        &mut self,
-        update: StageUpdate,
-        routing: &Routing,
-        now: Timestamp,
-        enqueued: &mut Enqueued,
-    ) -> UpdateOutcome {
-        let (key, fingerprint) = (update.key_digest(), update.fingerprint());
-        if let Some((seq, before)) = key.and_then(|key| self.keys.get(&key)) {
-            return if *before == fingerprint {
-                UpdateOutcome::Known(self.summary(*seq))
-            } else {
-                UpdateOutcome::Refused(Refusal::IdempotencyConflict)
-            };
-        }
-        if self.erased.contains_key(&update.lead_id) {
-            return UpdateOutcome::Refused(Refusal::LeadErased);
-        }
-        let timeline = self.timeline(update.lead_id);
-        let siblings: Vec<Event> =
-            timeline.iter().map(|seq| self.events[seq].event.clone()).collect();
-        let lead = self.lead(update.lead_id).cloned();
-        let decision = match decide(&update, lead.as_ref(), &siblings, now) {
-            Ok(decision) => decision,
-            Err(refusal) => return UpdateOutcome::Refused(refusal),
-        };
-        let (seq, known) = match decision {
-            Decision::Known { sibling } => (timeline[sibling], true),
-            Decision::New { reported_time, event_time, tolerance_s } => {
-                let event = update.into_event(reported_time, event_time, now);
-                let seq = self.add_event(event, Standing::AwaitingLead, tolerance_s);
-                if let Some(lead) = lead {
-                    self.route_lead(lead.reported.lead_id, routing);
-                    let lead = self.lead(lead.reported.lead_id);
-                    self.enqueue(seq, lead.and_then(|lead| lead.dataset_id), enqueued);
-                }
-                (seq, false)
-            }
-        };
-        if let Some(key) = key {
-            self.keys.insert(key, (seq, fingerprint));
-        }
-        let detail = self.summary(seq);
-        if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) }
     }
 
     /// Gives a lead the dataset that is configured for it by now, and moves what is queued for it
@@ -242,7 +231,10 @@ impl State {
 
     pub(super) fn find_seq(&self, event_id: EventId) -> Option<u64> {
         let same = |seq: &u64| self.events[seq].event.id() == event_id;
-        self.timeline(event_id.lead_id()).into_iter().find(same)
+        let reported_lead = event_id.lead_id();
+        let found = self.found_leads.get(&reported_lead).copied();
+        let timelines = [Some(reported_lead), found].into_iter().flatten();
+        timelines.flat_map(|lead_id| self.timeline(lead_id)).find(same)
     }
 
     pub(super) fn route_held(&mut self, routing: &Routing) -> u64 {
@@ -310,8 +302,12 @@ impl State {
             return Some(Erased { at: *at, events: 0, cancelled: 0 });
         }
         let timeline = self.timeline(lead_id);
-        if self.lead(lead_id).is_none() && timeline.is_empty() {
+        let is_linked = self.crm_ids.values().any(|linked| *linked == lead_id);
+        if self.lead(lead_id).is_none() && timeline.is_empty() && !is_linked {
             return None;
+        }
+        for seq in &timeline {
+            self.alarms.forget_lead(self.events[seq].event.reported_lead);
         }
         let is_open = |seq: &&u64| !has_ended(&self.events[*seq]);
         let cancelled = timeline.iter().filter(is_open).count() as u64;
@@ -325,6 +321,9 @@ impl State {
     fn remove_lead(&mut self, lead_id: LeadId) -> u64 {
         let before = self.events.len();
         self.leads.retain(|_, lead| lead.reported.lead_id != lead_id);
+        self.crm_ids.retain(|_, linked| *linked != lead_id);
+        self.found_leads.retain(|_, found| *found != lead_id);
+        self.customers.remove(&lead_id);
         self.events.retain(|_, row| row.event.lead_id != lead_id);
         self.queues.retain(|_, queued_of| *queued_of != lead_id);
         self.keys.retain(|_, (seq, _)| self.events.contains_key(seq));

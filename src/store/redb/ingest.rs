@@ -1,25 +1,23 @@
-//! Taking in leads and stage updates.
+//! Taking in leads, and what awaited them.
 
 use redb::ReadableTable;
 
 use crate::domain::alarm::{Causes, Subject};
-use crate::domain::event::{Event, StageUpdate, short_digest};
+use crate::domain::event::{DeadReason, Event, StageUpdate, short_digest};
 use crate::domain::ids::{DatasetId, LeadId};
-use crate::domain::intake::{Decision, Refusal, decide, decide_awaited};
+use crate::domain::intake::decide_awaited;
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::redb::alarms;
-use crate::store::redb::queue::{place_of, route_lead};
-use crate::store::redb::read::{NumberedLead, lead_by_id, summary_by_seq, timeline};
+use crate::store::redb::queue::place_of;
+use crate::store::redb::read::{NumberedLead, lead_by_id};
 use crate::store::redb::records::{
     decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
 };
 use crate::store::redb::remove::erased_at;
 use crate::store::redb::writer::Unit;
-use crate::store::{
-    Enqueued, Ingested, Intake, LeadOutcome, QueueEntry, Recorded, StoreError, UpdateOutcome,
-};
+use crate::store::{Enqueued, Ingested, Intake, LeadOutcome, QueueEntry, StoreError};
 
 /// Puts an event into its dataset's queue, or into the queue of those without a dataset.
 pub(super) fn enqueue(
@@ -34,16 +32,25 @@ pub(super) fn enqueue(
     Ok(())
 }
 
+/// What a use case did besides what it was asked for.
+#[derive(Default)]
+pub(super) struct Effects {
+    /// Whose queues grew.
+    pub(super) enqueued: Enqueued,
+    /// Why events that had awaited their lead turned out to be dead letters.
+    pub(super) dead: Vec<DeadReason>,
+}
+
 /// See [`crate::store::Store::ingest`].
 pub(super) fn ingest(
     unit: &mut Unit<'_>,
     intake: &Intake,
     now: Timestamp,
 ) -> Result<Ingested, StoreError> {
-    let mut ingested = Ingested::default();
+    let mut effects = Effects::default();
+    let mut outcomes = Vec::with_capacity(intake.leads.len());
     for lead in &intake.leads {
-        let outcome = add_lead(unit, lead, now, &mut ingested)?;
-        ingested.outcomes.push(outcome);
+        outcomes.push(add_lead(unit, lead, now, &mut effects)?);
     }
     let mut causes = Causes::default();
     for piece in &intake.quarantined {
@@ -57,17 +64,18 @@ pub(super) fn ingest(
         }
     }
     alarms::raise(unit, causes, now)?;
-    Ok(ingested)
+    let Effects { enqueued, dead } = effects;
+    Ok(Ingested { outcomes, enqueued, dead })
 }
 
 fn add_lead(
     unit: &mut Unit<'_>,
     lead: &Lead,
     now: Timestamp,
-    ingested: &mut Ingested,
+    effects: &mut Effects,
 ) -> Result<LeadOutcome, StoreError> {
     let lead_id = lead.reported.lead_id;
-    if erased_at(unit, lead_id)?.is_some() {
+    if erased_at(&unit.tables, lead_id)?.is_some() {
         return Ok(LeadOutcome::Erased);
     }
     if let Some((_, known)) = lead_by_id(&unit.tables, lead_id)? {
@@ -77,139 +85,106 @@ fn add_lead(
             LeadOutcome::DifferingDuplicate
         });
     }
+    put_lead(unit, lead, now, effects)?;
+    Ok(LeadOutcome::New)
+}
+
+/// Stores a lead with its raw-lead event, and gives it what awaited it.
+fn put_lead(
+    unit: &mut Unit<'_>,
+    lead: &Lead,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<NumberedLead, StoreError> {
+    let lead_id = lead.reported.lead_id;
     let seq = unit.seq();
     unit.tables.lead_index.insert(lead_id.get(), seq)?;
     unit.tables.leads.insert(seq, encode_lead(lead)?.as_slice())?;
     let raw = lead.raw_event();
     if let Some(raw) = &raw {
         let entry = QueueEntry { event_time: raw.event_time, reported: false, seq };
-        enqueue(unit, (entry, lead_id), lead.dataset_id, &mut ingested.enqueued)?;
+        enqueue(unit, (entry, lead_id), lead.dataset_id, &mut effects.enqueued)?;
     }
-    join_awaiting(unit, (seq, lead), raw, now, ingested)?;
-    Ok(LeadOutcome::New)
+    let awaited = Awaited::all_of(unit, lead_id)?;
+    for row in &awaited {
+        unit.tables.awaiting.remove((lead_id.get(), row.seq))?;
+    }
+    let (numbered, siblings) = ((seq, lead.clone()), raw.into_iter().collect());
+    join_awaiting(unit, &numbered, siblings, awaited, now, effects)?;
+    Ok(numbered)
 }
 
-/// Judges the events that awaited this lead, and queues them behind its raw-lead event.
-fn join_awaiting(
+/// Stores somebody whose lead is not known, and whose events are sent all the same.
+pub(super) fn add_unknown(
     unit: &mut Unit<'_>,
-    (lead_seq, lead): (u64, &Lead),
-    raw: Option<Event>,
+    lead_id: LeadId,
+    update: &StageUpdate,
+    routing: &Routing,
     now: Timestamp,
-    ingested: &mut Ingested,
-) -> Result<(), StoreError> {
-    let lead_id = lead.reported.lead_id.get();
-    let mut awaiting = Vec::new();
-    for row in unit.tables.awaiting.range((lead_id, 0)..=(lead_id, u64::MAX))? {
-        let (key, value) = row?;
-        awaiting.push((key.value().1, value.value().0));
+    effects: &mut Effects,
+) -> Result<NumberedLead, StoreError> {
+    let dataset_id = routing.keep_or_resolve(update.policy.dataset_id, None);
+    let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
+    put_lead(unit, &lead, now, effects)
+}
+
+/// An event that awaits its lead.
+#[derive(Clone, Copy)]
+pub(super) struct Awaited {
+    pub(super) seq: u64,
+    pub(super) tolerance_s: u32,
+    pub(super) last_second: i64,
+}
+
+impl Awaited {
+    /// All that await a lead, dead ones among them.
+    pub(super) fn all_of(unit: &Unit<'_>, lead_id: LeadId) -> Result<Vec<Self>, StoreError> {
+        let lead_id = lead_id.get();
+        let rows = unit.tables.awaiting.range((lead_id, 0)..=(lead_id, u64::MAX))?;
+        let rows = rows.map(|row| {
+            let (key, value) = row?;
+            let ((_, seq), (tolerance_s, last_second)) = (key.value(), value.value());
+            Ok(Self { seq, tolerance_s, last_second })
+        });
+        rows.collect()
     }
-    let mut siblings: Vec<Event> = raw.into_iter().collect();
+}
+
+/// Judges events that awaited a lead, and queues them behind its raw-lead event. `siblings` are the
+/// lead's events so far.
+pub(super) fn join_awaiting(
+    unit: &mut Unit<'_>,
+    (lead_seq, lead): &NumberedLead,
+    mut siblings: Vec<Event>,
+    awaited: Vec<Awaited>,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
     let mut causes = Causes::default();
-    for (seq, tolerance_s) in awaiting {
-        unit.tables.awaiting.remove((lead_id, seq))?;
-        unit.tables.lead_events.insert((lead_seq, seq), ())?;
+    for Awaited { seq, tolerance_s, .. } in awaited {
+        unit.tables.lead_events.insert((*lead_seq, seq), ())?;
         if unit.tables.dead.get(seq)?.is_some() {
             continue;
         }
         let bytes = unit.tables.events.get(seq)?;
         let missing = || StoreError::Corrupt(format!("awaited event {seq} is missing"));
         let mut event = decode_event(bytes.ok_or_else(missing)?.value())?;
-        match decide_awaited(&event, lead, &siblings, tolerance_s, now) {
+        event.lead_id = lead.reported.lead_id;
+        let verdict = decide_awaited(&event, lead, &siblings, tolerance_s, now);
+        event.event_time = verdict.unwrap_or(event.event_time);
+        unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
+        match verdict {
             Ok(event_time) => {
-                event.event_time = event_time;
-                unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
                 let entry = QueueEntry { event_time, reported: true, seq };
-                enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut ingested.enqueued)?;
+                enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut effects.enqueued)?;
                 siblings.push(event);
             }
             Err(reason) => {
                 unit.tables.dead.insert(seq, encode_dead(reason, now)?)?;
                 causes.add(Subject::dead(lead.dataset_id, reason, None), || Some(event.id()));
-                ingested.dead.push(reason);
+                effects.dead.push(reason);
             }
         }
     }
     alarms::raise(unit, causes, now)
-}
-
-/// See [`crate::store::Store::record_stage_updates`].
-pub(super) fn record_stage_updates(
-    unit: &mut Unit<'_>,
-    updates: &[StageUpdate],
-    routing: &Routing,
-    now: Timestamp,
-) -> Result<Recorded, StoreError> {
-    let mut enqueued = Enqueued::default();
-    let mut outcomes = Vec::with_capacity(updates.len());
-    for update in updates {
-        outcomes.push(add_update(unit, update, routing, now, &mut enqueued)?);
-    }
-    Ok(Recorded { outcomes, enqueued })
-}
-
-fn add_update(
-    unit: &mut Unit<'_>,
-    update: &StageUpdate,
-    routing: &Routing,
-    now: Timestamp,
-    enqueued: &mut Enqueued,
-) -> Result<UpdateOutcome, StoreError> {
-    let (key, fingerprint) = (update.key_digest(), update.fingerprint());
-    if let Some(key) = &key {
-        let before = unit.tables.idempotency.get(key)?;
-        if let Some((seq, before)) = before.map(|row| (row.value().0, *row.value().1)) {
-            if before != fingerprint {
-                return Ok(UpdateOutcome::Refused(Refusal::IdempotencyConflict));
-            }
-            return Ok(UpdateOutcome::Known(summary_by_seq(&unit.tables, seq)?));
-        }
-    }
-    if erased_at(unit, update.lead_id)?.is_some() {
-        return Ok(UpdateOutcome::Refused(Refusal::LeadErased));
-    }
-    let lead = lead_by_id(&unit.tables, update.lead_id)?;
-    let (seqs, siblings): (Vec<u64>, Vec<Event>) =
-        timeline(&unit.tables, update.lead_id, lead.as_ref())?.into_iter().unzip();
-    let lead_only = lead.as_ref().map(|(_, lead)| lead);
-    let decision = match decide(update, lead_only, &siblings, now) {
-        Ok(decision) => decision,
-        Err(refusal) => return Ok(UpdateOutcome::Refused(refusal)),
-    };
-    let (seq, known) = match decision {
-        Decision::Known { sibling } => (seqs[sibling], true),
-        Decision::New { reported_time, event_time, tolerance_s } => {
-            let event = update.clone().into_event(reported_time, event_time, now);
-            let seq = unit.seq();
-            unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
-            if let Some(lead) = lead {
-                join_lead(unit, (seq, &event), lead, routing, enqueued)?;
-            } else {
-                let last_second = event.deliver_before().get();
-                let place = (event.lead_id.get(), seq);
-                unit.tables.awaiting.insert(place, (tolerance_s, last_second))?;
-            }
-            (seq, false)
-        }
-    };
-    if let Some(key) = &key {
-        unit.tables.idempotency.insert(key, (seq, &fingerprint))?;
-        unit.tables.event_keys.insert((seq, key), ())?;
-    }
-    let detail = summary_by_seq(&unit.tables, seq)?;
-    Ok(if known { UpdateOutcome::Known(detail) } else { UpdateOutcome::Accepted(detail) })
-}
-
-/// Adds a new event to its lead's timeline and queue. If the lead gets another dataset by that,
-/// what is queued for it goes there too, so that the new event can't overtake it.
-fn join_lead(
-    unit: &mut Unit<'_>,
-    (seq, event): (u64, &Event),
-    mut lead: NumberedLead,
-    routing: &Routing,
-    enqueued: &mut Enqueued,
-) -> Result<(), StoreError> {
-    unit.tables.lead_events.insert((lead.0, seq), ())?;
-    route_lead(unit, &mut lead, routing)?;
-    let entry = QueueEntry { event_time: event.event_time, reported: true, seq };
-    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, enqueued)
 }

@@ -9,10 +9,19 @@ use redb::{
 };
 
 use crate::store::StoreError;
-use crate::store::redb::Purpose;
+
+/// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
+/// live events as delivered, and a live run would send made-up leads to Meta.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Leads of people.
+    Live = 1,
+    /// Made-up leads, and the stand-in for Meta.
+    Sandbox = 2,
+}
 
 /// The version of the layout: which tables there are and what their keys mean.
-pub(super) const LAYOUT_VERSION: u64 = 2;
+pub(super) const LAYOUT_VERSION: u64 = 3;
 
 /// The table of facts, which every layout has.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -12,6 +12,7 @@ use crate::domain::lead::Lead;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{PAGE_QUEUE_MAX, PAGE_SCAN_MAX};
 use crate::store::query::{EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
+use crate::store::redb::matching::{leads_by_contact, leads_by_crm_id};
 use crate::store::redb::queue::{dated, entry_at, fronts};
 use crate::store::redb::read::{
     NumberedLead, event_by_seq, last_attempt, lead_by_id, standing, summary, timeline,
@@ -28,10 +29,9 @@ pub(super) fn list_leads(
     now: Timestamp,
 ) -> Result<Page<LeadSummary>, StoreError> {
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for row in view.leads().range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
-        let (seq, bytes) = row?;
-        let lead = (seq.value(), decode_lead(bytes.value())?);
-        let mut item = None;
+    for lead in leads_below(view, filter, page.cursor.unwrap_or(u64::MAX))? {
+        let lead = lead?;
+        let (seq, mut item) = (lead.0, None);
         if filter.admits_lead(&lead.1) {
             let events = standings(view, &lead)?;
             let events: Vec<_> = events.iter().map(|(event, at)| (event, at)).collect();
@@ -40,11 +40,51 @@ pub(super) fn list_leads(
                 item = Some(LeadSummary { lead: lead.1, stage });
             }
         }
-        if !builder.offer(seq.value(), item) {
+        if !builder.offer(seq, item) {
             break;
         }
     }
     Ok(builder.finish())
+}
+
+/// The leads with numbers below this one that may pass the filter, newest first.
+fn leads_below<'v>(
+    view: &'v impl View,
+    filter: &LeadFilter,
+    below: u64,
+) -> Result<Box<dyn Iterator<Item = Result<NumberedLead, StoreError>> + 'v>, StoreError> {
+    let Some(found) = found_leads(view, filter)? else {
+        let rows = view.leads().range(..below)?.rev();
+        return Ok(Box::new(rows.map(|row| {
+            let (seq, bytes) = row?;
+            Ok((seq.value(), decode_lead(bytes.value())?))
+        })));
+    };
+    let mut leads = Vec::new();
+    for lead_id in found {
+        leads.extend(lead_by_id(view, lead_id)?.filter(|(seq, _)| *seq < below));
+    }
+    leads.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
+    Ok(Box::new(leads.into_iter().map(Ok)))
+}
+
+/// The leads that are found by what the filter says of the person or the CRM's record; `None` if
+/// it says nothing.
+fn found_leads(
+    view: &impl View,
+    filter: &LeadFilter,
+) -> Result<Option<BTreeSet<LeadId>>, StoreError> {
+    let mut found: Option<BTreeSet<LeadId>> = None;
+    let by_crm_id = filter.crm_id.iter().map(|crm_id| leads_by_crm_id(view, crm_id));
+    let contacts = filter.email.iter().chain(&filter.phone);
+    for leads in by_crm_id.chain(contacts.map(|key| leads_by_contact(view, key))) {
+        let leads: BTreeSet<LeadId> = leads?.into_iter().collect();
+        found = Some(match found {
+            Some(before) => before.intersection(&leads).copied().collect(),
+            None => leads,
+        });
+    }
+    Ok(found)
 }
 
 /// The events of a lead and where they stand, without their attempts.

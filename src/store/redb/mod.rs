@@ -10,6 +10,7 @@ mod copy;
 mod ingest;
 mod layout;
 mod list;
+mod matching;
 mod mend;
 mod overlay;
 mod proof;
@@ -21,6 +22,7 @@ mod requeue;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+mod updates;
 mod upkeep;
 mod volume;
 mod writer;
@@ -35,12 +37,16 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
+use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 pub use crate::store::redb::copy::{Copied, check_room, copy_file};
+pub use crate::store::redb::layout::Purpose;
 pub use crate::store::redb::proof::{Contents, prove_file};
 use crate::store::redb::tables::{ReadTables, View};
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
@@ -48,19 +54,10 @@ use crate::store::redb::volume::{FileVolume, folder_of};
 pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
-    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
+    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
+    StoreError, Stranded, UpdateOutcome,
 };
-
-/// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
-/// live events as delivered, and a live run would send made-up leads to Meta.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Leads of people.
-    Live = 1,
-    /// Made-up leads, and the stand-in for Meta.
-    Sandbox = 2,
-}
 
 /// A store in one file.
 pub struct RedbStore {
@@ -124,7 +121,42 @@ impl Store for RedbStore {
     ) -> Result<Recorded, StoreError> {
         let routing = routing.clone();
         let work = move |unit: &mut writer::Unit<'_>| {
-            ingest::record_stage_updates(unit, &updates, &routing, now)
+            updates::record_stage_updates(unit, &updates, &routing, now)
+        };
+        self.writer.submit(work).await
+    }
+
+    async fn judge_stage_updates(
+        &self,
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Vec<UpdateOutcome>, StoreError> {
+        let routing = routing.clone();
+        self.read(move |tables| updates::judge_stage_updates(tables, &updates, &routing, now)).await
+    }
+
+    async fn link_crm_id(
+        &self,
+        source: SourceName,
+        crm_id: CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Result<Linking, StoreError> {
+        let work = move |unit: &mut writer::Unit<'_>| {
+            matching::link_crm_id(unit, (&source, &crm_id), lead_id, now)
+        };
+        self.writer.submit(work).await
+    }
+
+    async fn add_customer(
+        &self,
+        lead_id: LeadId,
+        customer: Customer,
+        now: Timestamp,
+    ) -> Result<Linked, StoreError> {
+        let work = move |unit: &mut writer::Unit<'_>| {
+            matching::add_customer(unit, lead_id, &customer, now)
         };
         self.writer.submit(work).await
     }

@@ -13,6 +13,7 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 use crate::store::redb::alarms::{self, event_id};
 use crate::store::redb::ingest::enqueue;
+use crate::store::redb::matching::known_id;
 use crate::store::redb::read::{
     NumberedLead, detail, event_by_seq, find_event, lead_by_id, timeline,
 };
@@ -167,8 +168,7 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
     hold_unconfigured(unit, routing)?;
     let mut moved = 0;
     for (entry, lead_id) in queue_of(unit, 0)? {
-        let lead_id = LeadId::from_u64(lead_id)
-            .ok_or_else(|| StoreError::Corrupt("a queued event's lead id is impossible".into()))?;
+        let lead_id = known_id(lead_id)?;
         let Some((lead_seq, mut lead)) = lead_by_id(&unit.tables, lead_id)? else {
             continue;
         };

@@ -10,6 +10,7 @@ use crate::domain::ids::{EventId, LeadId};
 use crate::domain::lead::Lead;
 use crate::limits::ATTEMPTS_SHOWN_MAX;
 use crate::store::StoreError;
+use crate::store::redb::matching::{crm_ids_of, customer_of, known_id};
 use crate::store::redb::records::{decode_attempt, decode_dead, decode_event, decode_lead};
 use crate::store::redb::tables::View;
 
@@ -154,7 +155,12 @@ fn with_attempts(
 pub(super) fn lead_detail(view: &impl View, lead: NumberedLead) -> Result<LeadDetail, StoreError> {
     let events = timeline(view, lead.1.reported.lead_id, Some(&lead))?;
     let events = events.into_iter().map(|event| summary(view, event, Some(&lead.1)));
-    Ok(LeadDetail { events: events.collect::<Result<_, _>>()?, lead: lead.1 })
+    Ok(LeadDetail {
+        events: events.collect::<Result<_, _>>()?,
+        crm_ids: crm_ids_of(view, lead.1.reported.lead_id)?,
+        customer: customer_of(view, lead.1.reported.lead_id)?,
+        lead: lead.1,
+    })
 }
 
 /// An event and its number, by its id, with its lead if that is known.
@@ -162,10 +168,17 @@ pub(super) fn find_event(
     view: &impl View,
     event_id: EventId,
 ) -> Result<Option<(Numbered, Option<NumberedLead>)>, StoreError> {
-    let lead = lead_by_id(view, event_id.lead_id())?;
-    let events = timeline(view, event_id.lead_id(), lead.as_ref())?;
-    let event = events.into_iter().find(|(_, event)| event.id() == event_id);
-    Ok(event.map(|event| (event, lead)))
+    let reported_lead = event_id.lead_id();
+    let found = view.found_leads().get(reported_lead.get())?;
+    let found = found.map(|lead_id| known_id(lead_id.value())).transpose()?;
+    for lead_id in [Some(reported_lead), found].into_iter().flatten() {
+        let lead = lead_by_id(view, lead_id)?;
+        let events = timeline(view, lead_id, lead.as_ref())?;
+        if let Some(event) = events.into_iter().find(|(_, event)| event.id() == event_id) {
+            return Ok(Some((event, lead)));
+        }
+    }
+    Ok(None)
 }
 
 /// An event by its number, with its last attempt.

@@ -67,6 +67,7 @@ enum RawLeadRecord<'a> {
     Emitted(&'a str),
     SkippedTest,
     SkippedTooOld,
+    SkippedUnknown,
 }
 
 /// Writes a lead.
@@ -85,6 +86,7 @@ pub(super) fn encode_lead(lead: &Lead) -> Result<Vec<u8>, StoreError> {
             RawLead::Emitted(stage) => RawLeadRecord::Emitted(stage.as_str()),
             RawLead::SkippedTest => RawLeadRecord::SkippedTest,
             RawLead::SkippedTooOld => RawLeadRecord::SkippedTooOld,
+            RawLead::SkippedUnknown => RawLeadRecord::SkippedUnknown,
         },
         dataset_id: lead.dataset_id.map_or(0, DatasetId::get),
     })
@@ -95,7 +97,7 @@ pub(super) fn decode_lead(bytes: &[u8]) -> Result<Lead, StoreError> {
     let record: LeadRecord<'_> = decode(bytes, "lead")?;
     Ok(Lead {
         reported: ReportedLead {
-            lead_id: LeadId::from_u64(record.lead_id).ok_or(corrupt("lead id"))?,
+            lead_id: LeadId::from_known(record.lead_id).ok_or(corrupt("lead id"))?,
             page_id: PageId::from_u64(record.page_id),
             form_id: FormId::from_u64(record.form_id),
             ad_id: AdId::from_u64(record.ad_id),
@@ -108,37 +110,63 @@ pub(super) fn decode_lead(bytes: &[u8]) -> Result<Lead, StoreError> {
             RawLeadRecord::Emitted(name) => RawLead::Emitted(stage(name)?),
             RawLeadRecord::SkippedTest => RawLead::SkippedTest,
             RawLeadRecord::SkippedTooOld => RawLead::SkippedTooOld,
+            RawLeadRecord::SkippedUnknown => RawLead::SkippedUnknown,
         },
         dataset_id: DatasetId::from_u64(record.dataset_id),
     })
 }
 
+type CustomerRecord<'a> = Vec<(Cow<'a, str>, Vec<Cow<'a, str>>)>;
+
+fn borrowed(customer: &Customer) -> CustomerRecord<'_> {
+    let parameters = customer.iter().map(|(name, values)| {
+        (name.into(), values.iter().map(|value| value.as_str().into()).collect())
+    });
+    parameters.collect()
+}
+
+fn owned(record: CustomerRecord<'_>) -> Customer {
+    Customer::from_stored(record.into_iter().map(|(name, values)| {
+        (name.into_owned(), values.into_iter().map(Cow::into_owned).collect())
+    }))
+}
+
+/// Writes what is known of a person.
+pub(super) fn encode_customer(customer: &Customer) -> Result<Vec<u8>, StoreError> {
+    encode(&borrowed(customer))
+}
+
+/// Reads what is known of a person.
+pub(super) fn decode_customer(bytes: &[u8]) -> Result<Customer, StoreError> {
+    Ok(owned(decode(bytes, "customer")?))
+}
+
 #[derive(Serialize, Deserialize)]
 struct EventRecord<'a> {
     lead_id: u64,
+    /// The lead that was reported, if that is another.
+    found_later: Option<u64>,
     stage: &'a str,
     reported_time: i64,
     event_time: i64,
     source: &'a str,
     received_at_ms: i64,
     #[serde(borrow)]
-    customer: Vec<(Cow<'a, str>, Vec<Cow<'a, str>>)>,
+    customer: CustomerRecord<'a>,
     custom_data: Option<&'a str>,
 }
 
 /// Writes an event.
 pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
-    let customer = event.customer.iter().map(|(name, values)| {
-        (name.into(), values.iter().map(|value| value.as_str().into()).collect())
-    });
     encode(&EventRecord {
         lead_id: event.lead_id.get(),
+        found_later: (event.reported_lead != event.lead_id).then_some(event.reported_lead.get()),
         stage: event.stage.as_str(),
         reported_time: event.reported_time.get(),
         event_time: event.event_time.get(),
         source: event.source.as_str(),
         received_at_ms: event.received_at.as_millis(),
-        customer: customer.collect(),
+        customer: borrowed(&event.customer),
         custom_data: event.custom_data.as_deref(),
     })
 }
@@ -146,17 +174,17 @@ pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
 /// Reads an event.
 pub(super) fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> {
     let record: EventRecord<'_> = decode(bytes, "event")?;
-    let customer = record.customer.into_iter().map(|(name, values)| {
-        (name.into_owned(), values.into_iter().map(Cow::into_owned).collect())
-    });
+    let lead_id = LeadId::from_known(record.lead_id).ok_or(corrupt("lead id"))?;
+    let found_later = record.found_later.map(|id| LeadId::from_known(id).ok_or(corrupt("lead id")));
     Ok(Event {
-        lead_id: LeadId::from_u64(record.lead_id).ok_or(corrupt("lead id"))?,
+        lead_id,
+        reported_lead: found_later.transpose()?.unwrap_or(lead_id),
         stage: stage(record.stage)?,
         reported_time: UnixSeconds::new(record.reported_time),
         event_time: UnixSeconds::new(record.event_time),
         source: source(record.source)?,
         received_at: Timestamp::from_millis(record.received_at_ms),
-        customer: Customer::from_stored(customer),
+        customer: owned(record.customer),
         custom_data: record.custom_data.map(Into::into),
     })
 }
@@ -325,6 +353,7 @@ mod tests {
         customer.add(Parameter::Fbc, "fb.1.2.abc").unwrap();
         let event = Event {
             lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+            reported_lead: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
             stage: StageName::parse("won").unwrap(),
             reported_time: UnixSeconds::new(1_762_000_000),
             event_time: UnixSeconds::new(1_762_000_001),
@@ -333,7 +362,7 @@ mod tests {
             customer,
             custom_data: Some(r#"{"value":5}"#.into()),
         };
-        let golden = "01c0f5aae4d3da980203776f6e80f2af900d82f2af900d0363\
+        let golden = "01c0f5aae4d3da98020003776f6e80f2af900d82f2af900d0363\
                       726de8d792f6c7660103666263010a66622e312e322e616263\
                       010b7b2276616c7565223a357d";
         assert_eq!(hex::encode(encode_event(&event).unwrap()), golden);
@@ -388,15 +417,18 @@ mod tests {
     proptest! {
         #[test]
         fn events_survive_being_written_and_read(
-            lead_id in 100_000_000_000_000..u64::MAX, time: i32, late in 0..100i64, value in ".{1,20}",
+            lead_id in 100_000_000_000_000..u64::MAX, reported in 1..u64::MAX, time: i32,
+            late in 0..100i64, value in ".{1,20}",
             custom_data in proptest::option::of("[ -~]{0,40}")
         ) {
             let mut customer = Customer::default();
             if !value.trim().is_empty() {
                 customer.add(Parameter::Fbc, &value).unwrap();
             }
+            let lead_id = LeadId::from_known(lead_id).unwrap();
             let event = Event {
-                lead_id: LeadId::from_u64(lead_id).unwrap(),
+                lead_id,
+                reported_lead: LeadId::from_known(reported).unwrap_or(lead_id),
                 stage: StageName::parse("won").unwrap(),
                 reported_time: UnixSeconds::new(time.into()),
                 event_time: UnixSeconds::new(i64::from(time) + late),

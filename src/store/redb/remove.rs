@@ -2,12 +2,13 @@
 
 use redb::ReadableTable;
 
-use crate::domain::event::short_digest;
+use crate::domain::event::{Event, short_digest};
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
 use crate::limits::{REMOVE_MAX, REMOVE_SCAN_MAX};
 use crate::store::redb::alarms;
+use crate::store::redb::matching::{crm_ids_of, forget_matches};
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{Numbered, NumberedLead, lead_by_id, timeline};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
@@ -21,13 +22,16 @@ pub(super) fn erase_lead(
     lead_id: LeadId,
     now: Timestamp,
 ) -> Result<Option<Erased>, StoreError> {
-    if let Some(at) = erased_at(unit, lead_id)? {
+    if let Some(at) = erased_at(&unit.tables, lead_id)? {
         return Ok(Some(Erased { at, events: 0, cancelled: 0 }));
     }
     let lead = lead_by_id(&unit.tables, lead_id)?;
     let events = timeline(&unit.tables, lead_id, lead.as_ref())?;
-    if lead.is_none() && events.is_empty() {
+    if lead.is_none() && events.is_empty() && crm_ids_of(&unit.tables, lead_id)?.is_empty() {
         return Ok(None);
+    }
+    for (_, event) in events.iter().filter(|(_, event)| event.reported_lead != lead_id) {
+        alarms::forget_lead(unit, event.reported_lead)?;
     }
     let (events, cancelled) = remove_timeline(unit, lead_id, lead.as_ref())?;
     alarms::forget_lead(unit, lead_id)?;
@@ -36,8 +40,11 @@ pub(super) fn erase_lead(
 }
 
 /// When a lead was erased, if it was.
-pub(super) fn erased_at(unit: &Unit<'_>, lead_id: LeadId) -> Result<Option<Timestamp>, StoreError> {
-    let at = unit.tables.erased.get(lead_id.get())?;
+pub(super) fn erased_at(
+    view: &impl View,
+    lead_id: LeadId,
+) -> Result<Option<Timestamp>, StoreError> {
+    let at = view.erased().get(lead_id.get())?;
     Ok(at.map(|at| Timestamp::from_millis(at.value())))
 }
 
@@ -51,10 +58,12 @@ fn remove_timeline(
     let events = timeline(&unit.tables, lead_id, lead)?;
     let count = events.len() as u64;
     let mut open = 0;
-    for event in events {
-        open += u64::from(remove_event(unit, &event, lead)?);
+    for event in &events {
+        open += u64::from(remove_event(unit, event, lead)?);
         unit.tables.awaiting.remove((lead_id.get(), event.0))?;
     }
+    let events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
+    forget_matches(unit, lead_id, &events)?;
     if let Some((lead_seq, _)) = lead {
         unit.tables.lead_events.retain_in((*lead_seq, 0)..=(*lead_seq, u64::MAX), |_, ()| false)?;
         unit.tables.leads.remove(lead_seq)?;
@@ -187,7 +196,7 @@ fn old_that_never_came(view: &impl View, before: Timestamp) -> Result<Vec<LeadId
         && let Some(row) = view.awaiting().range(from..)?.next()
     {
         let (lead_id, _) = row?.0.value();
-        if let Some(lead_id) = LeadId::from_u64(lead_id)
+        if let Some(lead_id) = LeadId::from_known(lead_id)
             && readable(never_came_and_is_old(view, lead_id, before))?
         {
             old.push(lead_id);

@@ -12,6 +12,7 @@ use redb::{
 };
 
 use crate::domain::event::KeyDigest;
+use crate::domain::matching::ContactKey;
 use crate::domain::time::Timestamp;
 use crate::store::{ApiKeyDigest, StoreError};
 
@@ -127,6 +128,20 @@ tables! {
         awaiting: "awaiting", (u64, u64) => (u32, i64);
         /// Sequence number → a piece of a webhook that could not be read.
         quarantine: "quarantine", u64 => &'static [u8];
+        /// (CRM's own id, source) → the lead that it is linked with.
+        crm_ids: "crm_ids", (&'static str, &'static str) => u64;
+        /// (Lead id, source, CRM's own id): the same the other way round.
+        lead_crm_ids: "lead_crm_ids", (u64, &'static str, &'static str) => ();
+        /// Lead id → what is known of the person besides what each event says.
+        customers: "customers", u64 => &'static [u8];
+        /// (Digest of an e-mail address or phone number, lead id): who is found by it.
+        contacts: "contacts", (&'static ContactKey, u64) => ();
+        /// Our own id of somebody → the lead that it turned out to be.
+        found_leads: "found_leads", u64 => u64;
+        /// Lead id → milliseconds: leads that were erased and must not come back.
+        erased: "erased", u64 => i64;
+        /// Digest of an idempotency key → (event's number, fingerprint of the report).
+        idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
         /// Digests of API keys that were made here.
         api_keys: "api_keys", &'static ApiKeyDigest => ();
         /// (Subject, milliseconds of its first cause) → a message about an alarm that waits.
@@ -143,10 +158,6 @@ tables! {
         event_keys: "event_keys", (u64, &'static KeyDigest) => ();
         /// Number of an attempt → how many events it was about that are still here.
         attempt_links: "attempt_links", u64 => u32;
-        /// Lead id → milliseconds: leads that were erased and must not come back.
-        erased: "erased", u64 => i64;
-        /// Digest of an idempotency key → (event's number, fingerprint of the report).
-        idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
     }
 }
 

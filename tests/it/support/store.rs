@@ -5,15 +5,19 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use leadloop::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
+use leadloop::domain::customer::Customer;
 use leadloop::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use leadloop::domain::ids::{DatasetId, EventId, LeadId};
+use leadloop::domain::matching::CrmId;
 use leadloop::domain::routing::Routing;
+use leadloop::domain::stage::SourceName;
 use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::store::memory::MemoryStore;
 use leadloop::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use leadloop::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
-    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
+    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
+    StoreError, Stranded, UpdateOutcome,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -68,6 +72,18 @@ macro_rules! store {
 store! {
     ingest(intake: Intake, now: Timestamp) -> Ingested;
     record_stage_updates(updates: Vec<StageUpdate>, routing: &Routing, now: Timestamp) -> Recorded;
+    judge_stage_updates(
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Vec<UpdateOutcome>;
+    link_crm_id(
+        source: SourceName,
+        crm_id: CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Linking;
+    add_customer(lead_id: LeadId, customer: Customer, now: Timestamp) -> Linked;
     next_batch(
         dataset_id: DatasetId,
         now: Timestamp,

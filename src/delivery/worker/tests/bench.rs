@@ -21,9 +21,11 @@ use crate::delivery::status::StatusBoard;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::{Next, Worker};
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
+use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::{Lead, ReportedLead};
+use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
@@ -31,8 +33,9 @@ use crate::meta::conversions::{Answer, read_answer};
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, NearDeadline, Quarantined, QueueEntry,
-    Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store, StoreError, Stranded,
+    ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
+    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
+    StoreError, Stranded, UpdateOutcome,
 };
 use crate::telemetry::Metrics;
 
@@ -49,6 +52,7 @@ fn dataset() -> Dataset {
         access_token: "token".into(),
         crm_name: "CRM of seven".into(),
         raw_stage: StageName::parse("initial_lead").unwrap(),
+        funnel: None,
         partner_agent: None,
         test_event_code: Some("TEST7".into()),
     }
@@ -309,6 +313,18 @@ macro_rules! store {
 store! {
     ingest(intake: Intake, now: Timestamp) -> Ingested;
     record_stage_updates(updates: Vec<StageUpdate>, routing: &Routing, now: Timestamp) -> Recorded;
+    judge_stage_updates(
+        updates: Vec<StageUpdate>,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Vec<UpdateOutcome>;
+    link_crm_id(
+        source: SourceName,
+        crm_id: CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Linking;
+    add_customer(lead_id: LeadId, customer: Customer, now: Timestamp) -> Linked;
     next_batch(
         dataset_id: DatasetId,
         now: Timestamp,

@@ -215,7 +215,8 @@ async fn a_copy_that_is_stopped_or_that_nobody_waits_for_ends() {
     {
         let stop = CancellationToken::new();
         let mut waiting = std::pin::pin!(place.store.back_up(at(20), &stop));
-        assert!(futures_util::poll!(&mut waiting).is_pending());
+        // It has begun; on a machine with little to do it may even be done.
+        let _ = futures_util::poll!(&mut waiting);
     }
     let again = async || match place.store.back_up(at(20), &CancellationToken::new()).await {
         Ok(BackedUp::Done(copy)) => Some(copy),

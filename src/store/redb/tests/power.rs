@@ -66,8 +66,8 @@ impl Journal {
         let updates = (0..random.random_range(1..4)).map(|_| some(random)).collect();
         let recorded = store.record_stage_updates(updates, &routing(), at(20)).await?;
         for outcome in recorded.outcomes {
-            if let UpdateOutcome::Accepted(detail) | UpdateOutcome::Known(detail) = outcome {
-                self.updates.insert(detail.event.id());
+            if let UpdateOutcome::Accepted(judged) | UpdateOutcome::Known(judged) = outcome {
+                self.updates.insert(judged.detail.event.id());
             }
         }
         Ok(())

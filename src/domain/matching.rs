@@ -1,0 +1,249 @@
+//! Which lead a stage update is about, when it does not say so by Meta's id.
+//!
+//! A CRM often knows its own record and an address, and not Meta's id. A store looks up what it
+//! knows under these, and asks here which of the leads is meant. An update that fits no lead is
+//! filed under an id of our own ([`LeadId::own`]), the same for the same record or person, until
+//! its lead is known.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::domain::customer::{Customer, Parameter};
+use crate::domain::event::short_digest;
+use crate::domain::ids::LeadId;
+use crate::domain::stage::{InvalidName, SourceName, clean};
+use crate::domain::time::UnixSeconds;
+use crate::limits::CRM_ID_BYTES_MAX;
+
+/// A CRM's own id of a record: what it is of, a contact or a deal, is the CRM's affair.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CrmId(Box<str>);
+
+impl CrmId {
+    /// Takes an id of 1 to 255 bytes, trimmed, without control characters.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        clean(text, "CRM id", CRM_ID_BYTES_MAX).map(Self)
+    }
+
+    /// The id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CrmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How a report names its lead, besides by what it says of the person.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeadReference {
+    /// Meta's id.
+    pub lead_id: Option<LeadId>,
+    /// The CRM's.
+    pub crm_id: Option<CrmId>,
+}
+
+impl From<LeadId> for LeadReference {
+    fn from(lead_id: LeadId) -> Self {
+        Self { lead_id: Some(lead_id), crm_id: None }
+    }
+}
+
+impl LeadReference {
+    /// The id to file a report under that fits no lead.
+    pub fn own_id(&self, source: &SourceName, customer: &Customer) -> LeadId {
+        match &self.crm_id {
+            Some(crm_id) => own_id_of_record(source, crm_id),
+            None => own_id_of_person(customer),
+        }
+    }
+}
+
+/// Our own id of whom a CRM's record is about.
+pub fn own_id_of_record(source: &SourceName, crm_id: &CrmId) -> LeadId {
+    LeadId::own(&[b"crm_id", source.as_str().as_bytes(), crm_id.as_str().as_bytes()])
+}
+
+/// Our own id of a person: by e-mail and phone, or else by all that is known.
+fn own_id_of_person(customer: &Customer) -> LeadId {
+    let mut parts: Vec<&str> = contact_digests(customer).map(|(_, digest)| digest).collect();
+    parts.sort_unstable();
+    if parts.is_empty() {
+        parts.extend(customer.iter().flat_map(|(name, values)| {
+            std::iter::once(name).chain(values.iter().map(String::as_str))
+        }));
+    }
+    let parts: Vec<&[u8]> = parts.into_iter().map(str::as_bytes).collect();
+    LeadId::own(&parts)
+}
+
+/// What of a lead a report was matched by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MatchedBy {
+    /// Meta's id.
+    LeadId,
+    /// The CRM's own id, linked before.
+    CrmId,
+    /// The digest of an e-mail address.
+    Email,
+    /// The digest of a phone number.
+    Phone,
+}
+
+impl MatchedBy {
+    /// The stable name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LeadId => "lead_id",
+            Self::CrmId => "crm_id",
+            Self::Email => "email",
+            Self::Phone => "phone",
+        }
+    }
+}
+
+/// The digest of an address as the matching index keeps it.
+pub type ContactKey = [u8; 16];
+
+/// The digests by which a person is found again, e-mail before phone.
+fn contact_digests(customer: &Customer) -> impl Iterator<Item = (MatchedBy, &str)> {
+    let of = |parameter: Parameter, by: MatchedBy| {
+        let values = customer.iter().find(|(name, _)| *name == parameter.name());
+        let values = values.map_or(&[][..], |(_, values)| values);
+        values.iter().map(move |digest| (by, digest.as_str()))
+    };
+    of(Parameter::Em, MatchedBy::Email).chain(of(Parameter::Ph, MatchedBy::Phone))
+}
+
+/// The keys by which a person is found again, e-mail before phone.
+pub fn contact_keys(customer: &Customer) -> Vec<(MatchedBy, ContactKey)> {
+    let key = |(by, digest): (MatchedBy, &str)| {
+        (by, short_digest(&[by.name().as_bytes(), digest.as_bytes()]))
+    };
+    contact_digests(customer).map(key).collect()
+}
+
+/// A lead that a report may be about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// The lead.
+    pub lead_id: LeadId,
+    /// When it was created.
+    pub created_time: UnixSeconds,
+    /// What it was found by.
+    pub by: MatchedBy,
+}
+
+/// What is done when a report fits several leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ambiguity {
+    /// The newest lead that was created before the reported time is meant.
+    #[default]
+    Newest,
+    /// The report is refused.
+    Refuse,
+}
+
+/// A report fits several leads, and its source wants to be told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{} leads fit this e-mail address or phone number", .lead_ids.len())]
+pub struct Ambiguous {
+    /// The leads.
+    pub lead_ids: Vec<LeadId>,
+}
+
+/// Which of the leads that were found is meant; `None` if none was found.
+///
+/// # Errors
+/// [`Ambiguous`] if several were found and the source does not want one chosen.
+pub fn choose(
+    candidates: impl IntoIterator<Item = Candidate>,
+    event_time: UnixSeconds,
+    ambiguity: Ambiguity,
+) -> Result<Option<Candidate>, Ambiguous> {
+    let mut leads: BTreeMap<LeadId, Candidate> = BTreeMap::new();
+    for candidate in candidates {
+        let known = leads.entry(candidate.lead_id).or_insert(candidate);
+        known.by = known.by.min(candidate.by);
+    }
+    if leads.len() > 1 && ambiguity == Ambiguity::Refuse {
+        return Err(Ambiguous { lead_ids: leads.into_keys().collect() });
+    }
+    // Where all were created later, the rule of times says so of the newest.
+    let newest =
+        |lead: &Candidate| (lead.created_time < event_time, lead.created_time, lead.lead_id);
+    Ok(leads.into_values().max_by_key(newest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(number: u64, created: i64, by: MatchedBy) -> Candidate {
+        let lead_id = LeadId::from_u64(1_000_000_000_000_000 + number).unwrap();
+        Candidate { lead_id, created_time: UnixSeconds::new(created), by }
+    }
+
+    fn chosen(candidates: &[Candidate], time: i64) -> Option<Candidate> {
+        let time = UnixSeconds::new(time);
+        choose(candidates.iter().copied(), time, Ambiguity::Newest).unwrap()
+    }
+
+    #[test]
+    fn the_newest_lead_that_was_created_before_is_meant() {
+        let [a, b, c] = [1, 2, 3].map(|n| candidate(n, n.cast_signed() * 100, MatchedBy::Phone));
+        assert_eq!(chosen(&[], 150), None);
+        assert_eq!(chosen(&[c], 150), Some(c), "alone, it is meant and its time judged");
+        assert_eq!(chosen(&[a, b, c], 250), Some(b));
+        assert_eq!(chosen(&[c, b, a], 200), Some(a), "created before, not at");
+        assert_eq!(chosen(&[a, b, c], 50), Some(c));
+    }
+
+    #[test]
+    fn a_lead_that_is_found_twice_is_one_lead() {
+        let found = [candidate(1, 100, MatchedBy::Phone), candidate(1, 100, MatchedBy::Email)];
+        let time = UnixSeconds::new(200);
+        let chosen = choose(found, time, Ambiguity::Refuse).unwrap();
+        assert_eq!(chosen, Some(candidate(1, 100, MatchedBy::Email)));
+    }
+
+    #[test]
+    fn several_leads_are_refused_where_the_source_wants_it() {
+        let found = [candidate(2, 100, MatchedBy::Email), candidate(1, 100, MatchedBy::Phone)];
+        let refused = choose(found, UnixSeconds::new(200), Ambiguity::Refuse).unwrap_err();
+        assert_eq!(refused.lead_ids, [found[1].lead_id, found[0].lead_id]);
+    }
+
+    #[test]
+    fn our_own_ids_are_the_same_for_the_same_record_or_person_and_none_of_metas() {
+        let source = SourceName::unnamed_crm();
+        let crm_id = CrmId::parse(" 4711 ").unwrap();
+        let own = own_id_of_record(&source, &crm_id);
+        assert_eq!(own, own_id_of_record(&source, &CrmId::parse("4711").unwrap()));
+        assert_ne!(own, own_id_of_record(&SourceName::parse("other").unwrap(), &crm_id));
+        assert!(own.is_own());
+        let person = |values: &[(&str, &str)]| {
+            let values =
+                values.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
+            own_id_of_person(&Customer::from_stored(values))
+        };
+        let known = person(&[("em", "aa"), ("ph", "bb")]);
+        assert_eq!(known, person(&[("ph", "bb"), ("em", "aa"), ("fn", "cc")]));
+        assert_ne!(known, person(&[("em", "aa")]));
+        assert_ne!(person(&[("fn", "cc"), ("ln", "dd")]), person(&[("fn", "dd"), ("ln", "cc")]));
+    }
+
+    #[test]
+    fn an_email_and_a_phone_number_of_one_digest_are_two_keys() {
+        let of = |name: &str| {
+            Customer::from_stored([(name.to_owned(), vec!["aa".to_owned(), "bb".to_owned()])])
+        };
+        let keys = contact_keys(&of("em"));
+        assert_eq!(keys.len(), 2);
+        assert_ne!(keys[0].1, contact_keys(&of("ph"))[0].1);
+        assert_eq!(contact_keys(&of("fn")), []);
+    }
+}

@@ -1,0 +1,169 @@
+//! A CRM's report that a lead reached a stage.
+
+use sha2::{Digest, Sha256};
+
+use crate::domain::customer::Customer;
+use crate::domain::event::Event;
+use crate::domain::ids::{DatasetId, LeadId};
+use crate::domain::matching::{Ambiguity, CrmId, LeadReference, contact_keys};
+use crate::domain::stage::{SourceName, StageName};
+use crate::domain::time::{Timestamp, UnixSeconds};
+
+/// A CRM's report that a lead reached a stage, checked in form but not yet against the lead.
+#[derive(Clone, Debug)]
+pub struct StageUpdate {
+    /// How it names the lead.
+    pub lead: LeadReference,
+    /// The stage.
+    pub stage: StageName,
+    /// When it was reached; now if the CRM did not say.
+    pub event_time: Option<UnixSeconds>,
+    /// Which CRM.
+    pub source: SourceName,
+    /// The CRM's key for this report, unique within its source.
+    pub idempotency_key: Option<Box<str>>,
+    /// Customer parameters.
+    pub customer: Customer,
+    /// Further `custom_data`: the text of a JSON object with sorted keys.
+    pub custom_data: Option<Box<str>>,
+    /// How the source is configured.
+    pub policy: SourcePolicy,
+}
+
+/// How reports of a source are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SourcePolicy {
+    /// How far the source's clock may be off, in seconds.
+    pub clock_tolerance_s: u32,
+    /// Whether an unknown lead is refused instead of awaited.
+    pub strict: bool,
+    /// What is done when a report fits several leads.
+    pub ambiguity: Ambiguity,
+    /// Whether a report that fits no lead is sent by what it says of the person, if Meta takes
+    /// that, instead of awaiting its lead.
+    pub send_unmatched: bool,
+    /// Where reports are sent whose lead is not known; by default where the leads of a Page go that
+    /// is not configured.
+    pub dataset_id: Option<DatasetId>,
+}
+
+/// The digest of an idempotency key within its source.
+pub type KeyDigest = [u8; 16];
+
+impl StageUpdate {
+    /// Where the idempotency key is remembered, if the report has one.
+    pub fn key_digest(&self) -> Option<KeyDigest> {
+        let key = self.idempotency_key.as_deref()?;
+        Some(short_digest(&[self.source.as_str().as_bytes(), key.as_bytes()]))
+    }
+
+    /// A digest of what the report says, as given: a retry without a time stays the same report.
+    pub fn fingerprint(&self) -> KeyDigest {
+        let time = self.event_time.map_or_else(String::new, |time| time.to_string());
+        let lead_id = self.lead.lead_id.map_or(0, LeadId::get).to_be_bytes();
+        let crm_id = self.lead.crm_id.as_ref().map_or("", CrmId::as_str);
+        let custom_data = self.custom_data.as_deref().unwrap_or_default();
+        let customer: Vec<String> = self
+            .customer
+            .iter()
+            .map(|(name, values)| format!("{name}={}", values.join(",")))
+            .collect();
+        short_digest(&[
+            &lead_id,
+            crm_id.as_bytes(),
+            self.stage.as_str().as_bytes(),
+            time.as_bytes(),
+            customer.join(";").as_bytes(),
+            custom_data.as_bytes(),
+        ])
+    }
+
+    /// Whether it is sent by what it says of the person if it fits no lead: where the source wants
+    /// that, and where it names nothing by which its lead could be found later.
+    pub fn is_sent_unmatched(&self) -> bool {
+        let can_be_found = self.lead.lead_id.is_some()
+            || self.lead.crm_id.is_some()
+            || !contact_keys(&self.customer).is_empty();
+        let wanted = self.policy.send_unmatched && self.lead.lead_id.is_none();
+        (wanted || !can_be_found) && self.customer.is_sendable_alone()
+    }
+
+    /// The event that this report becomes once its lead is found and its time judged.
+    pub fn into_event(
+        self,
+        lead_id: LeadId,
+        reported_time: UnixSeconds,
+        event_time: UnixSeconds,
+        now: Timestamp,
+    ) -> Event {
+        Event {
+            lead_id,
+            reported_lead: lead_id,
+            stage: self.stage,
+            reported_time,
+            event_time,
+            source: self.source,
+            received_at: now,
+            customer: self.customer,
+            custom_data: self.custom_data,
+        }
+    }
+
+    /// The event of a stage that this report skipped: of the same person, and said by us.
+    pub fn filler(
+        &self,
+        lead_id: LeadId,
+        stage: StageName,
+        time: UnixSeconds,
+        now: Timestamp,
+    ) -> Event {
+        let (source, custom_data) = (SourceName::leadloop(), None);
+        let update = Self { stage, source, custom_data, ..self.clone() };
+        update.into_event(lead_id, time, time, now)
+    }
+}
+
+/// Half a SHA-256 over length-prefixed parts.
+pub fn short_digest(parts: &[&[u8]]) -> KeyDigest {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    let mut digest = KeyDigest::default();
+    let length = digest.len();
+    digest.copy_from_slice(&hash.finalize()[..length]);
+    digest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(key: &str, time: Option<i64>) -> StageUpdate {
+        StageUpdate {
+            lead: LeadId::from_u64(1_234_567_890_123_456).unwrap().into(),
+            stage: StageName::parse("won").unwrap(),
+            event_time: time.map(UnixSeconds::new),
+            source: SourceName::unnamed_crm(),
+            idempotency_key: Some(key.into()),
+            customer: Customer::default(),
+            custom_data: None,
+            policy: SourcePolicy::default(),
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_is_of_the_content_and_not_of_the_key() {
+        assert_eq!(update("a", None).fingerprint(), update("b", None).fingerprint());
+        assert_ne!(update("a", None).fingerprint(), update("a", Some(1)).fingerprint());
+        assert_ne!(update("a", None).key_digest(), update("b", None).key_digest());
+    }
+
+    #[test]
+    fn the_same_key_of_another_source_is_another_key() {
+        let mut other = update("a", None);
+        other.source = SourceName::parse("hubspot").unwrap();
+        assert_ne!(update("a", None).key_digest(), other.key_digest());
+    }
+}

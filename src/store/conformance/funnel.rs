@@ -1,0 +1,75 @@
+//! Stages that an update skips: named, and filled in where the dataset wants that.
+
+use std::collections::BTreeMap;
+
+use super::support::{at, dataset, due, found, ingest, lead, routing, second, stage, update};
+use crate::domain::event::StageUpdate;
+use crate::domain::funnel::Funnel;
+use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
+use crate::store::{Judged, Store, UpdateOutcome};
+
+on_every_store![
+    a_skipped_stage_is_named_and_the_update_is_taken,
+    skipped_stages_are_sent_before_the_one_that_skipped_them,
+    no_stage_is_filled_in_before_the_lead_or_what_it_reached,
+    a_repeated_update_fills_nothing_in_again,
+];
+
+fn with_funnel(fill_skipped: bool) -> Routing {
+    let stages = ["qualified", "opportunity", "won"].map(stage).to_vec();
+    routing().and_funnels(BTreeMap::from([(dataset(1), Funnel { stages, fill_skipped })]))
+}
+
+async fn judged(store: &dyn Store, update: StageUpdate, routing: &Routing) -> Judged {
+    let recorded = store.record_stage_updates(vec![update], routing, at(90)).await.unwrap();
+    match recorded.outcomes.into_iter().next() {
+        Some(UpdateOutcome::Accepted(judged) | UpdateOutcome::Known(judged)) => judged,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn a_skipped_stage_is_named_and_the_update_is_taken(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    let routing = with_funnel(false);
+    let won = judged(store, update(1, "won", 50), &routing).await;
+    assert_eq!(won.skipped.missing, [stage("qualified"), stage("opportunity")]);
+    assert_eq!(won.skipped.filled, []);
+    let late = judged(store, update(1, "qualified", 40), &routing).await;
+    assert_eq!(late.skipped.missing, []);
+    let again = judged(store, update(1, "won", 50), &routing).await;
+    assert_eq!(again.skipped.missing, [stage("opportunity")], "as it is by now");
+    assert_eq!(due(store, 1, at(90)).await, ["1 initial_lead", "1 qualified", "1 won"]);
+}
+
+async fn skipped_stages_are_sent_before_the_one_that_skipped_them(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    let won = judged(store, update(1, "won", 50), &with_funnel(true)).await;
+    let filled = [(stage("qualified"), second(48)), (stage("opportunity"), second(49))];
+    assert_eq!((won.skipped.missing, won.skipped.filled), (vec![], filled.to_vec()));
+    let expected = ["1 initial_lead", "1 qualified", "1 opportunity", "1 won"];
+    assert_eq!(due(store, 1, at(90)).await, expected);
+    let events = found(store, 1).await.events;
+    assert_eq!(events[1].event.source, SourceName::leadloop());
+    assert_eq!(events[3].event.source, SourceName::unnamed_crm());
+}
+
+async fn no_stage_is_filled_in_before_the_lead_or_what_it_reached(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2)]).await;
+    let routing = with_funnel(true);
+    let early = judged(store, update(1, "won", 3), &routing).await;
+    assert_eq!(early.skipped.missing, [stage("qualified")]);
+    assert_eq!(early.skipped.filled, [(stage("opportunity"), second(2))]);
+    judged(store, update(2, "qualified", 50), &routing).await;
+    let next = judged(store, update(2, "won", 51), &routing).await;
+    assert_eq!(next.skipped.missing, [stage("opportunity")]);
+}
+
+async fn a_repeated_update_fills_nothing_in_again(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    let routing = with_funnel(true);
+    judged(store, update(1, "won", 50), &routing).await;
+    let again = judged(store, update(1, "won", 50), &routing).await;
+    assert_eq!((again.skipped.missing, again.skipped.filled), (vec![], vec![]));
+    assert_eq!(due(store, 1, at(90)).await.len(), 4);
+}

@@ -1,0 +1,299 @@
+//! What the model does with stage updates, and how it finds the lead of each.
+
+use crate::domain::customer::Customer;
+use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing};
+use crate::domain::funnel::Skipped;
+use crate::domain::ids::LeadId;
+use crate::domain::intake::{Decision, Refusal, decide};
+use crate::domain::lead::Lead;
+use crate::domain::matching::{
+    Candidate, ContactKey, CrmId, MatchedBy, choose, contact_keys, own_id_of_record,
+};
+use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::memory::state::{Effects, State};
+use crate::store::query::LeadFilter;
+use crate::store::{Judged, Linked, Linking, UpdateOutcome};
+
+/// What is to become of an update that is not refused.
+struct Plan {
+    lead_id: LeadId,
+    matched_by: Option<MatchedBy>,
+    skipped: Skipped,
+    /// Its event, if it is on record.
+    known: Option<u64>,
+    times: (UnixSeconds, UnixSeconds),
+    tolerance_s: u32,
+}
+
+impl State {
+    pub(super) fn is_of(&self, lead_id: LeadId, key: &ContactKey) -> bool {
+        let known = self.customers.get(&lead_id).map(contact_keys).unwrap_or_default();
+        known.iter().any(|(_, known)| known == key)
+    }
+
+    fn resolve(
+        &self,
+        update: &StageUpdate,
+        now: Timestamp,
+    ) -> Result<(LeadId, Option<MatchedBy>), Refusal> {
+        if let Some(lead_id) = update.lead.lead_id {
+            return Ok((lead_id, Some(MatchedBy::LeadId)));
+        }
+        let link = update.lead.crm_id.clone().map(|crm_id| (crm_id, update.source.clone()));
+        if let Some(lead_id) = link.and_then(|link| self.crm_ids.get(&link)) {
+            return Ok((*lead_id, Some(MatchedBy::CrmId)));
+        }
+        let mut candidates = Vec::new();
+        for (by, key) in contact_keys(&update.customer) {
+            for lead in self.leads.values().filter(|lead| !lead.reported.lead_id.is_own()) {
+                let lead_id = lead.reported.lead_id;
+                if self.is_of(lead_id, &key) {
+                    let created_time = lead.reported.created_time;
+                    candidates.push(Candidate { lead_id, created_time, by });
+                }
+            }
+        }
+        let event_time = update.event_time.unwrap_or(now.seconds());
+        let chosen = choose(candidates, event_time, update.policy.ambiguity)?;
+        Ok(match chosen {
+            Some(candidate) => (candidate.lead_id, Some(candidate.by)),
+            None => (update.lead.own_id(&update.source, &update.customer), None),
+        })
+    }
+
+    fn plan(
+        &self,
+        update: &StageUpdate,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Result<Plan, Refusal> {
+        let by_key = update.key_digest().and_then(|key| self.keys.get(&key));
+        if by_key.is_some_and(|(_, before)| *before != update.fingerprint()) {
+            return Err(Refusal::IdempotencyConflict);
+        }
+        let mut known = by_key.map(|(seq, _)| *seq);
+        let (lead_id, by) = match (known, self.resolve(update, now)) {
+            (Some(seq), Err(_)) => (self.events[&seq].event.lead_id, None),
+            (_, resolved) => resolved?,
+        };
+        if known.is_none() && self.erased.contains_key(&lead_id) {
+            return Err(Refusal::LeadErased);
+        }
+        let timeline = self.timeline(lead_id);
+        let events: Vec<Event> =
+            timeline.iter().map(|seq| self.events[seq].event.clone()).collect();
+        let lead = self.lead(lead_id);
+        let (mut times, mut tolerance) = ((UnixSeconds::new(0), UnixSeconds::new(0)), 0);
+        if known.is_none() {
+            match decide(update, lead, &events, now)? {
+                Decision::Known { sibling } => known = Some(timeline[sibling]),
+                Decision::New { reported_time, event_time, tolerance_s } => {
+                    (times, tolerance) = ((reported_time, event_time), tolerance_s);
+                }
+            }
+        }
+        let skipped = match known {
+            Some(_) => routing.still_skipped(lead, &events, &update.stage),
+            None => routing.skipped(lead, &events, (&update.stage, times.1), now),
+        };
+        let matched_by = by.filter(|_| lead.is_some());
+        Ok(Plan { lead_id, matched_by, skipped, known, times, tolerance_s: tolerance })
+    }
+
+    pub(super) fn judge_update(
+        &self,
+        update: &StageUpdate,
+        routing: &Routing,
+        now: Timestamp,
+    ) -> UpdateOutcome {
+        let plan = match self.plan(update, routing, now) {
+            Ok(plan) => plan,
+            Err(refusal) => return UpdateOutcome::Refused(refusal),
+        };
+        let Plan { lead_id, matched_by, skipped, known, times, .. } = plan;
+        if let Some(seq) = known {
+            return UpdateOutcome::Known(Judged { detail: self.summary(seq), matched_by, skipped });
+        }
+        let lead = self.lead(lead_id);
+        let dataset_id = lead.and_then(|lead| lead.dataset_id);
+        let is_sent = lead.is_some() || lead_id.is_own() && update.is_sent_unmatched();
+        let standing = if is_sent { Standing::Queued(dataset_id) } else { Standing::AwaitingLead };
+        let event = update.clone().into_event(lead_id, times.0, times.1, now);
+        let detail = EventDetail { event, standing, dataset_id, attempts: AttemptLog::default() };
+        UpdateOutcome::Accepted(Judged { detail, matched_by, skipped })
+    }
+
+    pub(super) fn add_update(
+        &mut self,
+        update: &StageUpdate,
+        routing: &Routing,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> UpdateOutcome {
+        let plan = match self.plan(update, routing, now) {
+            Ok(plan) => plan,
+            Err(refusal) => return UpdateOutcome::Refused(refusal),
+        };
+        let Plan { lead_id, matched_by, skipped, known, times, tolerance_s } = plan;
+        let seq = known.unwrap_or_else(|| {
+            let is_sent = lead_id.is_own() && update.is_sent_unmatched();
+            if is_sent && self.lead(lead_id).is_none() {
+                let dataset_id = routing.keep_or_resolve(update.policy.dataset_id, None);
+                let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
+                self.put_lead(lead, now, effects);
+            }
+            for (stage, time) in &skipped.filled {
+                let filler = update.filler(lead_id, stage.clone(), *time, now);
+                self.add_reported(filler, tolerance_s, routing, effects);
+            }
+            let event = update.clone().into_event(lead_id, times.0, times.1, now);
+            self.add_reported(event, tolerance_s, routing, effects)
+        });
+        if let Some(key) = update.key_digest() {
+            self.keys.insert(key, (seq, update.fingerprint()));
+        }
+        if let Some(crm_id) = &update.lead.crm_id
+            && !lead_id.is_own()
+        {
+            self.link(crm_id, &update.source, lead_id, now, effects);
+        }
+        let is_sent = lead_id.is_own() && self.lead(lead_id).is_some();
+        if !is_sent && !contact_keys(&update.customer).is_empty() {
+            self.learn(lead_id, &update.customer, now, effects);
+        }
+        let judged = Judged { detail: self.summary(seq), matched_by, skipped };
+        match known {
+            Some(_) => UpdateOutcome::Known(judged),
+            None => UpdateOutcome::Accepted(judged),
+        }
+    }
+
+    fn add_reported(
+        &mut self,
+        mut event: Event,
+        tolerance_s: u32,
+        routing: &Routing,
+        effects: &mut Effects,
+    ) -> u64 {
+        let lead_id = event.lead_id;
+        if let Some(known) = self.customers.get(&lead_id) {
+            event.customer.merge(known);
+        }
+        let seq = self.add_event(event, Standing::AwaitingLead, tolerance_s);
+        if self.lead(lead_id).is_some() {
+            self.route_lead(lead_id, routing);
+            let dataset_id = self.lead(lead_id).and_then(|lead| lead.dataset_id);
+            self.enqueue(seq, dataset_id, &mut effects.enqueued);
+        }
+        seq
+    }
+
+    pub(super) fn link_crm_id(
+        &mut self,
+        source: &SourceName,
+        crm_id: &CrmId,
+        lead_id: LeadId,
+        now: Timestamp,
+    ) -> Linking {
+        if self.erased.contains_key(&lead_id) {
+            return Linking::Erased;
+        }
+        let mut effects = Effects::default();
+        let before = self.link(crm_id, source, lead_id, now, &mut effects);
+        Linking::Done(self.linked(before, lead_id, effects))
+    }
+
+    fn linked(&self, before: Option<LeadId>, lead_id: LeadId, effects: Effects) -> Linked {
+        let Effects { enqueued, dead } = effects;
+        Linked { before, is_known: self.lead(lead_id).is_some(), enqueued, dead }
+    }
+
+    fn link(
+        &mut self,
+        crm_id: &CrmId,
+        source: &SourceName,
+        lead_id: LeadId,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) -> Option<LeadId> {
+        let before = self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+        if before != Some(lead_id) {
+            self.adopt(own_id_of_record(source, crm_id), lead_id, now, effects);
+        }
+        before
+    }
+
+    pub(super) fn add_customer(
+        &mut self,
+        lead_id: LeadId,
+        customer: &Customer,
+        now: Timestamp,
+    ) -> Linked {
+        let mut effects = Effects::default();
+        if !self.erased.contains_key(&lead_id) {
+            self.learn(lead_id, customer, now, &mut effects);
+        }
+        self.linked(None, lead_id, effects)
+    }
+
+    fn learn(
+        &mut self,
+        lead_id: LeadId,
+        customer: &Customer,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let mut known = self.customers.get(&lead_id).cloned().unwrap_or_default();
+        let before = known.clone();
+        known.merge(customer);
+        if known == before {
+            return;
+        }
+        self.customers.insert(lead_id, known.clone());
+        if lead_id.is_own() {
+            return;
+        }
+        for (_, key) in contact_keys(&known) {
+            let of_key = self.customers.keys().filter(|id| id.is_own() && self.is_of(**id, &key));
+            let unknown: Vec<LeadId> = of_key.copied().collect();
+            for own in unknown.into_iter().rev() {
+                self.adopt(own, lead_id, now, effects);
+            }
+        }
+    }
+
+    fn adopt(&mut self, own: LeadId, lead_id: LeadId, now: Timestamp, effects: &mut Effects) {
+        let mut awaited = self.timeline(own);
+        awaited.retain(|seq| self.events[seq].standing == Standing::AwaitingLead);
+        self.customers.remove(&own);
+        if awaited.is_empty() {
+            return;
+        }
+        self.found_leads.insert(own, lead_id);
+        for seq in &awaited {
+            self.events.entry(*seq).and_modify(|row| row.event.lead_id = lead_id);
+        }
+        self.join_awaiting(lead_id, awaited, now, effects);
+    }
+
+    /// Whether a lead is found by what a filter says of the person or the CRM's record.
+    pub(super) fn is_found_by(&self, filter: &LeadFilter, lead_id: LeadId) -> bool {
+        let is_linked = |crm_id: &CrmId| {
+            self.crm_ids.iter().any(|((known, _), linked)| known == crm_id && *linked == lead_id)
+        };
+        filter.crm_id.as_ref().is_none_or(is_linked)
+            && filter.email.as_ref().is_none_or(|key| self.is_of(lead_id, key))
+            && filter.phone.as_ref().is_none_or(|key| self.is_of(lead_id, key))
+    }
+
+    /// The CRMs' own ids of a lead.
+    pub(super) fn crm_ids_of(&self, lead_id: LeadId) -> Vec<(SourceName, CrmId)> {
+        let own = self.crm_ids.iter().filter(|(_, linked)| **linked == lead_id);
+        let mut own: Vec<_> =
+            own.map(|((crm_id, source), _)| (source.clone(), crm_id.clone())).collect();
+        own.sort();
+        own
+    }
+}

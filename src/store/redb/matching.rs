@@ -1,0 +1,288 @@
+//! Whom a report is about: links with CRMs' own ids, the index of contacts, and what is filed under
+//! an id of our own until its lead is known.
+
+use redb::ReadableTable;
+
+use crate::domain::customer::Customer;
+use crate::domain::event::{Event, StageUpdate};
+use crate::domain::ids::LeadId;
+use crate::domain::intake::Refusal;
+use crate::domain::matching::{
+    Candidate, ContactKey, CrmId, MatchedBy, choose, contact_keys, own_id_of_record,
+};
+use crate::domain::stage::SourceName;
+use crate::domain::time::Timestamp;
+use crate::limits::MATCH_CANDIDATES_MAX;
+use crate::store::redb::ingest::{Awaited, Effects, join_awaiting};
+use crate::store::redb::read::{event_by_seq, lead_by_id, timeline};
+use crate::store::redb::records::{decode_customer, encode_customer, encode_event};
+use crate::store::redb::remove::erased_at;
+use crate::store::redb::tables::View;
+use crate::store::redb::writer::Unit;
+use crate::store::{Linked, Linking, StoreError};
+
+/// Why an update goes no further.
+pub(super) enum Stop {
+    /// It is refused.
+    Refused(Refusal),
+    /// The store failed.
+    Failed(StoreError),
+}
+
+impl<E: Into<StoreError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The lead that an update is about, or the id to file it under, and what it was found by.
+pub(super) fn resolve(
+    view: &impl View,
+    update: &StageUpdate,
+    now: Timestamp,
+) -> Result<(LeadId, Option<MatchedBy>), Stop> {
+    if let Some(lead_id) = update.lead.lead_id {
+        return Ok((lead_id, Some(MatchedBy::LeadId)));
+    }
+    if let Some(crm_id) = &update.lead.crm_id
+        && let Some(lead_id) = linked(view, crm_id, &update.source)?
+    {
+        return Ok((lead_id, Some(MatchedBy::CrmId)));
+    }
+    let mut candidates = Vec::new();
+    for (by, key) in contact_keys(&update.customer) {
+        for lead_id in leads_by_contact(view, &key)? {
+            // A contact may be known before its lead is.
+            if let Some((_, lead)) = lead_by_id(view, lead_id)? {
+                let created_time = lead.reported.created_time;
+                candidates.push(Candidate { lead_id, created_time, by });
+            }
+        }
+    }
+    let event_time = update.event_time.unwrap_or(now.seconds());
+    let chosen = choose(candidates, event_time, update.policy.ambiguity)
+        .map_err(|ambiguous| Stop::Refused(ambiguous.into()))?;
+    Ok(match chosen {
+        Some(candidate) => (candidate.lead_id, Some(candidate.by)),
+        None => (update.lead.own_id(&update.source, &update.customer), None),
+    })
+}
+
+fn linked(
+    view: &impl View,
+    crm_id: &CrmId,
+    source: &SourceName,
+) -> Result<Option<LeadId>, StoreError> {
+    let lead_id = view.crm_ids().get((crm_id.as_str(), source.as_str()))?;
+    lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
+}
+
+/// An id that the store wrote.
+pub(super) fn known_id(number: u64) -> Result<LeadId, StoreError> {
+    LeadId::from_known(number).ok_or_else(|| StoreError::Corrupt("a lead id is impossible".into()))
+}
+
+/// The leads that a CRM's own id is linked with, whatever the source.
+pub(super) fn leads_by_crm_id(view: &impl View, crm_id: &CrmId) -> Result<Vec<LeadId>, StoreError> {
+    let mut leads = Vec::new();
+    for row in view.crm_ids().range((crm_id.as_str(), "")..)? {
+        let (key, lead_id) = row?;
+        if key.value().0 != crm_id.as_str() || leads.len() == MATCH_CANDIDATES_MAX {
+            break;
+        }
+        leads.push(known_id(lead_id.value())?);
+    }
+    Ok(leads)
+}
+
+/// The leads of Meta's that a contact is known of.
+pub(super) fn leads_by_contact(
+    view: &impl View,
+    key: &ContactKey,
+) -> Result<Vec<LeadId>, StoreError> {
+    let (leads, _) = by_contact(view, key)?;
+    Ok(leads)
+}
+
+/// Who has a contact: leads of Meta's, and people whose lead is not known.
+fn by_contact(
+    view: &impl View,
+    key: &ContactKey,
+) -> Result<(Vec<LeadId>, Vec<LeadId>), StoreError> {
+    let rows = view.contacts().range((key, 0)..=(key, u64::MAX))?;
+    let ids = rows.rev().take(MATCH_CANDIDATES_MAX).map(|row| known_id(row?.0.value().1));
+    let ids: Vec<LeadId> = ids.collect::<Result<_, StoreError>>()?;
+    Ok(ids.into_iter().partition(|id| !id.is_own()))
+}
+
+/// The CRMs' own ids of a lead.
+pub(super) fn crm_ids_of(
+    view: &impl View,
+    lead_id: LeadId,
+) -> Result<Vec<(SourceName, CrmId)>, StoreError> {
+    let mut crm_ids = Vec::new();
+    for row in view.lead_crm_ids().range((lead_id.get(), "", "")..)? {
+        let (key, ()) = (row?.0, ());
+        let (of, source, crm_id) = key.value();
+        if of != lead_id.get() {
+            break;
+        }
+        let corrupt = |_| StoreError::Corrupt("a link's name is impossible".into());
+        let source = SourceName::parse(source).map_err(corrupt)?;
+        crm_ids.push((source, CrmId::parse(crm_id).map_err(corrupt)?));
+    }
+    Ok(crm_ids)
+}
+
+/// What is known of a lead's person besides what each event says.
+pub(super) fn customer_of(view: &impl View, lead_id: LeadId) -> Result<Customer, StoreError> {
+    let bytes = view.customers().get(lead_id.get())?;
+    bytes.map_or_else(|| Ok(Customer::default()), |bytes| decode_customer(bytes.value()))
+}
+
+/// See [`crate::store::Store::link_crm_id`].
+pub(super) fn link_crm_id(
+    unit: &mut Unit<'_>,
+    (source, crm_id): (&SourceName, &CrmId),
+    lead_id: LeadId,
+    now: Timestamp,
+) -> Result<Linking, StoreError> {
+    if erased_at(&unit.tables, lead_id)?.is_some() {
+        return Ok(Linking::Erased);
+    }
+    let mut effects = Effects::default();
+    let before = link(unit, (source, crm_id), lead_id, now, &mut effects)?;
+    let is_known = lead_by_id(&unit.tables, lead_id)?.is_some();
+    let Effects { enqueued, dead } = effects;
+    Ok(Linking::Done(Linked { before, is_known, enqueued, dead }))
+}
+
+/// Links a CRM's own id with a lead, and gives the lead what was reported under it before; the lead
+/// that it was linked with.
+pub(super) fn link(
+    unit: &mut Unit<'_>,
+    (source, crm_id): (&SourceName, &CrmId),
+    lead_id: LeadId,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<Option<LeadId>, StoreError> {
+    let (source_key, crm_key) = (source.as_str(), crm_id.as_str());
+    let before = linked(&unit.tables, crm_id, source)?;
+    if before == Some(lead_id) {
+        return Ok(before);
+    }
+    if let Some(before) = before {
+        unit.tables.lead_crm_ids.remove((before.get(), source_key, crm_key))?;
+    }
+    unit.tables.crm_ids.insert((crm_key, source_key), lead_id.get())?;
+    unit.tables.lead_crm_ids.insert((lead_id.get(), source_key, crm_key), ())?;
+    adopt(unit, own_id_of_record(source, crm_id), lead_id, now, effects)?;
+    Ok(before)
+}
+
+/// See [`crate::store::Store::add_customer`].
+pub(super) fn add_customer(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    customer: &Customer,
+    now: Timestamp,
+) -> Result<Linked, StoreError> {
+    let mut effects = Effects::default();
+    if erased_at(&unit.tables, lead_id)?.is_none() {
+        learn(unit, lead_id, customer, now, &mut effects)?;
+    }
+    let is_known = lead_by_id(&unit.tables, lead_id)?.is_some();
+    let Effects { enqueued, dead } = effects;
+    Ok(Linked { before: None, is_known, enqueued, dead })
+}
+
+/// Remembers what is said of a person. A lead of Meta's gets what was reported before of people
+/// with the same e-mail address or phone number.
+pub(super) fn learn(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    customer: &Customer,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut known = customer_of(&unit.tables, lead_id)?;
+    let before = known.clone();
+    known.merge(customer);
+    if known == before {
+        return Ok(());
+    }
+    unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice())?;
+    for (_, key) in contact_keys(&known) {
+        unit.tables.contacts.insert((&key, lead_id.get()), ())?;
+        if !lead_id.is_own() {
+            let (_, unknown) = by_contact(&unit.tables, &key)?;
+            for own in unknown {
+                adopt(unit, own, lead_id, now, effects)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives a lead what was filed under an id of our own and awaits its lead. An event keeps its id.
+fn adopt(
+    unit: &mut Unit<'_>,
+    own: LeadId,
+    lead_id: LeadId,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let mut awaited = Vec::new();
+    for row in Awaited::all_of(unit, own)? {
+        // A dead letter stays where it was reported.
+        if unit.tables.dead.get(row.seq)?.is_none() {
+            unit.tables.awaiting.remove((own.get(), row.seq))?;
+            awaited.push(row);
+        }
+    }
+    forget_customer(unit, own)?;
+    if awaited.is_empty() {
+        return Ok(());
+    }
+    unit.tables.found_leads.insert(own.get(), lead_id.get())?;
+    if let Some((lead_seq, lead)) = lead_by_id(&unit.tables, lead_id)? {
+        let numbered = (lead_seq, lead);
+        let siblings = timeline(&unit.tables, lead_id, Some(&numbered))?;
+        let siblings: Vec<Event> = siblings.into_iter().map(|(_, event)| event).collect();
+        return join_awaiting(unit, &numbered, siblings, awaited, now, effects);
+    }
+    for Awaited { seq, tolerance_s, last_second } in awaited {
+        let event = Event { lead_id, ..event_by_seq(&unit.tables, seq)? };
+        unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
+        unit.tables.awaiting.insert((lead_id.get(), seq), (tolerance_s, last_second))?;
+    }
+    Ok(())
+}
+
+/// Forgets what is known of a person and that they are found by it.
+fn forget_customer(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(), StoreError> {
+    let known = customer_of(&unit.tables, lead_id)?;
+    for (_, key) in contact_keys(&known) {
+        unit.tables.contacts.remove((&key, lead_id.get()))?;
+    }
+    unit.tables.customers.remove(lead_id.get())?;
+    Ok(())
+}
+
+/// Forgets everything by which a lead is found but its id; `events` were its timeline.
+pub(super) fn forget_matches(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    events: &[Event],
+) -> Result<(), StoreError> {
+    forget_customer(unit, lead_id)?;
+    for (source, crm_id) in crm_ids_of(&unit.tables, lead_id)? {
+        let (source, crm_id) = (source.as_str(), crm_id.as_str());
+        unit.tables.crm_ids.remove((crm_id, source))?;
+        unit.tables.lead_crm_ids.remove((lead_id.get(), source, crm_id))?;
+    }
+    for event in events.iter().filter(|event| event.reported_lead != lead_id) {
+        unit.tables.found_leads.remove(event.reported_lead.get())?;
+    }
+    Ok(())
+}

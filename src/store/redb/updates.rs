@@ -1,0 +1,235 @@
+//! Stage updates: what is to become of each, found out by reading alone, and then done.
+
+use redb::ReadableTable;
+
+use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing};
+use crate::domain::funnel::Skipped;
+use crate::domain::ids::LeadId;
+use crate::domain::intake::{Decision, Refusal, decide};
+use crate::domain::lead::Lead;
+use crate::domain::matching::{MatchedBy, contact_keys};
+use crate::domain::routing::Routing;
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::redb::ingest::{Effects, add_unknown, enqueue};
+use crate::store::redb::matching::{Stop, customer_of, learn, link, resolve};
+use crate::store::redb::queue::route_lead;
+use crate::store::redb::read::{NumberedLead, lead_by_id, summary_by_seq, timeline};
+use crate::store::redb::records::encode_event;
+use crate::store::redb::remove::erased_at;
+use crate::store::redb::tables::View;
+use crate::store::redb::writer::Unit;
+use crate::store::{Judged, QueueEntry, Recorded, StoreError, UpdateOutcome};
+
+/// What is to become of an update that is not refused.
+struct Plan {
+    lead_id: LeadId,
+    lead: Option<NumberedLead>,
+    matched_by: Option<MatchedBy>,
+    skipped: Skipped,
+    step: Step,
+}
+
+enum Step {
+    /// It is on record as this event.
+    Known(u64),
+    /// It is new.
+    New { reported_time: UnixSeconds, event_time: UnixSeconds, tolerance_s: u32 },
+}
+
+fn plan(
+    view: &impl View,
+    update: &StageUpdate,
+    routing: &Routing,
+    now: Timestamp,
+) -> Result<Plan, Stop> {
+    let known = known_by_key(view, update)?;
+    let resolved = resolve(view, update, now);
+    let (lead_id, by) = match (&known, resolved) {
+        (_, Ok(resolved)) => resolved,
+        // What is known keeps its first answer, whatever was stored since.
+        (Some(seq), Err(Stop::Refused(_))) => (summary_by_seq(view, *seq)?.event.lead_id, None),
+        (None, Err(stop)) | (Some(_), Err(stop @ Stop::Failed(_))) => return Err(stop),
+    };
+    if known.is_none() && erased_at(view, lead_id)?.is_some() {
+        return Err(Stop::Refused(Refusal::LeadErased));
+    }
+    let lead = lead_by_id(view, lead_id)?;
+    let (seqs, siblings): (Vec<u64>, Vec<Event>) =
+        timeline(view, lead_id, lead.as_ref())?.into_iter().unzip();
+    let matched_by = by.filter(|_| lead.is_some());
+    let lead_only = lead.as_ref().map(|(_, lead)| lead);
+    let step = if let Some(seq) = known {
+        Step::Known(seq)
+    } else {
+        match decide(update, lead_only, &siblings, now).map_err(Stop::Refused)? {
+            Decision::Known { sibling } => Step::Known(seqs[sibling]),
+            Decision::New { reported_time, event_time, tolerance_s } => {
+                Step::New { reported_time, event_time, tolerance_s }
+            }
+        }
+    };
+    let skipped = match &step {
+        Step::New { event_time, .. } => {
+            routing.skipped(lead_only, &siblings, (&update.stage, *event_time), now)
+        }
+        Step::Known(_) => routing.still_skipped(lead_only, &siblings, &update.stage),
+    };
+    Ok(Plan { lead_id, lead, matched_by, skipped, step })
+}
+
+/// The event that an idempotency key was used for.
+fn known_by_key(view: &impl View, update: &StageUpdate) -> Result<Option<u64>, Stop> {
+    let Some(key) = update.key_digest() else { return Ok(None) };
+    let before = view.idempotency().get(&key)?;
+    match before.map(|row| (row.value().0, *row.value().1)) {
+        Some((_, before)) if before != update.fingerprint() => {
+            Err(Stop::Refused(Refusal::IdempotencyConflict))
+        }
+        before => Ok(before.map(|(seq, _)| seq)),
+    }
+}
+
+/// See [`crate::store::Store::judge_stage_updates`].
+pub(super) fn judge_stage_updates(
+    view: &impl View,
+    updates: &[StageUpdate],
+    routing: &Routing,
+    now: Timestamp,
+) -> Result<Vec<UpdateOutcome>, StoreError> {
+    let outcomes = updates.iter().map(|update| match plan(view, update, routing, now) {
+        Ok(plan) => would_become(view, update, plan, now),
+        Err(Stop::Refused(refusal)) => Ok(UpdateOutcome::Refused(refusal)),
+        Err(Stop::Failed(error)) => Err(error),
+    });
+    outcomes.collect()
+}
+
+fn would_become(
+    view: &impl View,
+    update: &StageUpdate,
+    plan: Plan,
+    now: Timestamp,
+) -> Result<UpdateOutcome, StoreError> {
+    let Plan { lead_id, lead, matched_by, skipped, step } = plan;
+    match step {
+        Step::Known(seq) => {
+            let detail = summary_by_seq(view, seq)?;
+            Ok(UpdateOutcome::Known(Judged { detail, matched_by, skipped }))
+        }
+        Step::New { reported_time, event_time, .. } => {
+            let event = update.clone().into_event(lead_id, reported_time, event_time, now);
+            let dataset_id = lead.as_ref().and_then(|(_, lead)| lead.dataset_id);
+            let is_sent = lead.is_some() || lead_id.is_own() && update.is_sent_unmatched();
+            let standing =
+                if is_sent { Standing::Queued(dataset_id) } else { Standing::AwaitingLead };
+            let detail =
+                EventDetail { event, standing, dataset_id, attempts: AttemptLog::default() };
+            Ok(UpdateOutcome::Accepted(Judged { detail, matched_by, skipped }))
+        }
+    }
+}
+
+/// See [`crate::store::Store::record_stage_updates`].
+pub(super) fn record_stage_updates(
+    unit: &mut Unit<'_>,
+    updates: &[StageUpdate],
+    routing: &Routing,
+    now: Timestamp,
+) -> Result<Recorded, StoreError> {
+    let mut effects = Effects::default();
+    let mut outcomes = Vec::with_capacity(updates.len());
+    for update in updates {
+        outcomes.push(match plan(&unit.tables, update, routing, now) {
+            Ok(plan) => carry_out(unit, update, plan, routing, now, &mut effects)?,
+            Err(Stop::Refused(refusal)) => UpdateOutcome::Refused(refusal),
+            Err(Stop::Failed(error)) => return Err(error),
+        });
+    }
+    let Effects { enqueued, dead } = effects;
+    Ok(Recorded { outcomes, enqueued, dead })
+}
+
+fn carry_out(
+    unit: &mut Unit<'_>,
+    update: &StageUpdate,
+    plan: Plan,
+    routing: &Routing,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<UpdateOutcome, StoreError> {
+    let Plan { lead_id, lead, matched_by, skipped, step } = plan;
+    let (seq, is_new) = match step {
+        Step::Known(seq) => (seq, false),
+        Step::New { reported_time, event_time, tolerance_s } => {
+            let lead = match lead {
+                None if lead_id.is_own() && update.is_sent_unmatched() => {
+                    Some(add_unknown(unit, lead_id, update, routing, now, effects)?)
+                }
+                lead => lead,
+            };
+            for (stage, time) in &skipped.filled {
+                let filler = update.filler(lead_id, stage.clone(), *time, now);
+                add_event(unit, filler, lead.as_ref(), tolerance_s, routing, effects)?;
+            }
+            let event = update.clone().into_event(lead_id, reported_time, event_time, now);
+            (add_event(unit, event, lead.as_ref(), tolerance_s, routing, effects)?, true)
+        }
+    };
+    if let Some(key) = &update.key_digest() {
+        unit.tables.idempotency.insert(key, (seq, &update.fingerprint()))?;
+        unit.tables.event_keys.insert((seq, key), ())?;
+    }
+    remember(unit, update, lead_id, now, effects)?;
+    let detail = summary_by_seq(&unit.tables, seq)?;
+    let judged = Judged { detail, matched_by, skipped };
+    Ok(if is_new { UpdateOutcome::Accepted(judged) } else { UpdateOutcome::Known(judged) })
+}
+
+/// Stores a new event: in its lead's timeline and queue, or to await its lead. If the lead gets
+/// another dataset by that, what is queued for it goes there too, so that the new event can't
+/// overtake it.
+fn add_event(
+    unit: &mut Unit<'_>,
+    mut event: Event,
+    lead: Option<&NumberedLead>,
+    tolerance_s: u32,
+    routing: &Routing,
+    effects: &mut Effects,
+) -> Result<u64, StoreError> {
+    // From here on the event says the same for ever, whatever is learned of the person later.
+    event.customer.merge(&customer_of(&unit.tables, event.lead_id)?);
+    let seq = unit.seq();
+    unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
+    let Some(lead) = lead else {
+        let place = (event.lead_id.get(), seq);
+        unit.tables.awaiting.insert(place, (tolerance_s, event.deliver_before().get()))?;
+        return Ok(seq);
+    };
+    let mut lead: (u64, Lead) = lead.clone();
+    unit.tables.lead_events.insert((lead.0, seq), ())?;
+    route_lead(unit, &mut lead, routing)?;
+    let entry = QueueEntry { event_time: event.event_time, reported: true, seq };
+    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, &mut effects.enqueued)?;
+    Ok(seq)
+}
+
+/// Keeps what an update says by which its lead can be found next time.
+fn remember(
+    unit: &mut Unit<'_>,
+    update: &StageUpdate,
+    lead_id: LeadId,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    if let Some(crm_id) = &update.lead.crm_id
+        && !lead_id.is_own()
+    {
+        link(unit, (&update.source, crm_id), lead_id, now, effects)?;
+    }
+    // Of somebody whose events are sent without a lead, nothing waits to be found.
+    let is_sent = lead_id.is_own() && lead_by_id(&unit.tables, lead_id)?.is_some();
+    if !is_sent && !contact_keys(&update.customer).is_empty() {
+        learn(unit, lead_id, &update.customer, now, effects)?;
+    }
+    Ok(())
+}
