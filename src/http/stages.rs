@@ -7,11 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::domain::customer::LeftOut;
 use crate::domain::event::{EventDetail, StageUpdate};
 use crate::domain::time::Timestamp;
+use crate::http::customer_body::LeftOutView;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::{JsonBody, Reporter, what_is_wrong};
-use crate::http::stage_body::{StageUpdateBody, read_update};
+use crate::http::stage_body::{ReadUpdate, StageUpdateBody, read_update};
 use crate::http::state::AppState;
 use crate::limits::{BATCH_BODY_BYTES_MAX, BATCH_UPDATES_MAX, UPDATE_BODY_BYTES_MAX};
 use crate::store::UpdateOutcome;
@@ -34,10 +36,12 @@ pub struct StageUpdateAnswer {
     adjusted: bool,
     /// The last second at which Meta takes it.
     deliver_before: i64,
+    /// Customer values of this report that are not sent; empty if all of them are.
+    left_out: Vec<LeftOutView>,
 }
 
 impl StageUpdateAnswer {
-    fn of(detail: &EventDetail, now: Timestamp) -> Self {
+    fn of(detail: &EventDetail, left_out: Vec<LeftOut>, now: Timestamp) -> Self {
         let event = &detail.event;
         Self {
             event_id: event.id().to_string(),
@@ -47,6 +51,7 @@ impl StageUpdateAnswer {
             state: detail.state(now).name(),
             adjusted: event.is_adjusted(),
             deliver_before: event.deliver_before().get(),
+            left_out: left_out.into_iter().map(LeftOutView::from).collect(),
         }
     }
 }
@@ -92,11 +97,12 @@ pub async fn report_one(
     JsonBody(body): JsonBody<StageUpdateBody, UPDATE_BODY_BYTES_MAX>,
 ) -> Result<(StatusCode, Json<StageUpdateAnswer>), ApiError> {
     let now = state.clock.now();
-    let update = read_update(body, &state.config).inspect_err(|error| count(&state, error))?;
+    let read = read_update(body, &state.config, now);
+    let ReadUpdate { update, left_out } = read.inspect_err(|error| count(&state, error))?;
     let mut outcomes = record(&state, vec![update], now).await?;
     match outcomes.pop() {
         Some(outcome) => answer(&state, outcome)
-            .map(|(status, detail)| (status, Json(StageUpdateAnswer::of(&detail, now)))),
+            .map(|(status, detail)| (status, Json(StageUpdateAnswer::of(&detail, left_out, now)))),
         None => Err(ApiError::plain(Code::Internal)),
     }
 }
@@ -125,7 +131,7 @@ pub async fn report_batch(
         return Err(ApiError::new(Code::PayloadTooLarge, detail));
     }
     let now = state.clock.now();
-    let read: Vec<Result<StageUpdate, ApiError>> = batch
+    let read: Vec<Result<ReadUpdate, ApiError>> = batch
         .updates
         .into_iter()
         .map(|update| {
@@ -134,18 +140,19 @@ pub async fn report_batch(
             }
             let body = serde_json::from_value(update)
                 .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))?;
-            read_update(body, &state.config)
+            read_update(body, &state.config, now)
         })
         .collect();
-    let good = read.iter().filter_map(|update| update.as_ref().ok().cloned()).collect();
+    let good = read.iter().flatten().map(|read| read.update.clone()).collect();
     let mut outcomes = record(&state, good, now).await?.into_iter();
-    let results = read.into_iter().map(|update| {
-        let outcome = update.inspect_err(|error| count(&state, error)).and_then(|_| {
+    let results = read.into_iter().map(|read| {
+        let outcome = read.inspect_err(|error| count(&state, error)).and_then(|read| {
             let outcome = outcomes.next().ok_or_else(|| ApiError::plain(Code::Internal))?;
-            answer(&state, outcome)
+            let (status, detail) = answer(&state, outcome)?;
+            Ok((status, StageUpdateAnswer::of(&detail, read.left_out, now)))
         });
         match outcome {
-            Ok((status, detail)) => with_status(status, &StageUpdateAnswer::of(&detail, now)),
+            Ok((status, answer)) => with_status(status, &answer),
             Err(problem) => problem.to_json(),
         }
     });

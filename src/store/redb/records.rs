@@ -291,7 +291,7 @@ pub(super) fn read_reason(number: u8) -> Result<DeadReason, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::customer::Parameter;
+    use crate::domain::customer::{Origin, Parameter};
     use proptest::prelude::*;
 
     fn lead() -> Lead {
@@ -322,7 +322,7 @@ mod tests {
     #[test]
     fn version_1_of_an_event_has_these_bytes_for_ever() {
         let mut customer = Customer::default();
-        customer.add(Parameter::Fbc, "fb.1.2.abc").unwrap();
+        customer.add(Parameter::Fbc, "fb.1.2.abc", &Origin::default()).unwrap();
         let event = Event {
             lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
             stage: StageName::parse("won").unwrap(),
@@ -391,10 +391,7 @@ mod tests {
             lead_id in 100_000_000_000_000..u64::MAX, time: i32, late in 0..100i64, value in ".{1,20}",
             custom_data in proptest::option::of("[ -~]{0,40}")
         ) {
-            let mut customer = Customer::default();
-            if !value.trim().is_empty() {
-                customer.add(Parameter::Fbc, &value).unwrap();
-            }
+            let customer = Customer::from_stored([("fbc".to_owned(), vec![value])]);
             let event = Event {
                 lead_id: LeadId::from_u64(lead_id).unwrap(),
                 stage: StageName::parse("won").unwrap(),
