@@ -30,6 +30,9 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 pub const CUSTOMER_VALUE_BYTES_MAX: usize = 1_024;
 /// Most values of one customer parameter.
 pub const CUSTOMER_VALUES_MAX: usize = 10;
+/// Digits of a phone number with its country code. E.164 has at most 15; fewer than 7 are an
+/// extension or a mistake that many people share.
+pub const PHONE_DIGITS: RangeInclusive<usize> = 7..=15;
 /// Largest `custom_data` object, written as JSON, in bytes.
 pub const CUSTOM_DATA_BYTES_MAX: usize = 4 * 1024;
 /// Largest body that says which dead letters to queue again, in bytes.

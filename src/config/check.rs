@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::config::alarms::AlarmSettings;
 use crate::config::layers::{ApiKeyTable, DatasetTable, SourceTable};
 use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, Scope, Source};
+use crate::domain::customer::Country;
 use crate::domain::event::SourcePolicy;
 use crate::domain::funnel::Funnel;
 use crate::domain::ids::{DatasetId, PageId};
@@ -271,6 +272,15 @@ fn source(
         .as_deref()
         .map(|name| TimeZone::get(name).map_err(|_| wrong(format!("{name} is no time zone"))))
         .transpose()?;
+    let default_country = table
+        .default_country
+        .as_deref()
+        .map(|code| {
+            let problem =
+                || wrong(format!("default_country {code}: is no code of a country, as DE"));
+            Country::parse(code).ok_or_else(problem)
+        })
+        .transpose()?;
     let ambiguity = match table.ambiguous.as_deref() {
         None | Some("newest") => Ambiguity::Newest,
         Some("refuse") => Ambiguity::Refuse,
@@ -295,7 +305,7 @@ fn source(
         send_unmatched,
         dataset_id,
     };
-    Ok((name, Source { policy, time_zone }))
+    Ok((name, Source { policy, time_zone, default_country }))
 }
 
 fn api_keys(layers: &Layers) -> Result<Vec<ApiKey>, ConfigError> {
@@ -439,6 +449,7 @@ mod tests {
             name = "hubspot"
             clock_tolerance_s = 60
             time_zone = "Europe/Berlin"
+            default_country = "DE"
             strict = true
             [[api_keys]]
             name = "crm"
@@ -453,6 +464,7 @@ mod tests {
         let source = config.source(&SourceName::parse("hubspot").unwrap());
         let policy = SourcePolicy { clock_tolerance_s: 60, strict: true, ..Default::default() };
         assert_eq!(source.policy, policy);
+        assert_eq!(source.default_country, Country::parse("DE"));
         assert!(config.api_keys[0].allows(Scope::Write));
         assert!(!config.api_keys[0].allows(Scope::Read));
     }
@@ -466,6 +478,7 @@ mod tests {
             ("[[datasets]]\nid = \"5\"", "access token of dataset 5"),
             ("[[sources]]\nname = \"x\"\ntime_zone = \"Mars\"", "source x"),
             ("[[sources]]\nname = \"x\"\nclock_tolerance_s = 86400", "source x"),
+            ("[[sources]]\nname = \"x\"\ndefault_country = \"Germany\"", "source x"),
             ("[[api_keys]]\nname = \"x\"\nscopes = [\"read\"]", "API key x"),
             ("[[api_keys]]\nname = \"x\"\nkey = \"k\"\nscopes = [\"all\"]", "API key x"),
             ("store = \"postgres://host\"", "LEADLOOP_STORE"),

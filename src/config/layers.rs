@@ -118,6 +118,8 @@ pub struct SourceTable {
     pub clock_tolerance_s: u32,
     /// Name of its time zone.
     pub time_zone: Option<String>,
+    /// Country of its phone numbers, two letters.
+    pub default_country: Option<String>,
     /// Whether unknown leads are refused.
     #[serde(default)]
     pub strict: bool,

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
+use crate::domain::customer::Country;
 use crate::domain::event::SourcePolicy;
 use crate::domain::funnel::Funnel;
 use crate::domain::ids::DatasetId;
@@ -122,6 +123,8 @@ pub struct Source {
     pub policy: SourcePolicy,
     /// The zone of its times that come without an offset; without one they are refused.
     pub time_zone: Option<TimeZone>,
+    /// The country of its phone numbers that do not name theirs; without one they are left out.
+    pub default_country: Option<Country>,
 }
 
 /// A key of the API.

@@ -69,7 +69,7 @@ pub fn own_id_of_record(source: &SourceName, crm_id: &CrmId) -> LeadId {
 
 /// Our own id of a person: by e-mail and phone, or else by all that is known.
 fn own_id_of_person(customer: &Customer) -> LeadId {
-    let mut parts: Vec<&str> = contact_digests(customer).map(|(_, digest)| digest).collect();
+    let mut parts: Vec<&str> = customer.digests_of_contact().map(|(_, digest)| digest).collect();
     parts.sort_unstable();
     if parts.is_empty() {
         parts.extend(customer.iter().flat_map(|(name, values)| {
@@ -108,22 +108,13 @@ impl MatchedBy {
 /// The digest of an address as the matching index keeps it.
 pub type ContactKey = [u8; 16];
 
-/// The digests by which a person is found again, e-mail before phone.
-fn contact_digests(customer: &Customer) -> impl Iterator<Item = (MatchedBy, &str)> {
-    let of = |parameter: Parameter, by: MatchedBy| {
-        let values = customer.iter().find(|(name, _)| *name == parameter.name());
-        let values = values.map_or(&[][..], |(_, values)| values);
-        values.iter().map(move |digest| (by, digest.as_str()))
-    };
-    of(Parameter::Em, MatchedBy::Email).chain(of(Parameter::Ph, MatchedBy::Phone))
-}
-
 /// The keys by which a person is found again, e-mail before phone.
 pub fn contact_keys(customer: &Customer) -> Vec<(MatchedBy, ContactKey)> {
-    let key = |(by, digest): (MatchedBy, &str)| {
+    let key = |(parameter, digest): (Parameter, &str)| {
+        let by = if parameter == Parameter::Em { MatchedBy::Email } else { MatchedBy::Phone };
         (by, short_digest(&[by.name().as_bytes(), digest.as_bytes()]))
     };
-    contact_digests(customer).map(key).collect()
+    customer.digests_of_contact().map(key).collect()
 }
 
 /// A lead that a report may be about.

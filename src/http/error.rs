@@ -60,7 +60,7 @@ catalogue! {
     TooManyEvents = "too_many_events", UNPROCESSABLE_ENTITY;
     /// The value is no lead id of Meta's.
     InvalidLeadId = "invalid_lead_id", BAD_REQUEST;
-    /// A customer parameter has a value that would match nobody.
+    /// A customer parameter has too many values, or one that is too long.
     InvalidCustomer = "invalid_customer", UNPROCESSABLE_ENTITY;
     /// What is said of the person is too little for Meta to find anybody by, and no lead is named.
     CustomerInsufficient = "customer_insufficient", UNPROCESSABLE_ENTITY;

@@ -7,6 +7,7 @@
 mod alarms;
 pub mod backup;
 pub mod body;
+mod customer_body;
 mod datasets;
 mod docs;
 pub mod error;

@@ -10,13 +10,15 @@ use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use crate::config::Config;
-use crate::domain::customer::{Customer, Parameter};
+use crate::domain::customer::{Customer, LeftOut, Origin};
 use crate::domain::event::StageUpdate;
 use crate::domain::ids::LeadId;
 use crate::domain::matching::{CrmId, LeadReference};
 use crate::domain::stage::{SourceName, StageName};
+use crate::domain::time::Timestamp;
+use crate::http::customer_body::read_customer;
 use crate::http::error::{ApiError, Code};
-use crate::http::time::read_time;
+use crate::http::time::{day_number, read_time};
 use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 
 fn lead_id_schema() -> Object {
@@ -70,11 +72,24 @@ pub struct StageUpdateBody {
     custom_data: Option<Map<String, Value>>,
 }
 
-/// Reads a stage update.
+/// A stage update as it was read.
+#[derive(Debug)]
+pub struct ReadUpdate {
+    /// What it says.
+    pub update: StageUpdate,
+    /// The customer values that are not sent.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Reads a stage update that came at `now`.
 ///
 /// # Errors
 /// `invalid_request`, `invalid_lead_id` or `invalid_customer`, naming the field.
-pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate, ApiError> {
+pub fn read_update(
+    body: StageUpdateBody,
+    config: &Config,
+    now: Timestamp,
+) -> Result<ReadUpdate, ApiError> {
     let lead = LeadReference {
         lead_id: body.lead_id.as_ref().map(read_lead_id).transpose()?.flatten(),
         crm_id: body.crm_id.as_ref().map(read_crm_id).transpose()?.flatten(),
@@ -92,9 +107,10 @@ pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate
         .map(|time| read_time(&time, settings.time_zone.as_ref()))
         .transpose()
         .map_err(|problem| invalid("event_time", &problem))?;
-    let customer = read_customer(body.customer.unwrap_or_default())?;
-    check_reference(&lead, &customer)?;
-    Ok(StageUpdate {
+    let origin = Origin { default_country: settings.default_country, today: day_number(now) };
+    let (customer, left_out) = read_customer(body.customer.unwrap_or_default(), &origin)?;
+    check_reference(&lead, &customer, &left_out)?;
+    let update = StageUpdate {
         lead,
         stage,
         event_time,
@@ -103,19 +119,25 @@ pub fn read_update(body: StageUpdateBody, config: &Config) -> Result<StageUpdate
         customer,
         custom_data: body.custom_data.map(read_custom_data).transpose()?.flatten(),
         policy: settings.policy,
-    })
+    };
+    Ok(ReadUpdate { update, left_out })
 }
 
-fn invalid(field: &str, problem: &str) -> ApiError {
+/// A field that can't be read.
+pub(super) fn invalid(field: &str, problem: &str) -> ApiError {
     ApiError::new(Code::InvalidRequest, format!("{field}: {problem}")).with("field", field)
 }
 
 /// Whether an update says whom it is about, so that a lead can be found, or Meta can find somebody.
-fn check_reference(lead: &LeadReference, customer: &Customer) -> Result<(), ApiError> {
+fn check_reference(
+    lead: &LeadReference,
+    customer: &Customer,
+    left_out: &[LeftOut],
+) -> Result<(), ApiError> {
     if lead.lead_id.is_some() || lead.crm_id.is_some() || customer.is_sendable_alone() {
         return Ok(());
     }
-    if customer.is_empty() {
+    if customer.is_empty() && left_out.is_empty() {
         let problem = "is missing; name the lead by lead_id, by crm_id, or by an e-mail address \
                        or phone number in customer";
         return Err(invalid("lead_id", problem));
@@ -156,31 +178,6 @@ fn read_idempotency_key(key: String) -> Result<Box<str>, ApiError> {
         return Err(invalid("idempotency_key", &problem));
     }
     Ok(key.into())
-}
-
-fn read_customer(parameters: Map<String, Value>) -> Result<Customer, ApiError> {
-    let mut customer = Customer::default();
-    for (name, value) in parameters {
-        let parameter = Parameter::from_name(&name)
-            .ok_or_else(|| invalid("customer", &format!("{name} is no parameter of Meta's")))?;
-        let values = match value {
-            Value::Null => continue,
-            Value::Array(values) => values,
-            value => vec![value],
-        };
-        for value in values {
-            let text = match value {
-                Value::String(text) => text,
-                Value::Number(number) if number.is_u64() => number.to_string(),
-                _ => return Err(invalid("customer", &format!("{name} must be text"))),
-            };
-            customer.add(parameter, &text).map_err(|error| {
-                let field = format!("customer.{}", parameter.name());
-                ApiError::new(Code::InvalidCustomer, error.to_string()).with("field", field)
-            })?;
-        }
-    }
-    Ok(customer)
 }
 
 /// Further `custom_data` as the text of a JSON object with sorted keys; none if it is empty.
@@ -227,8 +224,11 @@ fn read_custom_data(mut data: Map<String, Value>) -> Result<Option<Box<str>>, Ap
 mod tests {
     use super::*;
     use crate::config::Layers;
+    use crate::domain::time::UnixSeconds;
     use serde_json::json;
     use std::collections::BTreeMap;
+
+    const NOW: UnixSeconds = UnixSeconds::new(1_762_000_000);
 
     fn config() -> Config {
         let file = r#"
@@ -240,6 +240,7 @@ mod tests {
             name = "berlin"
             time_zone = "Europe/Berlin"
             clock_tolerance_s = 60
+            default_country = "DE"
         "#;
         let read_file = |_: &str| Ok(String::new());
         Config::from_layers(&Layers::read(&BTreeMap::new(), Some(file), &read_file).unwrap())
@@ -248,7 +249,8 @@ mod tests {
 
     fn read(body: Value) -> Result<StageUpdate, Value> {
         let body = serde_json::from_value(body).map_err(|error| json!(error.to_string()))?;
-        read_update(body, &config()).map_err(|error| error.to_json())
+        let read = read_update(body, &config(), NOW.timestamp());
+        read.map(|read| read.update).map_err(|error| error.to_json())
     }
 
     fn with(field: &str, value: Value) -> Result<StageUpdate, Value> {
@@ -286,7 +288,8 @@ mod tests {
     fn an_integer_too_large_for_64_bits_is_refused_and_not_rounded() {
         let text = r#"{"lead_id": 123456789012345678901234567890, "stage": "won"}"#;
         let body = serde_json::from_str(text).unwrap();
-        assert_eq!(read_update(body, &config()).unwrap_err().code(), Code::InvalidLeadId);
+        let problem = read_update(body, &config(), NOW.timestamp()).unwrap_err();
+        assert_eq!(problem.code(), Code::InvalidLeadId);
     }
 
     #[test]
@@ -320,27 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn customer_values_come_as_text_number_or_list_and_leave_hashed() {
-        let customer = json!({"email": ["A@x.org", "b@x.org"], "phone": 4_915_112_345_678_u64,
-                              "fn": "", "ln": null});
-        let update = with("customer", customer).unwrap();
-        let counts: Vec<_> = update.customer.iter().map(|(name, v)| (name, v.len())).collect();
-        assert_eq!(counts, [("em", 2), ("ph", 1)]);
-        let all: Vec<&String> = update.customer.iter().flat_map(|(_, values)| values).collect();
-        assert!(all.iter().all(|value| value.len() == 64));
-    }
-
-    #[test]
-    fn customer_values_that_match_nobody_are_refused_by_name() {
-        let digest_of_null = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
-        for (customer, code) in [
-            (json!({"ph": digest_of_null}), "invalid_customer"),
-            (json!({"em": "nobody"}), "invalid_customer"),
-            (json!({"fax": "1"}), "invalid_request"),
-            (json!({"em": {"a": 1}}), "invalid_request"),
-        ] {
-            assert_eq!(with("customer", customer).unwrap_err()["code"], code);
-        }
+    fn customer_values_are_read_as_their_source_writes_them_and_told_apart_by_the_day() {
+        let mut body = json!({"lead_id": "1234567890123456", "stage": "won", "source": "berlin",
+                              "customer": {"ph": "0151 12345678", "db": "20251101"}});
+        let read = |body: &Value| {
+            let body = serde_json::from_value(body.clone()).unwrap();
+            read_update(body, &config(), NOW.timestamp()).unwrap()
+        };
+        let here = read(&body);
+        let names: Vec<_> = here.update.customer.iter().map(|(name, _)| name).collect();
+        assert_eq!((names, here.left_out), (vec!["db", "ph"], vec![]));
+        body["source"] = json!("elsewhere");
+        body["customer"]["db"] = json!("20251102");
+        let there = read(&body);
+        assert!(there.update.customer.is_empty());
+        assert_eq!(there.left_out.len(), 2);
     }
 
     #[test]

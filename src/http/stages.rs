@@ -7,12 +7,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::domain::customer::LeftOut;
 use crate::domain::event::StageUpdate;
 use crate::domain::matching::MatchedBy;
 use crate::domain::time::Timestamp;
+use crate::http::customer_body::LeftOutView;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::{JsonBody, Reporter, what_is_wrong};
-use crate::http::stage_body::{StageUpdateBody, read_update};
+use crate::http::stage_body::{ReadUpdate, StageUpdateBody, read_update};
 use crate::http::state::AppState;
 use crate::limits::{BATCH_BODY_BYTES_MAX, BATCH_UPDATES_MAX, UPDATE_BODY_BYTES_MAX};
 use crate::store::{Judged, UpdateOutcome};
@@ -42,10 +44,12 @@ pub struct StageUpdateAnswer {
     missing_stages: Vec<String>,
     /// Earlier stages that were skipped and that leadloop reports with this one.
     filled_stages: Vec<String>,
+    /// Customer values of this report that are not sent; empty if all of them are.
+    left_out: Vec<LeftOutView>,
 }
 
 impl StageUpdateAnswer {
-    fn of(judged: &Judged, now: Timestamp) -> Self {
+    fn of(judged: &Judged, left_out: Vec<LeftOut>, now: Timestamp) -> Self {
         let Judged { detail, matched_by, skipped } = judged;
         let event = &detail.event;
         Self {
@@ -59,6 +63,7 @@ impl StageUpdateAnswer {
             deliver_before: event.deliver_before().get(),
             missing_stages: skipped.missing.iter().map(ToString::to_string).collect(),
             filled_stages: skipped.filled.iter().map(|(stage, _)| stage.to_string()).collect(),
+            left_out: left_out.into_iter().map(LeftOutView::from).collect(),
         }
     }
 }
@@ -111,17 +116,16 @@ pub async fn report_one(
     let now = state.clock.now();
     let verdict = report(&state, body, now).await;
     count(&state, &verdict);
-    verdict.map(|(status, judged)| (status, Json(StageUpdateAnswer::of(&judged, now))))
+    verdict.map(|(status, answer)| (status, Json(answer)))
 }
 
-async fn report(
-    state: &AppState,
-    body: StageUpdateBody,
-    now: Timestamp,
-) -> Result<(StatusCode, Judged), ApiError> {
-    let update = read_update(body, &state.config)?;
-    let mut outcomes = record(state, vec![update], now).await?;
-    answer(outcomes.pop().ok_or_else(|| ApiError::plain(Code::Internal))?)
+/// What an update is answered with.
+type Verdict = Result<(StatusCode, StageUpdateAnswer), ApiError>;
+
+async fn report(state: &AppState, body: StageUpdateBody, now: Timestamp) -> Verdict {
+    let ReadUpdate { update, left_out } = read_update(body, &state.config, now)?;
+    let outcome = record(state, vec![update], now).await?.pop();
+    answer(outcome, left_out, now)
 }
 
 /// Takes in up to 1,000 stage updates, each with a verdict of its own.
@@ -148,7 +152,7 @@ pub async fn report_batch(
         return Err(ApiError::new(Code::PayloadTooLarge, detail));
     }
     let now = state.clock.now();
-    let read: Vec<Result<StageUpdate, ApiError>> = batch
+    let read: Vec<Result<ReadUpdate, ApiError>> = batch
         .updates
         .into_iter()
         .map(|update| {
@@ -157,23 +161,22 @@ pub async fn report_batch(
             }
             let body = serde_json::from_value(update)
                 .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))?;
-            read_update(body, &state.config)
+            read_update(body, &state.config, now)
         })
         .collect();
-    let good = read.iter().filter_map(|update| update.as_ref().ok().cloned()).collect();
+    let good = read.iter().flatten().map(|read| read.update.clone()).collect();
     let mut outcomes = if batch.dry_run {
         state.store.judge_stage_updates(good, &state.config.routing, now).await?.into_iter()
     } else {
         record(&state, good, now).await?.into_iter()
     };
-    let results = read.into_iter().map(|update| {
-        let verdict = update
-            .and_then(|_| answer(outcomes.next().ok_or_else(|| ApiError::plain(Code::Internal))?));
+    let results = read.into_iter().map(|read| {
+        let verdict = read.and_then(|read| answer(outcomes.next(), read.left_out, now));
         if !batch.dry_run {
             count(&state, &verdict);
         }
         match verdict {
-            Ok((status, judged)) => with_status(status, &StageUpdateAnswer::of(&judged, now)),
+            Ok((status, answer)) => with_status(status, &answer),
             Err(problem) => problem.to_json(),
         }
     });
@@ -201,15 +204,17 @@ async fn record(
     recording.await.map_err(|_| ApiError::plain(Code::Internal))?
 }
 
-fn answer(outcome: UpdateOutcome) -> Result<(StatusCode, Judged), ApiError> {
-    match outcome {
-        UpdateOutcome::Accepted(judged) => Ok((StatusCode::ACCEPTED, judged)),
-        UpdateOutcome::Known(judged) => Ok((StatusCode::OK, judged)),
-        UpdateOutcome::Refused(refusal) => Err(ApiError::from(refusal)),
-    }
+/// The verdict on an update; every update that was given to the store has an outcome.
+fn answer(outcome: Option<UpdateOutcome>, left_out: Vec<LeftOut>, now: Timestamp) -> Verdict {
+    let (status, judged) = match outcome.ok_or_else(|| ApiError::plain(Code::Internal))? {
+        UpdateOutcome::Accepted(judged) => (StatusCode::ACCEPTED, judged),
+        UpdateOutcome::Known(judged) => (StatusCode::OK, judged),
+        UpdateOutcome::Refused(refusal) => return Err(ApiError::from(refusal)),
+    };
+    Ok((status, StageUpdateAnswer::of(&judged, left_out, now)))
 }
 
-fn count(state: &AppState, verdict: &Result<(StatusCode, Judged), ApiError>) {
+fn count(state: &AppState, verdict: &Verdict) {
     state.metrics.stage_update(match verdict {
         Ok((StatusCode::ACCEPTED, _)) => "accepted",
         Ok(_) => "known",

@@ -5,7 +5,15 @@ use jiff::tz::TimeZone;
 use serde_json::Value;
 
 pub use crate::clock::rfc3339;
-use crate::domain::time::UnixSeconds;
+use crate::domain::time::{Timestamp, UnixSeconds};
+
+/// The day of a moment in UTC as the number `YYYYMMDD`.
+pub fn day_number(at: Timestamp) -> u32 {
+    let day = rfc3339(at);
+    let digits = day.bytes().take(10).filter(u8::is_ascii_digit).map(char::from);
+    // A year before 0 is written with a sign and more digits: a day that is before all others.
+    digits.collect::<String>().parse().unwrap_or(0)
+}
 
 /// Reads a time as a number or a text. `zone` is for texts without an offset; without it they are
 /// refused, because a guess would be hours off.

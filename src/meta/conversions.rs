@@ -176,7 +176,7 @@ pub fn read_answer(http_status: u16, body: &[u8]) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::customer::{Customer, Parameter};
+    use crate::domain::customer::{Customer, Origin, Parameter};
     use crate::domain::ids::LeadId;
     use crate::domain::stage::{SourceName, StageName};
     use crate::domain::time::{Timestamp, UnixSeconds};
@@ -228,10 +228,11 @@ mod tests {
 
     #[test]
     fn customer_and_custom_data_go_along() {
+        let origin = Origin::default();
         let mut event = event();
-        event.customer.add(Parameter::Em, &"a".repeat(64)).unwrap();
-        event.customer.add(Parameter::Em, &"b".repeat(64)).unwrap();
-        event.customer.add(Parameter::Fbc, "fb.1.2.X").unwrap();
+        event.customer.add(Parameter::Em, &"a".repeat(64), &origin).unwrap();
+        event.customer.add(Parameter::Em, &"b".repeat(64), &origin).unwrap();
+        event.customer.add(Parameter::Fbc, "fb.1.2.X", &origin).unwrap();
         event.custom_data = Some(r#"{"currency":"EUR","value":12.5}"#.into());
         let body = written(&event, PLAIN);
         assert_eq!(body["data"][0]["user_data"]["em"], json!(["a".repeat(64), "b".repeat(64)]));

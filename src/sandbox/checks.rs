@@ -142,6 +142,10 @@ fn check_digests(user: &Value) -> Result<(), Refused> {
             return refuse(2_804_019, "a customer parameter is not hashed");
         }
     }
+    let is_wrong = |value: &Value| !value.is_null() && value.as_str().is_none_or(str::is_empty);
+    if UNHASHED.iter().any(|name| is_wrong(&user[*name])) {
+        return refuse(2_804_019, "a customer parameter must be one text");
+    }
     Ok(())
 }
 
@@ -171,6 +175,7 @@ pub fn not_counted(event: &Value, leads: &BTreeMap<LeadId, UnixSeconds>) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::customer::Customer;
     use serde_json::json;
 
     const NOW: i64 = 1_762_000_000;
@@ -215,6 +220,11 @@ mod tests {
             ("/user_data", json!({}), 2_804_050),
             ("/user_data", json!({"ge": "a".repeat(64), "fn": "a".repeat(64)}), 2_804_050),
             ("/user_data", json!({"em": "john@example.com"}), 2_804_019),
+            ("/user_data", json!({"em": []}), 2_804_019),
+            ("/user_data", json!({"fbc": ["fb.1.2.X"]}), 2_804_019),
+            ("/user_data", json!({"ct": "a".repeat(64), "country": "a".repeat(64)}), 2_804_050),
+            ("/user_data", json!({"db": "a".repeat(64), "client_user_agent": "x"}), 2_804_050),
+            ("/user_data/lead_id", json!(null), 2_804_050),
             ("/user_data/lead_id", json!(4711), 2_804_036),
             ("/user_data/lead_id", json!(1.234_567_890_123_456_7e16), 2_804_036),
             ("/user_data/lead_id", json!(123_456_789_012_345_678_u64), 2_804_036),
@@ -223,6 +233,21 @@ mod tests {
         ] {
             let bad = with(pointer, value.clone());
             assert_eq!(subcode_of(&[event(), bad, event()]), Some(subcode), "{pointer} {value}");
+        }
+    }
+
+    #[test]
+    fn what_we_send_without_a_lead_is_what_meta_takes_without_one() {
+        let names = HASHED.iter().chain(&UNHASHED).copied().collect::<Vec<_>>();
+        for chosen in 0..1_u32 << names.len() {
+            let given = names.iter().enumerate().filter(|(at, _)| chosen >> at & 1 == 1);
+            let given = given.map(|(_, name)| ((*name).to_owned(), vec!["a".repeat(64)]));
+            let given: Vec<_> = given.collect();
+            let user: serde_json::Map<_, _> =
+                given.iter().map(|(name, values)| (name.clone(), json!(values[0]))).collect();
+            let taken = check_user_data(&Value::Object(user.clone()), &|_| false);
+            let sendable = Customer::from_stored(given).is_sendable_alone();
+            assert_eq!(taken.is_ok(), sendable, "{user:?}");
         }
     }
 

@@ -187,7 +187,15 @@ async fn no_answer_of_a_whole_run_holds_a_secret_or_a_plain_customer_value() {
     assert_eq!(app.stage_update(&update).await.status, 200);
     update["stage"] = json!("lost");
     assert_eq!(app.stage_update(&update).await.status, 409);
-    for customer in [json!({"em": "Mustermann"}), json!({"ph": "Mustermann"}), json!(EMAIL)] {
+    update["stage"] = json!("won");
+    update["idempotency_key"] = Value::Null;
+    let left_out =
+        json!({"em": "Mustermann", "ph": "Mustermann", "client_ip_address": "Mustermann"});
+    update["customer"] = left_out;
+    assert_eq!(app.stage_update(&update).await.json()["left_out"].as_array().unwrap().len(), 3);
+    for customer in
+        [json!({"ph": "Mustermann".repeat(150)}), json!({"ph": {"Mustermann": 1}}), json!(EMAIL)]
+    {
         update["customer"] = customer;
         assert!(app.stage_update(&update).await.status.is_client_error());
         app.batch(&[update.clone(), json!(EMAIL)]).await;

@@ -17,6 +17,7 @@ clock_tolerance_s = 60
 [[sources]]
 name = "berlin"
 time_zone = "Europe/Berlin"
+default_country = "DE"
 [[sources]]
 name = "strict"
 strict = true
@@ -69,7 +70,7 @@ async fn an_update_is_answered_with_its_event_and_delivered() {
                "lead_id": "36795652870078002", "stage": "qualified",
                "event_time": CREATED + 50, "state": "pending", "adjusted": false,
                "deliver_before": CREATED + 50 + 7 * DAY, "matched_by": "lead_id",
-               "missing_stages": [], "filled_stages": []})
+               "missing_stages": [], "filled_stages": [], "left_out": []})
     );
     app.delivered(2).await;
     assert_eq!(app.taken(), ["1 initial_lead", "1 qualified"]);
@@ -485,15 +486,57 @@ async fn customer_parameters_reach_meta_as_digests_only() {
 }
 
 #[tokio::test]
-async fn customer_values_that_match_nobody_are_refused_without_being_repeated() {
+async fn customer_values_that_match_nobody_are_left_out_and_told_whenever_the_update_comes() {
+    let app = with_sources().await;
+    app.report(&[lead(1)]).await;
+    let of_null = "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b";
+    let of_nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    let customer = json!({"em": [EMAIL, "Mustermann"], "ph": [of_null, "0151 12345678"],
+                          "external_id": "null", "country": "Mustermann", "db": of_nothing});
+    let update = with(stage(1, "won", 50), "customer", customer);
+    let left_out = json!([
+        {"field": "customer.em", "reason": "impossible_value"},
+        {"field": "customer.ph", "reason": "digest_of_nothing"},
+        {"field": "customer.ph", "reason": "country_code_missing"},
+        {"field": "customer.db", "reason": "digest_of_nothing"},
+        {"field": "customer.country", "reason": "impossible_value"},
+        {"field": "customer.external_id", "reason": "no_value"},
+    ]);
+    for status in [202, 200] {
+        let answer = app.stage_update(&update).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["left_out"]), (status, &left_out));
+    }
+    let results = app.batch(&[update.clone(), json!({}), stage(1, "won", 60)]).await;
+    assert_eq!((&results[0]["status"], &results[0]["left_out"]), (&json!(200), &left_out));
+    assert_eq!((&results[2]["status"], &results[2]["left_out"]), (&json!(202), &json!([])));
+    app.delivered(3).await;
+    let user = app.meta.events()[1].event["user_data"].clone();
+    assert_eq!(user.as_object().unwrap().keys().collect::<Vec<_>>(), ["em", "lead_id"]);
+    assert!(user["em"].is_string(), "{user}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_phone_number_is_read_as_its_source_writes_it() {
+    let app = with_sources().await;
+    app.report(&[lead(1)]).await;
+    for (name, phone, source) in [("a", PHONE, "minutes"), ("b", "0151/12345678", "berlin")] {
+        let update = with(stage(1, name, 50), "customer", json!({"ph": phone}));
+        let answer = app.stage_update(&from(source, update)).await;
+        assert_eq!((answer.status.as_u16(), &answer.json()["left_out"]), (202, &json!([])));
+    }
+    app.delivered(3).await;
+    let phones: Vec<_> =
+        app.meta.events()[1..].iter().map(|t| &t.event["user_data"]["ph"]).cloned().collect();
+    assert!(phones[0].is_string() && phones[0] == phones[1], "{phones:?}");
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn too_many_customer_values_and_ones_that_are_too_long_are_refused() {
     let app = TestApp::start().await;
-    for (field, value) in [
-        ("em", "74234e98afe7498fb5daf1f36ac2d78acc339464f950703b8c019892f982b90b"),
-        ("ph", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
-        ("external_id", "null"),
-        ("em", "Mustermann"),
-        ("country", "Mustermann"),
-    ] {
+    let many: Vec<String> = (0..11).map(|n| format!("{n}@example.org")).collect();
+    for (field, value) in [("em", json!(many)), ("ct", json!("x".repeat(1_025)))] {
         let update = with(stage(1, "won", 50), "customer", json!({field: value}));
         let problem = refused(&app, &update).await;
         assert_eq!(
@@ -501,7 +544,6 @@ async fn customer_values_that_match_nobody_are_refused_without_being_repeated() 
             (&json!(422), &json!("invalid_customer"))
         );
         assert_eq!(problem["field"], format!("customer.{field}"));
-        assert!(!problem.to_string().contains(&format!(": {value}")));
     }
     app.finish().await;
 }

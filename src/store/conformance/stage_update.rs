@@ -4,7 +4,7 @@ use super::support::{
     DAY, accept, at, dataset, deliver_due, due, found, ingest, keyed, know, lead, lead_id, line,
     refuse, routing, second, stage, timeline, tolerant, update,
 };
-use crate::domain::customer::Parameter;
+use crate::domain::customer::{Origin, Parameter};
 use crate::domain::event::{StageUpdate, Standing};
 use crate::domain::funnel::Skipped;
 use crate::domain::intake::Refusal;
@@ -48,7 +48,7 @@ async fn everything_that_an_update_says_is_kept(store: &dyn Store) {
         custom_data: Some(r#"{"value":5}"#.into()),
         ..update(1, "won", 6)
     };
-    full.customer.add(Parameter::Em, "a@example.com").unwrap();
+    full.customer.add(Parameter::Em, "a@example.com", &Origin::default()).unwrap();
     let detail = accept(store, full.clone(), at(9)).await;
     assert_eq!(detail.event, full.into_event(lead_id(1), second(6), second(6), at(9)));
     assert_eq!(found(store, 1).await.events[1], detail);

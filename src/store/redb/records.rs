@@ -319,7 +319,7 @@ pub(super) fn read_reason(number: u8) -> Result<DeadReason, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::customer::Parameter;
+    use crate::domain::customer::{Origin, Parameter};
     use proptest::prelude::*;
 
     fn lead() -> Lead {
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn version_1_of_an_event_has_these_bytes_for_ever() {
         let mut customer = Customer::default();
-        customer.add(Parameter::Fbc, "fb.1.2.abc").unwrap();
+        customer.add(Parameter::Fbc, "fb.1.2.abc", &Origin::default()).unwrap();
         let event = Event {
             lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
             reported_lead: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
@@ -421,10 +421,7 @@ mod tests {
             late in 0..100i64, value in ".{1,20}",
             custom_data in proptest::option::of("[ -~]{0,40}")
         ) {
-            let mut customer = Customer::default();
-            if !value.trim().is_empty() {
-                customer.add(Parameter::Fbc, &value).unwrap();
-            }
+            let customer = Customer::from_stored([("fbc".to_owned(), vec![value])]);
             let lead_id = LeadId::from_known(lead_id).unwrap();
             let event = Event {
                 lead_id,

@@ -98,15 +98,20 @@ impl Watched {
             update[field] = value;
             update
         };
+        let left_out = json!({"em": "Canaryson", "ph": "4915100canary", "db": "canary-note",
+                              "fbc": "canary-note", "client_ip_address": "canary-note"});
+        let mut update = with("customer", left_out);
+        update["idempotency_key"] = Value::Null;
+        update["stage"] = json!("seen");
+        assert_eq!(self.update("/v1/stage-updates", &update).await, 202);
         let bad = [
             with("stage", json!("lost")),
             with("lead_id", json!("canary-note")),
             with("event_time", json!("canary-note")),
             with("event_time", json!({"canary-note": EMAIL})),
             with("customer", json!(EMAIL)),
-            with("customer", json!({"em": "Canaryson"})),
-            with("customer", json!({"ph": "4915100canary"})),
             with("customer", json!({"db": "canary-note", "em": [{"a": EMAIL}]})),
+            with("customer", json!({"ct": "canary-note".repeat(100)})),
             with("custom_data", json!({"value": "canary-note", "currency": "EUR"})),
             with("custom_data", json!({"lead_event_source": "canary-note"})),
             with("idempotency_key", json!("canary-key".repeat(100))),
