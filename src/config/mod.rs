@@ -7,15 +7,18 @@
 
 pub mod alarms;
 mod check;
+pub mod hooks;
 pub mod layers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
+use crate::config::hooks::Hook;
 use crate::domain::event::SourcePolicy;
 use crate::domain::ids::DatasetId;
 use crate::domain::routing::Routing;
@@ -119,6 +122,8 @@ pub struct Source {
     pub policy: SourcePolicy,
     /// The zone of its times that come without an offset; without one they are refused.
     pub time_zone: Option<TimeZone>,
+    /// How its own webhooks are let in and read, if they are.
+    pub hook: Option<Arc<Hook>>,
 }
 
 /// A key of the API.
