@@ -37,6 +37,8 @@ pub const RETRY_EVENTS_MAX: usize = 1_000;
 pub const HOOK_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Most levels of elements in what a CRM sends as XML; of JSON, serde takes 128.
 pub const HOOK_DEPTH_MAX: usize = 64;
+/// How far the time of a CRM's signature may be from now, in seconds: an older one may be a replay.
+pub const HOOK_TIMESTAMP_TOLERANCE_S: i64 = 5 * 60;
 /// Shortest secret that a CRM may show in a path or a header, in bytes.
 pub const HOOK_SECRET_BYTES_MIN: usize = 16;
 /// Longest value of any query parameter in bytes.

@@ -137,19 +137,31 @@ pub async fn report_batch(
             read_update(body, &state.config)
         })
         .collect();
+    Ok(Json(BatchAnswer { results: verdicts(&state, read, now).await? }))
+}
+
+/// Records the updates that could be read, and answers all of them in order, as a batch does.
+///
+/// # Errors
+/// The store failed; nothing of them was stored.
+pub(super) async fn verdicts(
+    state: &AppState,
+    read: Vec<Result<StageUpdate, ApiError>>,
+    now: Timestamp,
+) -> Result<Vec<Value>, ApiError> {
     let good = read.iter().filter_map(|update| update.as_ref().ok().cloned()).collect();
-    let mut outcomes = record(&state, good, now).await?.into_iter();
+    let mut outcomes = record(state, good, now).await?.into_iter();
     let results = read.into_iter().map(|update| {
-        let outcome = update.inspect_err(|error| count(&state, error)).and_then(|_| {
+        let outcome = update.inspect_err(|error| count(state, error)).and_then(|_| {
             let outcome = outcomes.next().ok_or_else(|| ApiError::plain(Code::Internal))?;
-            answer(&state, outcome)
+            answer(state, outcome)
         });
         match outcome {
             Ok((status, detail)) => with_status(status, &StageUpdateAnswer::of(&detail, now)),
             Err(problem) => problem.to_json(),
         }
     });
-    Ok(Json(BatchAnswer { results: results.collect() }))
+    Ok(results.collect())
 }
 
 async fn record(
