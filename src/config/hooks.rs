@@ -326,4 +326,24 @@ mod tests {
             assert!(error.to_string().contains(word), "{error}");
         }
     }
+
+    #[test]
+    fn the_settings_in_the_guides_are_complete() {
+        for (name, _) in crate::mapping::preset::PRESETS {
+            let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guides/crm");
+            let guide = std::fs::read_to_string(folder.join(format!("{name}.md"))).unwrap();
+            let blocks = guide.split("```toml\n").skip(1);
+            let blocks = blocks.map(|block| block.split("```").next().unwrap());
+            let mut file = "meta_app_secret = 's'\nmeta_verify_token = 't'\n\
+                            meta_dataset_id = '1'\nmeta_access_token = 'a'\n"
+                .to_owned();
+            file.extend(blocks);
+            let environment = std::collections::BTreeMap::new();
+            let secret = |_: &str| Ok("Basic 0123456789abcdef".replace(' ', "-"));
+            let layers = crate::config::Layers::read(&environment, Some(&file), &secret).unwrap();
+            let config = crate::config::Config::from_layers(&layers);
+            let config = config.unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(config.sources.values().all(|source| source.hook.is_some()), "{name}");
+        }
+    }
 }

@@ -14,7 +14,7 @@ pub mod time;
 use std::collections::BTreeMap;
 
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::domain::customer::Parameter;
 use crate::domain::stage::StageName;
@@ -231,13 +231,11 @@ impl Mapping {
         };
         put("event_time", reader.first("event_time", &self.event_time, time)?);
         put("idempotency_key", reader.first("idempotency_key", &self.idempotency_key, text)?);
-        // A currency says nothing without its value.
-        if let Some(value) = reader.first("value", &self.value, amount)? {
-            let mut data = Map::from_iter([("value".to_owned(), value)]);
-            if let Some(currency) = reader.first("currency", &self.currency, text)? {
-                data.insert("currency".to_owned(), currency);
-            }
-            put("custom_data", Some(Value::Object(data)));
+        let value = reader.first("value", &self.value, amount)?;
+        let currency = reader.first("currency", &self.currency, text)?;
+        // Neither says anything without the other, and Meta refuses the one alone (META 3.2).
+        if let (Some(value), Some(currency)) = (value, currency) {
+            put("custom_data", Some(json!({"value": value, "currency": currency})));
         }
         Ok(Outcome::Update(update))
     }

@@ -6,10 +6,14 @@
 use crate::mapping::spec::MappingSpec;
 
 /// Each preset with its file.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 7] = [
+    ("dynamics", include_str!("presets/dynamics.toml")),
     ("generic", include_str!("presets/generic.toml")),
+    ("gohighlevel", include_str!("presets/gohighlevel.toml")),
     ("hubspot", include_str!("presets/hubspot.toml")),
     ("pipedrive", include_str!("presets/pipedrive.toml")),
+    ("salesforce", include_str!("presets/salesforce.toml")),
+    ("zoho", include_str!("presets/zoho.toml")),
 ];
 
 /// The preset of this name.

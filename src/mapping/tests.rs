@@ -1,6 +1,7 @@
 //! The mapping as a table of cases, and the presets on samples of the documented shapes.
 
 use super::*;
+use crate::mapping::payload::{Form, read as read_payload};
 use crate::mapping::preset::{PRESETS, preset};
 use serde_json::json;
 
@@ -118,12 +119,15 @@ fn a_time_is_read_by_its_format_and_a_wrong_one_is_refused_with_its_path() {
 }
 
 #[test]
-fn a_currency_comes_with_a_value_only() {
-    let file = format!("{MINIMUM}value = '$.v'\ncurrency = {{ text = 'EUR' }}");
+fn a_value_and_its_currency_come_together_or_not_at_all() {
+    let file = format!("{MINIMUM}value = '$.v'\ncurrency = ['$.c', {{ text = 'EUR' }}]");
     let with = |value: Value| updated(&file, &json!({"id": "1", "stage": "won", "v": value}));
     assert_eq!(with(json!(9.5))["custom_data"], json!({"value": 9.5, "currency": "EUR"}));
     assert_eq!(with(json!("9.5"))["custom_data"], json!({"value": "9.5", "currency": "EUR"}));
     assert_eq!(with(Value::Null).get("custom_data"), None);
+    let alone = format!("{MINIMUM}value = '$.v'\ncurrency = '$.c'");
+    let alone = updated(&alone, &json!({"id": "1", "stage": "won", "v": 9.5}));
+    assert_eq!(alone.get("custom_data"), None);
 }
 
 #[test]
@@ -309,4 +313,100 @@ fn pipedrive_tells_of_deals_that_change_their_stage_or_are_won_or_lost() {
     assert_eq!(read(&moved)[0]["stage"], "qualified");
     moved["previous"]["stage_id"] = 3.into();
     assert_eq!(read(&moved)[0].get("stage"), None, "nothing of it changed");
+}
+
+/// A sample in whatever form it is.
+fn payload(text: &str) -> Value {
+    let form = Form::of(Some("application/x-www-form-urlencoded"), text.as_bytes());
+    read_payload(form, text.trim_end().as_bytes()).unwrap()
+}
+
+#[test]
+fn salesforce_sends_fields_of_the_record_in_json_or_soap() {
+    let own = "[stages]\nQualified = 'qualified'";
+    let update = json!({
+        "lead_id": "1234567890123456", "crm_id": "00QWV00000CZjEf2AL", "stage": "qualified",
+        "event_time": 1_762_000_500, "customer": {"em": ["erika.mustermann@example.org"]},
+    });
+    for text in [
+        include_str!("presets/samples/salesforce-flow.json"),
+        include_str!("presets/samples/salesforce-message.xml"),
+    ] {
+        assert_eq!(sample("salesforce", own, &payload(text)), std::slice::from_ref(&update));
+    }
+    let message = include_str!("presets/samples/salesforce-message.xml");
+    let (start, end) = (message.find("<Notification>").unwrap(), message.find("</notifications>"));
+    let notification = &message[start..end.unwrap()];
+    let two = message.replace("</notifications>", &format!("{notification}</notifications>"));
+    assert_eq!(sample("salesforce", own, &payload(&two)), [update.clone(), update]);
+}
+
+#[test]
+fn zoho_sends_a_form_or_json() {
+    let update = json!({
+        "lead_id": "1234567890123456", "crm_id": "4876876000000333001", "stage": "qualified",
+        "event_time": 1_762_000_500, "customer": {"em": ["erika.mustermann@example.org"]},
+    });
+    for text in
+        [include_str!("presets/samples/zoho.json"), include_str!("presets/samples/zoho.form")]
+    {
+        let read = sample("zoho", "[stages]\nContacted = 'qualified'", &payload(text));
+        assert_eq!(read, std::slice::from_ref(&update));
+    }
+}
+
+#[test]
+fn dynamics_sends_lists_of_columns_or_what_power_automate_builds() {
+    let own = "[stages]\n3 = 'qualified'";
+    let update = json!({
+        "lead_id": "1234567890123456", "crm_id": "8b2f3c5e-0e1c-ee11-9966-000d3a3b5c7d",
+        "stage": "qualified", "event_time": 1_762_000_500,
+        "customer": {"em": ["erika.mustermann@example.org"]},
+    });
+    let webhook = payload(include_str!("presets/samples/dynamics-webhook.json"));
+    let flow = payload(include_str!("presets/samples/dynamics-flow.json"));
+    assert_eq!(sample("dynamics", own, &webhook), std::slice::from_ref(&update));
+    assert_eq!(sample("dynamics", own, &flow), [update]);
+    let mut other = webhook.clone();
+    other["InputParameters"][0]["value"]["Attributes"][0]["key"] = "subject".into();
+    assert_eq!(sample("dynamics", own, &other)[0].get("stage"), None, "another column");
+    let mut deleted = webhook;
+    deleted["MessageName"] = "Delete".into();
+    assert_eq!(sample("dynamics", own, &deleted)[0].get("stage"), None);
+}
+
+#[test]
+fn gohighlevel_sends_the_contact_the_stage_and_custom_data() {
+    let own = "currency = { text = 'USD' }\n[stages]\n\"Appointment set\" = 'qualified'";
+    let update = json!({
+        "lead_id": "1234567890123456", "crm_id": "nZ8dV5u0aBcDeFgHiJkL", "stage": "qualified",
+        "customer": {
+            "em": ["erika.mustermann@example.org"], "ph": ["+4915112345678"], "fn": ["Erika"],
+            "ln": ["Mustermann"], "country": ["DE"],
+        },
+        "custom_data": {"value": 1200, "currency": "USD"},
+    });
+    let payload = payload(include_str!("presets/samples/gohighlevel.json"));
+    assert_eq!(sample("gohighlevel", own, &payload), [update]);
+}
+
+#[test]
+fn each_preset_has_a_guide_that_shows_its_samples_as_they_are_tested() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut shown = 0;
+    for (name, _) in PRESETS {
+        let guide = root.join(format!("docs/guides/crm/{name}.md"));
+        let guide = std::fs::read_to_string(&guide).unwrap_or_else(|_| panic!("{guide:?}"));
+        assert!(guide.contains(&format!("preset = \"{name}\"")), "{name}");
+        for entry in std::fs::read_dir(root.join("src/mapping/presets/samples")).unwrap() {
+            let path = entry.unwrap().path();
+            let file = path.file_name().unwrap().to_string_lossy().into_owned();
+            if file.starts_with(name) {
+                let sample = std::fs::read_to_string(&path).unwrap();
+                assert!(guide.contains(&sample), "{name}.md does not show {file}");
+                shown += 1;
+            }
+        }
+    }
+    assert_eq!(shown, 12, "a sample belongs to no preset");
 }

@@ -198,6 +198,7 @@ async fn what_cannot_be_mapped_is_named_and_holds_up_nothing_beside_it() {
     nobody["lead_id"] = Value::Null;
     let mut costly = update(1, "won");
     costly["value"] = json!(5);
+    costly["currency"] = "dollars".into();
     for (body, field, path) in [
         (&short, "lead_id", json!("$.lead_id")),
         (&rounded, "lead_id", json!("$.lead_id")),

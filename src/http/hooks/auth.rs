@@ -124,7 +124,7 @@ fn is_signed(auth: &HmacAuth, headers: &HeaderMap, body: &[u8], now: Timestamp) 
     mac.verify_slice(&digest).is_ok()
 }
 
-/// Whether a signature's time, in seconds or milliseconds, is about now: an old one may be replayed.
+/// Whether a signature's time, in seconds or milliseconds, is about now.
 fn is_recent(value: &[u8], now: Timestamp) -> bool {
     let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<i64>().ok());
     number.is_some_and(|number| {
