@@ -7,7 +7,8 @@
 //! The modules in the order in which they are best read, each resting on those before it:
 //!
 //! - [`limits`]: every bound, [`domain`]: the rules, pure,
-//! - [`meta`]: Meta's wire formats, [`config`]: settings, [`clock`] and [`client`]: the world,
+//! - [`meta`]: Meta's wire formats, [`mapping`]: those of CRMs, [`config`]: settings, [`clock`] and
+//!   [`client`]: the world,
 //! - [`store`]: the use cases that are transactions, in memory and in one file,
 //! - [`delivery`]: from the queues to Meta, [`alarm`]: to whoever has to know, [`http`]: the door,
 //!   [`telemetry`]: logs and metrics,
@@ -25,6 +26,7 @@ pub mod domain;
 pub mod fuzz;
 pub mod http;
 pub mod limits;
+pub mod mapping;
 pub mod meta;
 pub mod sandbox;
 #[cfg(test)]

@@ -39,6 +39,15 @@ pub const CUSTOM_DATA_BYTES_MAX: usize = 4 * 1024;
 pub const RETRY_BODY_BYTES_MAX: usize = 128 * 1024;
 /// Most dead letters that one request queues again.
 pub const RETRY_EVENTS_MAX: usize = 1_000;
+/// Largest payload of a CRM's own webhook, in bytes. A contact with all its properties and what
+/// they were before is some 100 kB.
+pub const HOOK_BODY_BYTES_MAX: usize = 512 * 1024;
+/// Most levels of elements in what a CRM sends as XML; of JSON, serde takes 128.
+pub const HOOK_DEPTH_MAX: usize = 64;
+/// How far the time of a CRM's signature may be from now, in seconds: an older one may be a replay.
+pub const HOOK_TIMESTAMP_TOLERANCE_S: i64 = 5 * 60;
+/// Shortest secret that a CRM may show in a path or a header, in bytes.
+pub const HOOK_SECRET_BYTES_MIN: usize = 16;
 /// Longest value of any query parameter in bytes.
 pub const QUERY_VALUE_BYTES_MAX: usize = 512;
 /// Most events that one lead may have; a CRM that loops is stopped here.

@@ -47,6 +47,7 @@ type CounterBy<const N: usize> = Family<[Label; N], Counter>;
 pub struct Metrics {
     registry: Registry,
     webhooks: CounterBy<1>,
+    hooks: CounterBy<1>,
     leads: CounterBy<1>,
     updates: CounterBy<1>,
     requests: CounterBy<2>,
@@ -74,6 +75,7 @@ impl Default for Metrics {
         let mut metrics = Self {
             registry: Registry::default(),
             webhooks: Family::default(),
+            hooks: Family::default(),
             leads: Family::default(),
             updates: Family::default(),
             requests: Family::default(),
@@ -93,6 +95,7 @@ impl Default for Metrics {
         let of = &metrics;
         registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
         registry.register("leads", "Leads in webhooks by outcome", of.leads.clone());
+        registry.register("hooks", "Records of CRMs' webhooks by result", of.hooks.clone());
         registry.register("stage_updates", "Stage updates by outcome", of.updates.clone());
         registry.register("send_requests", "Requests to Meta by outcome", of.requests.clone());
         registry.register("events_delivered", "Events that Meta accepted", of.delivered.clone());
@@ -128,6 +131,11 @@ impl Metrics {
     /// Counts a webhook call.
     pub fn webhook(&self, result: &'static str) {
         self.webhooks.get_or_create(&[("result", result.into())]).inc();
+    }
+
+    /// Counts a record of a CRM's webhook, or a whole one that was not taken.
+    pub fn hook(&self, result: &'static str) {
+        self.hooks.get_or_create(&[("result", result.into())]).inc();
     }
 
     /// Counts a lead, or a piece that could not be read.

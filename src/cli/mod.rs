@@ -16,6 +16,7 @@ mod events;
 pub mod exit;
 mod export;
 mod leads;
+mod mapping;
 mod openapi;
 mod output;
 mod progress;
@@ -182,6 +183,11 @@ enum Command {
     ///
     /// It fails, and names the setting, if a server could not start with them.
     Config(config::Args),
+    /// Show how the webhooks of a CRM are understood
+    ///
+    /// A source with a `preset` or a `mapping` in the settings may send its own webhooks to
+    /// `/v1/hooks/<source>`. These commands try and show such a mapping; they need no server.
+    Mapping(mapping::Args),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -215,6 +221,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Config(args) => return config::run(global, &args),
         Command::Openapi => return openapi::run(),
         Command::Compact(args) => return compact::run(global, args),
+        Command::Mapping(args) => return mapping::run(global, &args),
         command => command,
     };
     // One core is left for the store's thread, which the runtime would otherwise compete with.
@@ -235,7 +242,9 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Alarms(args) => alarms::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
-            Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),
+            Command::Config(_) | Command::Openapi | Command::Compact(_) | Command::Mapping(_) => {
+                Ok(())
+            }
         }
     })
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 
 use crate::config::alarms::AlarmSettings;
+use crate::config::hooks::hook;
 use crate::config::layers::{ApiKeyTable, DatasetTable, SourceTable};
 use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, Scope, Source};
 use crate::domain::customer::Country;
@@ -305,7 +307,9 @@ fn source(
         send_unmatched,
         dataset_id,
     };
-    Ok((name, Source { policy, time_zone, default_country }))
+    let (preset, mapping) = (table.preset.as_deref(), table.mapping.as_ref());
+    let hook = hook(&setting, preset, mapping, table.auth.as_ref())?.map(Arc::new);
+    Ok((name, Source { policy, time_zone, default_country, hook }))
 }
 
 fn api_keys(layers: &Layers) -> Result<Vec<ApiKey>, ConfigError> {
@@ -502,7 +506,7 @@ mod tests {
     fn the_default_file_is_complete_when_its_comments_are_taken_away() {
         let open = |line: &str| match line.strip_prefix('#') {
             Some(rest)
-                if rest.starts_with("[[") || rest.contains(" = ") && !rest.starts_with(' ') =>
+                if rest.starts_with('[') || rest.contains(" = ") && !rest.starts_with(' ') =>
             {
                 rest.to_owned()
             }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use crate::config::hooks::AuthTable;
 use crate::config::{ConfigError, DEFAULT_FILE};
+use crate::mapping::spec::MappingSpec;
 
 /// A setting that is one value, with its name in the environment and its key in the file.
 ///
@@ -129,6 +131,12 @@ pub struct SourceTable {
     pub unmatched: Option<String>,
     /// Where reports go whose lead is not known.
     pub dataset: Option<String>,
+    /// Name of the mapping that its webhooks are read by.
+    pub preset: Option<String>,
+    /// What is mapped otherwise.
+    pub mapping: Option<MappingSpec>,
+    /// How its webhooks are let in.
+    pub auth: Option<AuthTable>,
 }
 
 /// One of `[[api_keys]]`.
@@ -272,6 +280,12 @@ impl Tables {
                 dataset.access_token_file.as_ref(),
                 read_file,
             )?;
+        }
+        for source in &mut self.sources {
+            if let Some(auth) = &mut source.auth {
+                let name = format!("auth.secret of source {}", source.name);
+                resolve(&name, &mut auth.secret, auth.secret_file.as_ref(), read_file)?;
+            }
         }
         for key in &mut self.api_keys {
             let name = format!("key of API key {}", key.name);

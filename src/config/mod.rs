@@ -7,15 +7,18 @@
 
 pub mod alarms;
 mod check;
+pub mod hooks;
 pub mod layers;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 
+use crate::config::hooks::Hook;
 use crate::domain::customer::Country;
 use crate::domain::event::SourcePolicy;
 use crate::domain::funnel::Funnel;
@@ -125,6 +128,8 @@ pub struct Source {
     pub time_zone: Option<TimeZone>,
     /// The country of its phone numbers that do not name theirs; without one they are left out.
     pub default_country: Option<Country>,
+    /// How its own webhooks are let in and read, if they are.
+    pub hook: Option<Arc<Hook>>,
 }
 
 /// A key of the API.

@@ -66,6 +66,8 @@ catalogue! {
     CustomerInsufficient = "customer_insufficient", UNPROCESSABLE_ENTITY;
     /// Several leads fit, and the source is configured to be told; `lead_ids` names them.
     AmbiguousMatch = "ambiguous_match", CONFLICT;
+    /// What the CRM sent can't be read by the mapping of its source; `field` and `path` say why.
+    Unmappable = "unmappable", UNPROCESSABLE_ENTITY;
     /// The idempotency key was used before with other content.
     IdempotencyConflict = "idempotency_conflict", CONFLICT;
     /// The dead letter can't be sent any more: its time is over or was wrong from the start.
@@ -147,6 +149,12 @@ impl ApiError {
     pub fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(field.to_owned(), value.into());
         self
+    }
+
+    /// The same words under another code.
+    #[must_use]
+    pub fn with_code(self, code: Code) -> Self {
+        Self { code, ..self }
     }
 
     /// The code.

@@ -42,7 +42,7 @@ impl FromRequest<AppState> for SignedBody {
 }
 
 /// The value of a header that is there exactly once.
-fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub(super) fn single_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then(|| value.as_bytes())

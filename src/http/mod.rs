@@ -15,6 +15,7 @@ mod event_filter;
 mod events;
 mod extract;
 mod health;
+mod hooks;
 mod leads;
 mod page;
 mod retry;
@@ -45,6 +46,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhook::handshake, webhook::deliver))
         .routes(routes!(stages::report_one))
         .routes(routes!(stages::report_batch))
+        .routes(routes!(hooks::take_hook))
+        .routes(routes!(hooks::take_hook_by_path))
         .routes(routes!(leads::list_leads))
         .routes(routes!(leads::get_lead, leads::erase_lead))
         .routes(routes!(leads::link_crm_id))

@@ -164,23 +164,38 @@ pub async fn report_batch(
             read_update(body, &state.config, now)
         })
         .collect();
+    let dry_run = batch.dry_run;
+    Ok(Json(BatchAnswer { results: verdicts(&state, read, dry_run, now).await? }))
+}
+
+/// Records the updates that could be read, or only judges them, and answers all of them in order,
+/// as a batch does.
+///
+/// # Errors
+/// The store failed; nothing of them was stored.
+pub(super) async fn verdicts(
+    state: &AppState,
+    read: Vec<Result<ReadUpdate, ApiError>>,
+    dry_run: bool,
+    now: Timestamp,
+) -> Result<Vec<Value>, ApiError> {
     let good = read.iter().flatten().map(|read| read.update.clone()).collect();
-    let mut outcomes = if batch.dry_run {
+    let mut outcomes = if dry_run {
         state.store.judge_stage_updates(good, &state.config.routing, now).await?.into_iter()
     } else {
-        record(&state, good, now).await?.into_iter()
+        record(state, good, now).await?.into_iter()
     };
     let results = read.into_iter().map(|read| {
         let verdict = read.and_then(|read| answer(outcomes.next(), read.left_out, now));
-        if !batch.dry_run {
-            count(&state, &verdict);
+        if !dry_run {
+            count(state, &verdict);
         }
         match verdict {
             Ok((status, answer)) => with_status(status, &answer),
             Err(problem) => problem.to_json(),
         }
     });
-    Ok(Json(BatchAnswer { results: results.collect() }))
+    Ok(results.collect())
 }
 
 async fn record(

@@ -8,6 +8,7 @@ mod backup;
 mod browser;
 mod delivery;
 mod door;
+mod hooks;
 mod letters;
 mod look_up;
 mod matching;
