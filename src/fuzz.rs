@@ -142,6 +142,7 @@ pub fn stage_update(body: &[u8]) {
             return;
         }
     };
+    check_customer(&update.customer, &left_out);
     let lead_id = update.lead.lead_id;
     let lead_id = lead_id.unwrap_or_else(|| update.lead.own_id(&update.source, &update.customer));
     // Somebody whose lead is not known, and of whom Meta would be told nothing, waits for it.
@@ -157,7 +158,6 @@ pub fn stage_update(body: &[u8]) {
         test: lead_id == LeadId::TEST,
     };
     let stage = StageName::parse("initial_lead").expect("it is a stage's name");
-    check_customer(&update.customer, &left_out);
     let lead = Lead::new(reported, SourceName::webhook(), DatasetId::from_u64(1), stage, now);
     let siblings: Vec<Event> = lead.raw_event().into_iter().collect();
     if let Ok(Decision::New { reported_time, event_time, .. }) =

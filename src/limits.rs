@@ -80,6 +80,19 @@ pub const CONNECTIONS_MAX: usize = 4_096;
 /// How long the accept loop waits after a failure such as too many open files.
 pub const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+// ---- Files that are imported ------------------------------------------------------------------
+
+/// Longest row of a file in bytes; one that is longer has a quote that does not end.
+pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
+/// Most columns of a file.
+pub const IMPORT_COLUMNS_MAX: usize = 256;
+/// Most lines of a file that are named for each thing that is wrong with it.
+pub const IMPORT_LINES_SHOWN_MAX: usize = 5;
+/// Waits before the server is asked again, in seconds; after that it counts as gone.
+pub const IMPORT_RETRY_SCHEDULE_S: [u64; 8] = [1, 2, 5, 10, 30, 60, 60, 120];
+/// Longest that the server's `Retry-After` makes an import wait, in seconds.
+pub const IMPORT_RETRY_AFTER_S_MAX: u64 = 120;
+
 // ---- Pages of lists ---------------------------------------------------------------------------
 
 /// Page size of a list when none is asked for.

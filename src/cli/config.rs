@@ -8,6 +8,7 @@ use crate::cli::output::print;
 use crate::cli::settings::layers;
 use crate::config::layers::SETTINGS;
 use crate::config::{Config, DEFAULT_FILE};
+use crate::domain::customer::Country;
 
 /// Options of `config`.
 #[derive(Debug, clap::Args)]
@@ -47,9 +48,10 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
         let tolerance_s = source.policy.clock_tolerance_s;
         let _ = writeln!(
             text,
-            "source {name}: clock tolerance {tolerance_s} s, strict {}, time zone {}",
+            "source {name}: clock tolerance {tolerance_s} s, strict {}, time zone {}, country {}",
             source.policy.strict,
-            source.time_zone.as_ref().and_then(|zone| zone.iana_name()).unwrap_or("(not set)")
+            source.time_zone.as_ref().and_then(|zone| zone.iana_name()).unwrap_or("(not set)"),
+            source.default_country.map_or("(not set)", Country::code),
         );
     }
     for key in &config.api_keys {

@@ -2,9 +2,7 @@
 //!
 //! What is exported is what lists show, without Meta's own words, which may quote what was sent.
 
-use std::ffi::OsString;
-use std::fs::File;
-use std::io::{BufWriter, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -16,11 +14,11 @@ use crate::cli::Global;
 use crate::cli::api::Server;
 use crate::cli::event_filter::EventFilter;
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::part_file::PartFile;
 use crate::cli::progress::counter;
 use crate::domain::time::UnixSeconds;
 use crate::http::time::{read_time_text, rfc3339};
 use crate::limits::PAGE_MAX;
-use crate::store::redb::fresh_file;
 
 /// Options of `events export`.
 #[derive(Debug, clap::Args)]
@@ -188,9 +186,7 @@ impl Sink {
     /// Writes on; `false` if nobody reads any more, which is no failure.
     fn write(&mut self, text: &[u8]) -> Result<bool, Failure> {
         match self {
-            Self::File(file) => {
-                file.writer.write_all(text).map_err(|error| file.failure(&error))?;
-            }
+            Self::File(file) => file.write(text)?,
             Self::Stdout => {
                 let mut stdout = std::io::stdout().lock();
                 match stdout.write_all(text).and_then(|()| stdout.flush()) {
@@ -208,48 +204,6 @@ impl Sink {
             Self::Stdout => Ok(()),
         }
     }
-}
-
-/// A file that has another name until it is complete, and is removed if it never is.
-struct PartFile {
-    writer: BufWriter<File>,
-    part: PathBuf,
-    path: PathBuf,
-}
-
-impl PartFile {
-    fn create(path: &Path) -> Result<Self, Failure> {
-        if path.symlink_metadata().is_ok() {
-            let problem = format!("{}: exists already; choose another name", path.display());
-            return Err(Failure::new(Exit::Failure, problem));
-        }
-        let mut part = OsString::from(path);
-        part.push(".part");
-        let part = PathBuf::from(part);
-        let file = fresh_file(&part).map_err(|error| cannot_write(&part, &error))?;
-        Ok(Self { writer: BufWriter::new(file), part, path: path.to_owned() })
-    }
-
-    fn failure(&self, error: &std::io::Error) -> Failure {
-        cannot_write(&self.part, error)
-    }
-
-    fn finish(mut self) -> Result<(), Failure> {
-        let written = self.writer.flush().and_then(|()| self.writer.get_ref().sync_all());
-        let named = written.and_then(|()| std::fs::rename(&self.part, &self.path));
-        named.map_err(|error| cannot_write(&self.path, &error))
-    }
-}
-
-impl Drop for PartFile {
-    fn drop(&mut self) {
-        // Gone already if it was completed.
-        let _ = std::fs::remove_file(&self.part);
-    }
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Exit::Failure, format!("{}: cannot be written: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -311,22 +265,5 @@ mod tests {
     fn an_empty_table_has_names_and_empty_lines_of_json_are_none() {
         assert!(Format::Csv.encode(&[], true).unwrap().starts_with(b"\"event_id\",\"lead_id\""));
         assert_eq!(Format::Ndjson.encode(&[], true).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_file_appears_when_it_is_complete_and_replaces_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("dead.csv");
-        let mut file = PartFile::create(&path).unwrap();
-        file.writer.write_all(b"half").unwrap();
-        assert!(PartFile::create(&path).is_err(), "another run is writing it");
-        drop(file);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        let mut file = PartFile::create(&path).unwrap();
-        file.writer.write_all(b"whole").unwrap();
-        file.finish().unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole");
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(PartFile::create(&path).is_err(), "what is there is not replaced");
     }
 }

@@ -15,10 +15,12 @@ mod event_filter;
 mod events;
 pub mod exit;
 mod export;
+mod import;
 mod leads;
 mod mapping;
 mod openapi;
 mod output;
+mod part_file;
 mod progress;
 mod retry;
 mod sandbox;
@@ -143,6 +145,26 @@ enum Command {
     /// The answer of the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of
     /// the settings; an argument could be seen by everybody on the machine.
     Events(Box<events::Args>),
+    /// Report the stages of a file, a line for each, as CSV or as lines of JSON
+    ///
+    /// A CSV file needs a first line with the names of its columns. These are understood:
+    /// `lead_id`, `crm_id`, `stage`, `event_time`, `source`, `idempotency_key`, `value`,
+    /// `currency`, and Meta's customer parameters, such as `em` or `email`, `ph` or `phone`, `fn`,
+    /// `ln`, `ct`, `zp`, `country`, `external_id`. With `--column` a column of another name is
+    /// taken; all others are not read. A line of JSON is the body of a stage update.
+    ///
+    /// Each row needs a lead, a stage and an `event_time`: without a time it would be dated now.
+    /// Ids are texts. A spreadsheet that showed one as 1.23457E+15 has lost its digits, and the row
+    /// is refused; the `l:` before the ids in Meta's own CSV is taken away.
+    ///
+    /// Without `--send` nothing is changed: the server is asked what it would do with each row, and
+    /// that is summed up. With `--send` the rows are reported in order, up to 1,000 at a time. A
+    /// report that is there already is `known`, so a run that was interrupted is simply started
+    /// again. While the server is busy or gone for a moment it is asked again, for five minutes.
+    ///
+    /// The API key is taken from `LEADLOOP_API_KEY` of the settings; it needs the scope `write`.
+    #[command(after_long_help = import::EXIT_CODES)]
+    Import(import::Args),
     /// Show how the datasets are doing, and why one is paused
     ///
     /// For each dataset: whether it works, waits after a failure that will pass, or is paused until
@@ -238,6 +260,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Trigger(args) => trigger::run(global, args).await,
             Command::Leads(args) => leads::run(global, args).await,
             Command::Events(args) => events::run(global, *args).await,
+            Command::Import(args) => import::run(global, args).await,
             Command::Datasets(args) => datasets::run(global, args).await,
             Command::Alarms(args) => alarms::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use crate::domain::customer::{Customer, LeftOut, LeftOutReason, Origin, Parameter};
@@ -29,6 +29,11 @@ impl From<LeftOut> for LeftOutView {
     fn from(left_out: LeftOut) -> Self {
         Self { field: field_of(left_out.parameter), reason: left_out.reason.name() }
     }
+}
+
+/// Left-out values as a problem shows them.
+pub(super) fn view(left_out: &[LeftOut]) -> Value {
+    left_out.iter().copied().map(|it| json!(LeftOutView::from(it))).collect()
 }
 
 /// Reads customer parameters by Meta's names, and tells which of their values are left out.
@@ -88,7 +93,6 @@ fn too_large(parameter: Parameter) -> ApiError {
 mod tests {
     use super::*;
     use crate::limits::CUSTOMER_VALUES_MAX;
-    use serde_json::json;
 
     fn read(customer: Value) -> Result<(Customer, Vec<Value>), Value> {
         let Value::Object(parameters) = customer else { panic!("{customer}") };

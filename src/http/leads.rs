@@ -5,7 +5,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::domain::customer::{Customer, Origin, Parameter};
+use crate::domain::customer::{Customer, LeftOutReason, Origin, Parameter};
 use crate::domain::event::EventState;
 use crate::domain::ids::{FormId, InvalidId, LeadId, PageId};
 use crate::domain::intake::Refusal;
@@ -154,7 +154,14 @@ pub async fn list_leads(
 /// The key to a person by an e-mail address or phone number.
 fn contact(parameter: Parameter, text: &str) -> Result<ContactKey, String> {
     let mut customer = Customer::default();
-    let added = customer.add(parameter, text, &Origin::default());
+    let origin = Origin::default();
+    let added = customer.add(parameter, text, &origin).or_else(|left_out| match left_out.reason {
+        // In a query a plus is a blank, and no source tells the country.
+        LeftOutReason::CountryCodeMissing => {
+            customer.add(parameter, &format!("+{}", text.trim()), &origin)
+        }
+        _ => Err(left_out),
+    });
     let key = contact_keys(&customer).first().map(|(_, key)| *key);
     key.filter(|_| added.is_ok()).ok_or_else(|| "can't be one".to_owned())
 }

@@ -16,7 +16,7 @@ use crate::domain::ids::LeadId;
 use crate::domain::matching::{CrmId, LeadReference};
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::Timestamp;
-use crate::http::customer_body::read_customer;
+use crate::http::customer_body::{read_customer, view};
 use crate::http::error::{ApiError, Code};
 use crate::http::time::{day_number, read_time};
 use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
@@ -84,7 +84,8 @@ pub struct ReadUpdate {
 /// Reads a stage update that came at `now`.
 ///
 /// # Errors
-/// `invalid_request`, `invalid_lead_id` or `invalid_customer`, naming the field.
+/// `invalid_request`, `invalid_lead_id`, `invalid_customer` or `customer_insufficient`, naming the
+/// field.
 pub fn read_update(
     body: StageUpdateBody,
     config: &Config,
@@ -144,7 +145,8 @@ fn check_reference(
     }
     let detail = "without lead_id and crm_id, customer needs more than this: Meta refuses events \
                   that say only where somebody lives, when they were born, or a name and a gender";
-    Err(ApiError::new(Code::CustomerInsufficient, detail).with("field", "customer"))
+    let error = ApiError::new(Code::CustomerInsufficient, detail).with("field", "customer");
+    Err(error.with("left_out", view(left_out)))
 }
 
 fn read_crm_id(value: &Value) -> Result<Option<CrmId>, ApiError> {

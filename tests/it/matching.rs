@@ -94,7 +94,7 @@ async fn a_lead_is_matched_and_listed_by_email_and_phone() {
         assert_eq!(answer["lead_id"], lead_id(1).to_string(), "{answer}");
         assert_eq!(answer["matched_by"], expected);
     }
-    for query in ["email=jane@example.com", "phone=%2B4915123456789"] {
+    for query in ["email=jane@example.com", "phone=%2B4915123456789", "phone=+49 15123456789"] {
         let leads = app.whole_list(&format!("/v1/leads?{query}"), "leads").await;
         assert_eq!(leads.len(), 1, "{query}");
         assert_eq!(leads[0]["lead_id"], lead_id(1).to_string());

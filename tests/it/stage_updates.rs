@@ -517,6 +517,23 @@ async fn customer_values_that_match_nobody_are_left_out_and_told_whenever_the_up
 }
 
 #[tokio::test]
+async fn a_person_of_whom_nothing_is_left_is_too_little_and_the_answer_says_what_was_wrong() {
+    let app = TestApp::start().await;
+    let customer = json!({"ph": "0151 12345678", "em": "n/a", "ge": "f"});
+    let problem = refused(&app, &json!({"stage": "won", "customer": customer})).await;
+    assert_eq!(
+        (&problem["status"], &problem["code"]),
+        (&json!(422), &json!("customer_insufficient"))
+    );
+    let left_out = json!([
+        {"field": "customer.em", "reason": "no_value"},
+        {"field": "customer.ph", "reason": "country_code_missing"},
+    ]);
+    assert_eq!(problem["left_out"], left_out);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_phone_number_is_read_as_its_source_writes_it() {
     let app = with_sources().await;
     app.report(&[lead(1)]).await;

@@ -7,6 +7,7 @@ mod backup;
 mod canary;
 mod command;
 mod full;
+mod import;
 mod journal;
 mod kill;
 pub mod program;

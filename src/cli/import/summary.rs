@@ -1,0 +1,137 @@
+//! What became of the rows, in numbers: nothing in it is a person's.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::limits::IMPORT_LINES_SHOWN_MAX;
+
+/// What became of all rows so far.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    /// Rows that are new.
+    pub(super) accepted: u64,
+    /// Rows that were reported before.
+    pub(super) known: u64,
+    /// Of the accepted ones, those whose lead is not known.
+    awaiting_lead: u64,
+    refused: BTreeMap<String, Refused>,
+    left_out: BTreeMap<(String, String), Seen>,
+}
+
+/// The first lines with something, and how many there are.
+#[derive(Debug, Default)]
+struct Seen {
+    rows: u64,
+    lines: Vec<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Refused {
+    seen: Seen,
+    /// What was said of the first.
+    detail: String,
+}
+
+impl Seen {
+    fn add(&mut self, line: u64) {
+        self.rows += 1;
+        if self.lines.len() < IMPORT_LINES_SHOWN_MAX {
+            self.lines.push(line);
+        }
+    }
+}
+
+impl Summary {
+    /// All rows.
+    pub(super) fn rows(&self) -> u64 {
+        self.accepted + self.known + self.refused()
+    }
+
+    /// Rows that were refused.
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.values().map(|refused| refused.seen.rows).sum()
+    }
+
+    /// Adds a row that is refused.
+    pub(super) fn refuse(&mut self, line: u64, code: &str, detail: &str) {
+        let refused = self.refused.entry(code.to_owned()).or_default();
+        if refused.seen.rows == 0 {
+            detail.clone_into(&mut refused.detail);
+        }
+        refused.seen.add(line);
+    }
+
+    /// Adds the server's verdict on a row, and tells its problem if it is refused.
+    pub(super) fn add(&mut self, line: u64, result: &Value) -> Option<String> {
+        let text = |name: &str| result[name].as_str().unwrap_or_default();
+        match result["status"].as_u64() {
+            Some(202) => self.accepted += 1,
+            Some(200) => self.known += 1,
+            _ => {
+                let code = result["code"].as_str().unwrap_or("unknown");
+                self.refuse(line, code, text("detail"));
+                return Some(format!("{code}: {}", text("detail")));
+            }
+        }
+        self.awaiting_lead += u64::from(text("state") == "awaiting_lead");
+        for value in result["left_out"].as_array().into_iter().flatten() {
+            let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+            self.left_out.entry((text("field"), text("reason"))).or_default().add(line);
+        }
+        None
+    }
+
+    /// The summary as it is printed.
+    pub(super) fn to_json(&self, dry_run: bool) -> Value {
+        let refused = self.refused.iter().map(|(code, refused)| {
+            let Seen { rows, lines } = &refused.seen;
+            json!({"code": code, "rows": rows, "lines": lines, "detail": refused.detail})
+        });
+        let left_out = self.left_out.iter().map(|((field, reason), Seen { rows, lines })| {
+            json!({"field": field, "reason": reason, "rows": rows, "lines": lines})
+        });
+        json!({
+            "dry_run": dry_run,
+            "rows": self.rows(),
+            "accepted": self.accepted,
+            "awaiting_lead": self.awaiting_lead,
+            "known": self.known,
+            "refused": refused.collect::<Vec<_>>(),
+            "left_out": left_out.collect::<Vec<_>>(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verdicts_are_summed_up_and_the_first_lines_are_named() {
+        let mut summary = Summary::default();
+        let left_out = json!([{"field": "customer.ph", "reason": "impossible_value"}]);
+        summary.add(2, &json!({"status": 202, "state": "awaiting_lead", "left_out": left_out}));
+        assert_eq!(summary.add(3, &json!({"status": 200, "state": "delivered"})), None);
+        for line in 4..20 {
+            let refused = json!({"status": 422, "code": "event_time_too_old", "detail": "since"});
+            let told = summary.add(line, &refused);
+            assert_eq!(told.as_deref(), Some("event_time_too_old: since"));
+        }
+        summary.refuse(20, "event_time_missing", "none");
+        assert_eq!((summary.rows(), summary.refused()), (19, 17));
+        assert_eq!(
+            summary.to_json(true),
+            json!({
+                "dry_run": true, "rows": 19, "accepted": 1, "awaiting_lead": 1, "known": 1,
+                "refused": [
+                    {"code": "event_time_missing", "rows": 1, "lines": [20], "detail": "none"},
+                    {"code": "event_time_too_old", "rows": 16, "lines": [4, 5, 6, 7, 8],
+                     "detail": "since"},
+                ],
+                "left_out": [{"field": "customer.ph", "reason": "impossible_value", "rows": 1,
+                              "lines": [2]}],
+            })
+        );
+    }
+}
