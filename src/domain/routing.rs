@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::domain::event::Event;
+use crate::domain::event::{Event, StageUpdate};
 use crate::domain::funnel::{Funnel, Skipped};
 use crate::domain::ids::{DatasetId, PageId};
 use crate::domain::lead::Lead;
@@ -99,6 +99,16 @@ impl Routing {
         page_id: Option<PageId>,
     ) -> Option<DatasetId> {
         current.filter(|id| self.is_configured(*id)).or_else(|| self.resolve(page_id))
+    }
+
+    /// The dataset that an update's event goes to: its lead's, or its source's if it is sent without
+    /// a lead, or none yet.
+    pub fn dataset_for(&self, update: &StageUpdate, lead: Option<&Lead>) -> Option<DatasetId> {
+        let (current, page_id) = match lead {
+            Some(lead) => (lead.dataset_id, lead.reported.page_id),
+            None => (update.policy.dataset_id, None),
+        };
+        self.keep_or_resolve(current, page_id)
     }
 
     /// The dataset for a Page, or `None`: its events are held until one is configured.

@@ -303,7 +303,8 @@ impl State {
         }
         let timeline = self.timeline(lead_id);
         let is_linked = self.crm_ids.values().any(|linked| *linked == lead_id);
-        if self.lead(lead_id).is_none() && timeline.is_empty() && !is_linked {
+        let is_known_otherwise = is_linked || self.customers.contains_key(&lead_id);
+        if self.lead(lead_id).is_none() && timeline.is_empty() && !is_known_otherwise {
             return None;
         }
         for seq in &timeline {

@@ -117,8 +117,8 @@ impl State {
             return UpdateOutcome::Known(Judged { detail: self.summary(seq), matched_by, skipped });
         }
         let lead = self.lead(lead_id);
-        let dataset_id = lead.and_then(|lead| lead.dataset_id);
         let is_sent = lead.is_some() || lead_id.is_own() && update.is_sent_unmatched();
+        let dataset_id = routing.dataset_for(update, lead).filter(|_| is_sent);
         let standing = if is_sent { Standing::Queued(dataset_id) } else { Standing::AwaitingLead };
         let event = update.clone().into_event(lead_id, times.0, times.1, now);
         let detail = EventDetail { event, standing, dataset_id, attempts: AttemptLog::default() };
@@ -140,7 +140,7 @@ impl State {
         let seq = known.unwrap_or_else(|| {
             let is_sent = lead_id.is_own() && update.is_sent_unmatched();
             if is_sent && self.lead(lead_id).is_none() {
-                let dataset_id = routing.keep_or_resolve(update.policy.dataset_id, None);
+                let dataset_id = routing.dataset_for(update, None);
                 let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
                 self.put_lead(lead, now, effects);
             }

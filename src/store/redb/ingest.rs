@@ -123,7 +123,7 @@ pub(super) fn add_unknown(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<NumberedLead, StoreError> {
-    let dataset_id = routing.keep_or_resolve(update.policy.dataset_id, None);
+    let dataset_id = routing.dataset_for(update, None);
     let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
     put_lead(unit, &lead, now, effects)
 }

@@ -140,6 +140,11 @@ pub(super) fn customer_of(view: &impl View, lead_id: LeadId) -> Result<Customer,
     bytes.map_or_else(|| Ok(Customer::default()), |bytes| decode_customer(bytes.value()))
 }
 
+/// Whether anything is kept of a lead by which it would be found.
+pub(super) fn is_known_otherwise(view: &impl View, lead_id: LeadId) -> Result<bool, StoreError> {
+    Ok(!crm_ids_of(view, lead_id)?.is_empty() || !customer_of(view, lead_id)?.is_empty())
+}
+
 /// See [`crate::store::Store::link_crm_id`].
 pub(super) fn link_crm_id(
     unit: &mut Unit<'_>,

@@ -8,7 +8,7 @@ use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
 use crate::limits::{REMOVE_MAX, REMOVE_SCAN_MAX};
 use crate::store::redb::alarms;
-use crate::store::redb::matching::{crm_ids_of, forget_matches};
+use crate::store::redb::matching::{forget_matches, is_known_otherwise};
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{Numbered, NumberedLead, lead_by_id, timeline};
 use crate::store::redb::records::{decode_lead, decode_quarantined};
@@ -27,7 +27,7 @@ pub(super) fn erase_lead(
     }
     let lead = lead_by_id(&unit.tables, lead_id)?;
     let events = timeline(&unit.tables, lead_id, lead.as_ref())?;
-    if lead.is_none() && events.is_empty() && crm_ids_of(&unit.tables, lead_id)?.is_empty() {
+    if lead.is_none() && events.is_empty() && !is_known_otherwise(&unit.tables, lead_id)? {
         return Ok(None);
     }
     for (_, event) in events.iter().filter(|(_, event)| event.reported_lead != lead_id) {

@@ -97,7 +97,7 @@ pub(super) fn judge_stage_updates(
     now: Timestamp,
 ) -> Result<Vec<UpdateOutcome>, StoreError> {
     let outcomes = updates.iter().map(|update| match plan(view, update, routing, now) {
-        Ok(plan) => would_become(view, update, plan, now),
+        Ok(plan) => would_become(view, update, plan, routing, now),
         Err(Stop::Refused(refusal)) => Ok(UpdateOutcome::Refused(refusal)),
         Err(Stop::Failed(error)) => Err(error),
     });
@@ -108,6 +108,7 @@ fn would_become(
     view: &impl View,
     update: &StageUpdate,
     plan: Plan,
+    routing: &Routing,
     now: Timestamp,
 ) -> Result<UpdateOutcome, StoreError> {
     let Plan { lead_id, lead, matched_by, skipped, step } = plan;
@@ -118,8 +119,9 @@ fn would_become(
         }
         Step::New { reported_time, event_time, .. } => {
             let event = update.clone().into_event(lead_id, reported_time, event_time, now);
-            let dataset_id = lead.as_ref().and_then(|(_, lead)| lead.dataset_id);
             let is_sent = lead.is_some() || lead_id.is_own() && update.is_sent_unmatched();
+            let lead = lead.as_ref().map(|(_, lead)| lead);
+            let dataset_id = routing.dataset_for(update, lead).filter(|_| is_sent);
             let standing =
                 if is_sent { Standing::Queued(dataset_id) } else { Standing::AwaitingLead };
             let detail =

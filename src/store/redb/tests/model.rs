@@ -6,14 +6,18 @@ use std::fmt::Debug;
 use proptest::prelude::*;
 
 use crate::domain::alarm::{AlarmKind, Cause, Condition, Kept, Subject};
+use crate::domain::customer::Customer;
 use crate::domain::event::{
     Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate,
 };
+use crate::domain::funnel::Funnel;
+use crate::domain::matching::{CrmId, LeadReference, contact_keys};
 use crate::domain::routing::Routing;
+use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::store::conformance::support::{
     DAY, NOBODY, at, attempt, dataset, heard_of, keyed, lead_id, page, piece, redb_in_memory,
-    reported, routing, second, strict, tolerant, update,
+    reported, routing, second, stage, strict, tolerant, update,
 };
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
@@ -37,6 +41,10 @@ pub(super) enum Step {
     Route(SomeRouting),
     Expire,
     Erase(u64),
+    /// Links a CRM's record with a lead.
+    Link(u64, u8),
+    /// Reads who a lead is.
+    Know(u64, u8),
     /// Removes what was not heard of for so many seconds.
     Remove(i64),
     Key(u8),
@@ -69,6 +77,24 @@ pub(super) struct SomeUpdate {
     pub(super) key: Option<&'static str>,
     pub(super) tolerance_s: u32,
     pub(super) strict: bool,
+    pub(super) named: Named,
+}
+
+/// How an update names its lead.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Named {
+    /// By its id.
+    Id,
+    /// By a CRM's record.
+    Record(u8),
+    /// By both.
+    Both(u8),
+    /// By its id, and by whom it is of.
+    IdAndPerson(u8),
+    /// By the person.
+    Person(u8),
+    /// By the person, who is sent without a lead.
+    Unmatched(u8),
 }
 
 /// Which dead letters: all events of a lead by name, or a filter.
@@ -127,15 +153,38 @@ fn some_update() -> impl Strategy<Value = SomeUpdate> {
         prop::option::of(prop::sample::select(&["a", "b"][..])),
         prop::sample::select(&[0, 60][..]),
         prop::bool::weighted(0.2),
+        named(),
     )
-        .prop_map(|(number, stage, ago_s, key, tolerance_s, strict)| SomeUpdate {
+        .prop_map(|(number, stage, ago_s, key, tolerance_s, strict, named)| SomeUpdate {
             number,
             stage,
             ago_s,
             key,
             tolerance_s,
             strict,
+            named,
         })
+}
+
+fn named() -> impl Strategy<Value = Named> {
+    prop_oneof![
+        6 => Just(Named::Id),
+        1 => (0..2u8).prop_map(Named::Record),
+        1 => (0..2u8).prop_map(Named::Both),
+        1 => (0..2u8).prop_map(Named::IdAndPerson),
+        1 => (0..2u8).prop_map(Named::Person),
+        1 => (0..2u8).prop_map(Named::Unmatched),
+    ]
+}
+
+fn record(number: u8) -> CrmId {
+    CrmId::parse(&format!("record {number}")).unwrap()
+}
+
+/// Somebody with an e-mail address of their own and a phone number that others have too.
+fn person(number: u8) -> Customer {
+    let values = [("em", format!("{number:064}")), ("ph", "a".repeat(64))];
+    Customer::from_stored(values.map(|(name, digest)| (name.to_owned(), vec![digest])))
 }
 
 /// A filter on one thing or on nothing.
@@ -172,6 +221,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => some_routing().prop_map(Step::Route),
         1 => Just(Step::Expire),
         1 => (1..=LEADS).prop_map(Step::Erase),
+        1 => (1..=LEADS, 0..2u8).prop_map(|(number, record)| Step::Link(number, record)),
+        1 => (1..=LEADS, 0..2u8).prop_map(|(number, person)| Step::Know(number, person)),
         1 => (0..40i64).prop_map(Step::Remove),
         1 => (1..4u8).prop_map(Step::Key),
         1 => Just(Step::Probe),
@@ -184,11 +235,14 @@ fn step() -> impl Strategy<Value = Step> {
 
 impl SomeRouting {
     fn table(self) -> Routing {
-        match self {
+        let stages = ["qualified", "opportunity", "won"].map(stage).to_vec();
+        let funnel = Funnel { stages, fill_skipped: true };
+        let routing = match self {
             Self::Nowhere => Routing::default(),
             Self::KnownPages => routing(),
             Self::Everywhere => Routing::new([].into(), Some(dataset(3))),
-        }
+        };
+        routing.and_funnels([(dataset(3), funnel)].into())
     }
 }
 
@@ -213,6 +267,17 @@ impl SomeUpdate {
         if let Some(key) = self.key {
             update = keyed(key, update);
         }
+        let lead_id = Some(lead_id(self.number));
+        let (lead_id, crm_id, customer) = match self.named {
+            Named::Id => (lead_id, None, Customer::default()),
+            Named::Record(number) => (None, Some(record(number)), Customer::default()),
+            Named::Both(number) => (lead_id, Some(record(number)), Customer::default()),
+            Named::IdAndPerson(number) => (lead_id, None, person(number)),
+            Named::Person(number) | Named::Unmatched(number) => (None, None, person(number)),
+        };
+        update.lead = LeadReference { lead_id, crm_id };
+        update.customer = customer;
+        update.policy.send_unmatched = matches!(self.named, Named::Unmatched(_));
         let given = self.ago_s.is_some();
         update.event_time = update.event_time.filter(|_| given);
         update
@@ -231,8 +296,9 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
             told(store.ingest(intake, now).await?)
         }
         Step::Report(updates, routing) => {
-            let updates = updates.iter().map(|update| update.update(now_s)).collect();
-            told(store.record_stage_updates(updates, &routing.table(), now).await?)
+            let updates: Vec<_> = updates.iter().map(|update| update.update(now_s)).collect();
+            let judged = store.judge_stage_updates(updates.clone(), &routing.table(), now).await?;
+            told((judged, store.record_stage_updates(updates, &routing.table(), now).await?))
         }
         Step::Settle(number, limit, fates, sent) => {
             let batch = store.next_batch(dataset(*number), now, *limit, &NOBODY).await?;
@@ -252,6 +318,13 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
         Step::Route(routing) => told(store.route_held(&routing.table()).await?),
         Step::Expire => told(store.expire_stranded(now).await?),
         Step::Erase(number) => told(store.erase_lead(lead_id(*number), now).await?),
+        Step::Link(number, of) => {
+            let source = SourceName::unnamed_crm();
+            told(store.link_crm_id(source, record(*of), lead_id(*number), now).await?)
+        }
+        Step::Know(number, of) => {
+            told(store.add_customer(lead_id(*number), person(*of), now).await?)
+        }
         Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await?),
         Step::Key(number) => told(store.add_api_key([*number; 32]).await?),
         Step::Probe => told(store.probe().await?),
@@ -347,6 +420,8 @@ fn settlement(
 pub(super) struct Everything {
     leads: Vec<Option<LeadDetail>>,
     listed: Vec<LeadSummary>,
+    /// Those that are found by a record or a person.
+    found: Vec<Vec<LeadSummary>>,
     events: Vec<Vec<EventDetail>>,
     details: Vec<Option<EventDetail>>,
     batches: Vec<String>,
@@ -384,7 +459,19 @@ pub(super) async fn everything(
             batches.push(format!("{queued:?} {:?}", batch.next_due));
         }
     }
-    let filter = LeadFilter::default();
+    let filter = LeadFilter::default;
+    let mut found = Vec::new();
+    for number in 0..2 {
+        let contacts = contact_keys(&person(number));
+        let [email, phone] = [0, 1].map(|index| Some(contacts[index].1));
+        for by in [
+            LeadFilter { crm_id: Some(record(number)), ..filter() },
+            LeadFilter { email, ..filter() },
+            LeadFilter { email, phone, ..filter() },
+        ] {
+            found.push(whole(async |page| store.list_leads(by.clone(), page, now).await).await?);
+        }
+    }
     let alarms = store.alarms().await?;
     let shown = alarms.waiting.into_iter().map(|alarm| {
         let (id, cause) = (alarm.id(), alarm.cause);
@@ -394,7 +481,8 @@ pub(super) async fn everything(
         alarms: shown.collect(),
         lasting: alarms.lasting,
         leads,
-        listed: whole(async |page| store.list_leads(filter.clone(), page, now).await).await?,
+        listed: whole(async |page| store.list_leads(filter(), page, now).await).await?,
+        found,
         events,
         details,
         batches,
