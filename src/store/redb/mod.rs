@@ -22,6 +22,7 @@ mod requeue;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unmapped;
 mod updates;
 mod upkeep;
 mod volume;
@@ -55,8 +56,8 @@ pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
-    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
-    StoreError, Stranded, UpdateOutcome,
+    NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
+    Settlement, Stats, Store, StoreError, Stranded, Unmapped, UpdateOutcome,
 };
 
 /// A store in one file.
@@ -276,6 +277,30 @@ impl Store for RedbStore {
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
         self.read(move |tables| list::list_quarantine(tables, page)).await
+    }
+
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
+        self.writer.submit(move |unit| unmapped::set_aside(unit, &unmapped)).await
+    }
+
+    async fn list_unmapped(
+        &self,
+        source: Option<SourceName>,
+        page: PageRequest,
+    ) -> Result<Page<NumberedUnmapped>, StoreError> {
+        self.read(move |tables| unmapped::list(tables, source.as_ref(), page)).await
+    }
+
+    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| unmapped::end(unit, seq)).await
+    }
+
+    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let old = self.read(move |tables| unmapped::find_old(tables, before)).await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.writer.submit(move |unit| unmapped::remove(unit, &old)).await
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
