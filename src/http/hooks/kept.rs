@@ -165,8 +165,8 @@ pub struct ReplayAnswer {
 
 /// Maps everything that is kept of a source again, by the mapping of now.
 ///
-/// A report without a time counts as of when it came. What is taken, ignored or refused by the rules
-/// is not kept any more.
+/// A report without a time counts as of when it came. What is taken, ignored or refused by the
+/// rules is not kept any more.
 #[utoipa::path(
     post,
     path = "/v1/hooks/{source}/replay",

@@ -3,7 +3,7 @@
 //! XChaCha20-Poly1305 under a key that HKDF-SHA256 derives from the app secret, so that the store's
 //! file alone tells nothing. The nonce is derived from what is sealed, as in SIV: the same is
 //! sealed to the same bytes, by which the store knows it again
-//! ([decision 12](../../../docs/decisions/0012-unmapped-reports-are-kept-sealed.md)).
+//! ([decision 13](../../../docs/decisions/0013-unmapped-reports-are-kept-sealed.md)).
 
 use chacha20poly1305::aead::{Aead, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
