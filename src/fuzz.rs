@@ -21,7 +21,11 @@ use crate::domain::lead::{Lead, ReportedLead};
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::http::stage_body::{ReadUpdate, StageUpdateBody, read_update};
-use crate::limits::EVENT_AGE_MAX_S;
+use crate::limits::{BATCH_UPDATES_MAX, EVENT_AGE_MAX_S};
+use crate::mapping::payload::{Form, read};
+use crate::mapping::preset::{PRESETS, preset};
+use crate::mapping::spec::{MappingSpec, OtherStages};
+use crate::mapping::{Mapping, Outcome};
 use crate::meta::conversions::{Envelope, read_answer, request_body};
 use crate::meta::signature::{SignatureVerifier, read_header, sign};
 use crate::meta::usage::wait_s;
@@ -33,10 +37,11 @@ use crate::store::redb::records::read_as_every_kind;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("signature", signature),
     ("webhook", webhook),
     ("stage_update", stage_update),
+    ("hook", hook),
     ("record", record),
     ("answer", answer),
 ];
@@ -62,6 +67,14 @@ static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     "#;
     let layers = Layers::read(&BTreeMap::new(), Some(file), &|_| Ok(String::new()));
     Config::from_layers(&layers.expect("the settings are well-formed")).expect("and complete")
+});
+
+/// Every preset, with the stages under the CRM's names.
+static MAPPINGS: LazyLock<Vec<Mapping>> = LazyLock::new(|| {
+    let presets = PRESETS.iter().filter_map(|(name, _)| preset(name));
+    let keep = MappingSpec { other_stages: Some(OtherStages::Keep), ..MappingSpec::default() };
+    let mappings = presets.map(|preset| Mapping::new(&keep.clone().over(preset)));
+    mappings.collect::<Result<_, _>>().expect("the presets are complete but for stages")
 });
 
 /// A header, a line feed and a body: it is a signature only if it is the one that signs the body.
@@ -181,6 +194,26 @@ fn check_customer(customer: &Customer, left_out: &[LeftOut]) {
             value.is_empty() || value.starts_with("e3b0c442") || value.starts_with("74234e98")
         };
         assert!(!values.iter().any(of_nothing), "{name} matches nobody");
+    }
+}
+
+/// A CRM's payload in any form: every preset refuses it in words, or makes an update of it that
+/// keeps the promises of [`stage_update`].
+pub fn hook(payload: &[u8]) {
+    for form in [Form::Json, Form::Urlencoded, Form::Xml] {
+        let Ok(payload) = read(form, payload) else { continue };
+        for mapping in MAPPINGS.iter() {
+            let Ok(records) = mapping.records(&payload) else { continue };
+            assert!(records.len() <= BATCH_UPDATES_MAX, "more records than a batch has");
+            for record in records {
+                if let Outcome::Update(update) = mapping.read(record, None).outcome {
+                    let body = Value::Object(update).to_string();
+                    let known = serde_json::from_str::<StageUpdateBody>(&body);
+                    assert!(known.is_ok(), "the API does not know {body}");
+                    stage_update(body.as_bytes());
+                }
+            }
+        }
     }
 }
 
@@ -322,6 +355,17 @@ mod tests {
             body.is_ok_and(|body| read_update(body, &CONFIG, NOW.timestamp()).is_ok())
         });
         assert!(updates.count() >= 3);
+        let mapped = seeds("hook").into_iter().filter(|(_, seed)| {
+            let json = read(Form::Json, seed).or_else(|_| read(Form::Xml, seed));
+            json.is_ok_and(|payload| {
+                MAPPINGS.iter().any(|mapping| {
+                    let records = mapping.records(&payload).unwrap_or_default();
+                    let mut read = records.iter().map(|record| mapping.read(record, None).outcome);
+                    read.any(|outcome| matches!(outcome, Outcome::Update(_)))
+                })
+            })
+        });
+        assert!(mapped.count() >= 10);
         let right = sign(&"secret".into(), b"{}") + "\n{}";
         assert!(seeds("signature").iter().any(|(_, seed)| seed == right.as_bytes()));
     }

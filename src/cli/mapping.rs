@@ -1,4 +1,5 @@
-//! `leadloop mapping`: what a CRM's payload is understood as, without a server.
+//! `leadloop mapping`: what a CRM's payload is understood as, without a server; and what a server
+//! keeps that no mapping fits.
 
 use std::fmt::Write as _;
 use std::io::Read;
@@ -6,9 +7,11 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use jiff::tz::TimeZone;
+use reqwest::Method;
 use serde_json::{Map, Value};
 
 use crate::cli::Global;
+use crate::cli::api::{Paging, Server};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::print;
 use crate::cli::settings::layers;
@@ -50,6 +53,29 @@ enum Action {
         #[command(flatten)]
         which: Which,
     },
+    /// List what the server got and no mapping fits
+    ///
+    /// Field, path and time of each, without the payload. It is kept for seven days. The answer of
+    /// the server is printed as JSON. The API key is taken from `LEADLOOP_API_KEY` of the settings,
+    /// and has to be one for `admin`.
+    Unmapped {
+        #[command(flatten)]
+        paging: Paging,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Let the server map what it kept of a source again
+    ///
+    /// Mend the mapping and restart the server first. What can be mapped now is taken in and not
+    /// kept any more; without a time of its own it is of when it came. The answer of the server is
+    /// printed as JSON.
+    Replay {
+        /// The source
+        #[arg(long, value_name = "NAME")]
+        source: String,
+        #[command(flatten)]
+        server: Server,
+    },
 }
 
 /// Which mapping.
@@ -72,14 +98,23 @@ struct Chosen {
     config: Config,
 }
 
-/// Prints how a payload is understood, or a mapping.
-pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
-    match &args.action {
+/// Prints how a payload is understood, a mapping, or the server's answer.
+pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
+    match args.action {
         Action::Show { which } => {
-            let spec = choose(global, which)?.spec;
+            let spec = choose(global, &which)?.spec;
             print(&toml::to_string(&spec).map_err(|error| failure(&error))?)
         }
-        Action::Test { which, payload } => test(&choose(global, which)?, payload),
+        Action::Test { which, payload } => test(&choose(global, &which)?, &payload),
+        Action::Unmapped { paging, server } => {
+            server.print(global, Method::GET, "/v1/hooks/unmapped", &paging.query()).await
+        }
+        Action::Replay { source, server } => {
+            let source: String = form_urlencoded::byte_serialize(source.as_bytes()).collect();
+            // A blank is a plus in a form, and not in a path.
+            let path = format!("/v1/hooks/{}/replay", source.replace('+', "%20"));
+            server.print(global, Method::POST, &path, &[]).await
+        }
     }
 }
 

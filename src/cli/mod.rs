@@ -208,7 +208,8 @@ enum Command {
     /// Show how the webhooks of a CRM are understood
     ///
     /// A source with a `preset` or a `mapping` in the settings may send its own webhooks to
-    /// `/v1/hooks/<source>`. These commands try and show such a mapping; they need no server.
+    /// `/v1/hooks/<source>`. `test` and `show` try and show such a mapping, and need no server;
+    /// `unmapped` and `replay` are about what a server got and could not map.
     Mapping(mapping::Args),
     /// Print the OpenAPI document
     Openapi,
@@ -243,7 +244,6 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
         Command::Config(args) => return config::run(global, &args),
         Command::Openapi => return openapi::run(),
         Command::Compact(args) => return compact::run(global, args),
-        Command::Mapping(args) => return mapping::run(global, &args),
         command => command,
     };
     // One core is left for the store's thread, which the runtime would otherwise compete with.
@@ -265,9 +265,8 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Alarms(args) => alarms::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
-            Command::Config(_) | Command::Openapi | Command::Compact(_) | Command::Mapping(_) => {
-                Ok(())
-            }
+            Command::Mapping(args) => mapping::run(global, args).await,
+            Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),
         }
     })
 }

@@ -138,6 +138,9 @@ pub(super) fn hook(
             None => Ok(None),
         };
     }
+    if setting == "source unmapped" {
+        return Err(wrong("is an address of the API: call it something else".into()));
+    }
     let spec = merged(preset_name, own).map_err(wrong)?;
     let mapping = Mapping::new(&spec).map_err(|error| wrong(format!("mapping: {error}")))?;
     let auth = auth.map_or(Ok(HookAuth::Bearer), HookAuth::from_table);

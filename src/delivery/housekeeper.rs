@@ -11,6 +11,7 @@ use crate::domain::ids::DatasetId;
 use crate::domain::time::Timestamp;
 use crate::limits::{
     DEADLINE_ALARM_EVERY_MS, DEADLINE_ALARM_S, EVENT_AGE_MAX_S, HOUSEKEEPING_EVERY_MS,
+    UNMAPPED_KEPT_MS,
 };
 use crate::store::{NearDeadline, Stranded};
 
@@ -45,6 +46,13 @@ impl Housekeeper {
         match self.tools.store.expire_stranded(now).await {
             Ok(stranded) => self.tell_stranded(stranded),
             Err(error) => tracing::error!(%error, "stranded events could not be looked through"),
+        }
+        match self.tools.store.remove_unmapped(now.plus_millis(-UNMAPPED_KEPT_MS)).await {
+            Ok(0) => {}
+            Ok(unmapped) => {
+                tracing::error!(unmapped, "reports that fit no mapping are too old now");
+            }
+            Err(error) => tracing::error!(%error, "old reports could not be removed"),
         }
         // Events before this second are within a day of their seven.
         let alarm_before = now.seconds() + (DEADLINE_ALARM_S - EVENT_AGE_MAX_S);

@@ -46,9 +46,9 @@ pub struct EventQuery {
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
     /// 1 to 200; default 50.
-    limit: Option<String>,
+    pub(super) limit: Option<String>,
     /// `next_cursor` of the page before.
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 fn read_event_id(text: &str) -> Result<EventId, ApiError> {

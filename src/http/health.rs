@@ -58,6 +58,7 @@ pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse,
         ("events_awaiting_lead", figures.awaiting),
         ("events_dead", figures.dead),
         ("quarantined", figures.quarantined),
+        ("unmapped", figures.unmapped),
     ] {
         state.metrics.stored(kind, rows);
     }

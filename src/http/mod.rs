@@ -48,6 +48,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(stages::report_batch))
         .routes(routes!(hooks::take_hook))
         .routes(routes!(hooks::take_hook_by_path))
+        .routes(routes!(hooks::kept::list_unmapped))
+        .routes(routes!(hooks::kept::replay))
         .routes(routes!(leads::list_leads))
         .routes(routes!(leads::get_lead, leads::erase_lead))
         .routes(routes!(leads::link_crm_id))

@@ -23,8 +23,8 @@ use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
-    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
-    StoreError, Stranded, UpdateOutcome,
+    NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
+    Settlement, Stats, Store, StoreError, Stranded, Unmapped, UpdateOutcome,
 };
 
 /// Does a use case that writes to both; the model gets copies of these arguments.
@@ -281,6 +281,26 @@ impl Store for MirrorStore {
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
         at_once(self.real.list_quarantine(page))
+    }
+
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
+        write!(self.set_aside(unmapped), copies of unmapped)
+    }
+
+    async fn list_unmapped(
+        &self,
+        source: Option<SourceName>,
+        page: PageRequest,
+    ) -> Result<Page<NumberedUnmapped>, StoreError> {
+        at_once(self.real.list_unmapped(source, page))
+    }
+
+    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+        write!(self.end_unmapped(seq), copies of seq)
+    }
+
+    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
+        write!(self.remove_unmapped(before), copies of before)
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

@@ -36,6 +36,8 @@ pub struct Stats {
     pub dead: u64,
     /// Pieces of webhooks that could not be read.
     pub quarantined: u64,
+    /// What CRMs sent and no mapping fits.
+    pub unmapped: u64,
     /// For each dataset with a queue, and for none: the time of the event in front.
     pub fronts: Vec<(Option<DatasetId>, UnixSeconds)>,
 }

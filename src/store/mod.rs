@@ -17,6 +17,7 @@ pub mod memory;
 mod outcome;
 pub mod query;
 pub mod redb;
+mod unmapped;
 
 #[cfg(test)]
 mod conformance;
@@ -33,6 +34,7 @@ pub use crate::store::outcome::{
     Batch, Enqueued, Erased, Ingested, Intake, Judged, LeadOutcome, Linked, Linking, Quarantined,
     QueueEntry, QueuedEvent, Recorded, Removed, Requeued, RequeuedMany, Settlement, UpdateOutcome,
 };
+pub use crate::store::unmapped::{NumberedUnmapped, SetAside, Unmapped};
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
@@ -186,6 +188,22 @@ pub trait Store: Send + Sync {
 
     /// What webhooks brought and could not be read, newest first.
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError>;
+
+    /// Keeps what a CRM sent and no mapping fits; the same is kept once, and only so much in all.
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError>;
+
+    /// What no mapping fits, of one source or of all, newest first.
+    async fn list_unmapped(
+        &self,
+        source: Option<SourceName>,
+        page: PageRequest,
+    ) -> Result<Page<NumberedUnmapped>, StoreError>;
+
+    /// Forgets something that no mapping fitted, because one does now.
+    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError>;
+
+    /// Forgets what came before a moment and no mapping fitted; how much that was.
+    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError>;
 
     /// The digests of the API keys that were made and not configured.
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError>;

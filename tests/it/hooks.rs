@@ -4,12 +4,18 @@
 use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
+use leadloop::domain::time::UnixSeconds;
+use leadloop::store::Store;
 use leadloop::store::memory::MemoryStore;
+use leadloop::store::query::PageRequest;
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use crate::support::{ADMIN_KEY, Answer, CREATED, EMAIL, START, TestApp, lead, lead_id};
+use crate::support::{
+    ADMIN_KEY, Answer, CREATED, DATASET_700, DAY, EMAIL, START, TestApp, clock_at_start, lead,
+    lead_id,
+};
 
 const SOURCES: &str = r#"
 [[sources]]
@@ -278,5 +284,118 @@ async fn a_form_is_read_like_an_object() {
     let answer = app.send(form).await;
     assert_eq!(answer.json()["results"][0]["stage"], "in talks", "{}", answer.text);
     app.delivered(3).await;
+    app.finish().await;
+}
+
+// ---- What no mapping fits -----------------------------------------------------------------------
+
+/// A source with one stage in its table.
+fn with_stage(name: &str) -> String {
+    format!(
+        "{DATASET_700}\n[[sources]]\nname = \"plain\"\npreset = \"generic\"\n\
+         [sources.mapping]\nother_stages = \"refuse\"\nstages = {{ \"{name}\" = \"won\" }}\n"
+    )
+}
+
+async fn kept(app: &TestApp) -> Vec<Value> {
+    app.whole_list("/v1/hooks/unmapped?limit=1", "unmapped").await
+}
+
+async fn plain_admin(app: &TestApp, body: &Value) -> Answer {
+    app.send(hook(app, "plain", body.to_string()).bearer_auth(ADMIN_KEY)).await
+}
+
+#[tokio::test]
+async fn what_cannot_be_mapped_is_kept_and_replayed_once_the_mapping_is_mended() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Wan"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1), lead(2)]).await;
+    let timeless = json!({
+        "lead_id": lead_id(1).to_string(), "stage": "Won", "email": EMAIL, "phone": "+4915112345678"
+    });
+    let dated = update(2, "Won");
+    let other = update(2, "Lost");
+    let all = json!([timeless, dated, other, update(1, "Wan")]);
+    for _ in 0..2 {
+        assert_eq!(plain_admin(&app, &all).await.status, 202, "a repetition is kept once");
+    }
+    let broken = app.send(hook(&app, "plain", "{").bearer_auth(ADMIN_KEY)).await;
+    assert_eq!(broken.problem(), (422, "unmappable".into()));
+    let list = kept(&app).await;
+    let fields: Vec<_> = list.iter().map(|row| row["field"].as_str().unwrap()).collect();
+    assert_eq!(fields, ["body", "stage", "stage", "stage"]);
+    assert_eq!(list[1]["source"], "plain");
+    assert!(list[1]["reason"].as_str().unwrap().contains("$.stage"), "{list:?}");
+    let pages = store.list_unmapped(None, PageRequest { cursor: None, limit: 9 }).await.unwrap();
+    for row in pages.items {
+        let text = String::from_utf8_lossy(&row.unmapped.sealed).to_lowercase();
+        assert!(!text.contains("mustermann") && !text.contains("15112345678"), "in the clear");
+    }
+    app.delivered(3).await;
+    app.finish().await;
+
+    clock.advance_ms(3_600_000);
+    let app = TestApp::start_at(&with_stage("Won"), store, clock).await;
+    for number in [1, 2] {
+        app.meta.know_lead(lead_id(number), UnixSeconds::new(CREATED));
+    }
+    let answer = app.post("/v1/hooks/plain/replay", &json!({})).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    let answer = answer.json();
+    let count = |name: &str| answer[name].as_u64().unwrap();
+    let counts = ["taken", "ignored", "refused", "unmappable", "unreadable"].map(count);
+    assert_eq!(counts, [2, 0, 0, 2, 0], "{answer}");
+    assert_eq!(answer["problems"][0]["id"], kept(&app).await[0]["id"]);
+    app.until(async || app.listed("delivered").await == 5).await;
+    let events = app.lead(1).await["events"].as_array().unwrap().clone();
+    let times: Vec<_> = events.iter().map(|event| event["event_time"].as_i64().unwrap()).collect();
+    assert_eq!(times, [CREATED + 1, CREATED + 50, START], "without a time: when it came");
+    assert_eq!(kept(&app).await.len(), 2);
+    let again = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    assert_eq!((&again["taken"], &again["unmappable"]), (&json!(0), &json!(2)));
+    assert_eq!(app.post("/v1/hooks/nobody/replay", &json!({})).await.status, 404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_rules_refuse_at_a_replay_is_told_and_not_kept_any_more() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Wan"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1)]).await;
+    let mut early = update(1, "Won");
+    early["event_time"] = (CREATED - 10).into();
+    assert_eq!(plain_admin(&app, &early).await.problem(), (422, "unmappable".into()));
+    app.delivered(1).await;
+    app.finish().await;
+
+    let app = TestApp::start_at(&with_stage("Won"), store, clock).await;
+    let answer = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    assert_eq!((&answer["taken"], &answer["refused"]), (&json!(0), &json!(1)), "{answer}");
+    assert_eq!(answer["problems"][0]["code"], "event_time_not_after_lead");
+    assert_eq!(kept(&app).await.len(), 0);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn after_seven_days_it_is_not_kept_any_more() {
+    let app = start().await;
+    assert_eq!(plain_admin(&app, &json!({"note": "no stage"})).await.status, 422);
+    assert_eq!(kept(&app).await.len(), 1);
+    app.delivered(2).await;
+    app.advance_s(7 * DAY + 61);
+    app.until(async || kept(&app).await.is_empty()).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_too_large_to_be_kept_is_answered_and_counted() {
+    let app = start().await;
+    let large = json!({"stage": "", "note": "x".repeat(200 * 1024)});
+    assert_eq!(plain_admin(&app, &large).await.problem(), (422, "unmappable".into()));
+    assert_eq!(kept(&app).await.len(), 0);
+    let metrics = app.get("/metrics").await.text;
+    assert!(metrics.contains("leadloop_hooks_total{result=\"not_kept\"} 1"), "{metrics}");
+    assert!(metrics.contains("leadloop_hooks_total{result=\"unmappable\"} 1"), "{metrics}");
+    app.delivered(2).await;
     app.finish().await;
 }

@@ -2,9 +2,11 @@
 //!
 //! The source's mapping makes stage updates of a payload; from there on they go the way of any
 //! other. Everything in a payload is judged on its own, so one record that does not fit holds up
-//! none beside it.
+//! none beside it, and is kept.
 
 mod auth;
+pub(super) mod kept;
+mod seal;
 
 use axum::Json;
 use axum::extract::State;
@@ -22,6 +24,7 @@ use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::what_is_wrong;
 use crate::http::hooks::auth::HookBody;
+use crate::http::hooks::kept::{Kept, set_aside};
 use crate::http::stage_body::{ReadUpdate, read_update};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
@@ -65,7 +68,7 @@ pub async fn take_hook(
     State(state): State<AppState>,
     hook: HookBody,
 ) -> Result<Response, ApiError> {
-    take_in(&state, hook).await
+    take_in(state, hook).await
 }
 
 /// Takes in a webhook of a CRM that can show who it is in the address only.
@@ -92,73 +95,136 @@ pub async fn take_hook_by_path(
     State(state): State<AppState>,
     hook: HookBody,
 ) -> Result<Response, ApiError> {
-    take_in(&state, hook).await
+    take_in(state, hook).await
 }
 
 /// What a record of a payload comes to.
 enum Record {
     /// A stage update that can be judged.
-    Update(ReadUpdate),
+    Update(Box<ReadUpdate>),
     /// No change of a stage, by the condition at this path.
     Ignored(String),
     /// Nothing that can be read by the mapping.
     Unmappable(ApiError),
 }
 
-async fn take_in(state: &AppState, came: HookBody) -> Result<Response, ApiError> {
+/// When a record came.
+#[derive(Clone, Copy)]
+enum When {
+    /// Now, which is also the time of what has none.
+    Now(Timestamp),
+    /// Before it was kept; what has no time is of then.
+    Then(Timestamp),
+}
+
+async fn take_in(state: AppState, came: HookBody) -> Result<Response, ApiError> {
+    // Whoever hangs up now has handed it over all the same: the rest is done without them.
+    let taking = tokio::spawn(async move { take_all(&state, &came).await });
+    taking.await.map_err(|_| ApiError::plain(Code::Internal))?
+}
+
+async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiError> {
     let HookBody { source, hook, content_type, body } = came;
-    let form = Form::of(content_type.as_deref(), &body);
     let now = state.clock.now();
-    let records = records(form, &body, &source, &hook, &state.config, now).map_err(|error| {
-        state.metrics.hook("unmappable");
-        unmappable(&error)
-    })?;
-    let results = results(state, records, now).await?;
+    let form = Form::of(content_type.as_deref(), body);
+    let results = match read(form, body) {
+        Ok(payload) => match hook.mapping.records(&payload) {
+            Ok(records) => Ok(results(state, &records, source, hook, now).await?),
+            Err(error) => Err(error),
+        },
+        Err(error) => Err(error),
+    };
+    let results = match results {
+        Ok(results) => results,
+        Err(error) => {
+            let error = unmappable(&error);
+            set_aside(state, source, Kept::Payload(form, body), &error, now).await?;
+            return Err(error);
+        }
+    };
     if results.iter().all(|result| result["code"] == Code::Unmappable.name())
         && let Some(first) = results.first()
     {
         return Err(whole(first, results.len()));
     }
-    let ignored = results.iter().all(|result| result.get("not_a_stage_change").is_some());
-    let status = if ignored { StatusCode::OK } else { StatusCode::ACCEPTED };
     if form == Form::Xml {
         let xml = HeaderValue::from_static("text/xml; charset=utf-8");
         return Ok((StatusCode::OK, [(CONTENT_TYPE, xml)], SOAP_ACK).into_response());
     }
+    let ignored = results.iter().all(|result| result.get("not_a_stage_change").is_some());
+    let status = if ignored { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(HookAnswer { results })).into_response())
 }
 
-/// Reads a payload record by record.
-fn records(
-    form: Form,
-    body: &[u8],
+/// What becomes of each record, in order: judged by the store, left out, or kept for replay.
+async fn results(
+    state: &AppState,
+    records: &[&Value],
     source: &SourceName,
     hook: &Hook,
-    config: &Config,
     now: Timestamp,
-) -> Result<Vec<Record>, Unmappable> {
-    let payload = read(form, body)?;
-    let records = hook.mapping.records(&payload)?;
-    Ok(records.into_iter().map(|record| map(record, source, hook, config, now)).collect())
+) -> Result<Vec<Value>, ApiError> {
+    let (mut updates, mut results) = (Vec::new(), Vec::new());
+    for record in records {
+        results.push(match map(record, source, hook, &state.config, When::Now(now)) {
+            Record::Update(update) => {
+                updates.push(Ok(*update));
+                Value::Null
+            }
+            Record::Ignored(path) => {
+                state.metrics.hook("ignored");
+                json!({"status": 200, "not_a_stage_change": path})
+            }
+            Record::Unmappable(error) => {
+                set_aside(state, source, Kept::Record(record), &error, now).await?;
+                error.to_json()
+            }
+        });
+    }
+    let verdicts = verdicts(state, updates, false, now).await?;
+    let waiting = results.iter_mut().filter(|result| result.is_null());
+    for (result, verdict) in waiting.zip(verdicts) {
+        state.metrics.hook("taken");
+        *result = verdict;
+    }
+    Ok(results)
 }
 
-fn map(
-    record: &Value,
+/// Maps what was kept again. Without a time of its own it is of when it came.
+fn read_kept(
+    plain: &[u8],
     source: &SourceName,
     hook: &Hook,
     config: &Config,
-    now: Timestamp,
-) -> Record {
+    came_at: Timestamp,
+) -> Vec<Record> {
+    let map = |record: &Value| map(record, source, hook, config, When::Then(came_at));
+    let (form, bytes) = kept::unpack(plain).unwrap_or((None, plain));
+    let records = read(form.unwrap_or(Form::Json), bytes).and_then(|payload| {
+        if form.is_none() {
+            return Ok(vec![map(&payload)]);
+        }
+        Ok(hook.mapping.records(&payload)?.into_iter().map(map).collect())
+    });
+    records.unwrap_or_else(|error| vec![Record::Unmappable(unmappable(&error))])
+}
+
+fn map(record: &Value, source: &SourceName, hook: &Hook, config: &Config, when: When) -> Record {
     let zone = config.source(source).time_zone;
     let reading = hook.mapping.read(record, zone.as_ref());
-    let update = match reading.outcome {
+    let mut update = match reading.outcome {
         Outcome::NotAStageChange(path) => return Record::Ignored(path),
         Outcome::Unmappable(error) => return Record::Unmappable(unmappable(&error)),
         Outcome::Update(update) => update,
     };
-    judge(update, source, config, now).map_or_else(
+    let (When::Now(came_at) | When::Then(came_at)) = when;
+    if matches!(when, When::Then(_)) && !update.contains_key("event_time") {
+        update.insert("event_time".into(), came_at.seconds().get().into());
+    }
+    match judge(update, source, config, came_at) {
+        Ok(update) => Record::Update(Box::new(update)),
         // The mapping points at something that our own rules for the form don't take.
-        |error| {
+        Err(error) => {
             let error = error.with_code(Code::Unmappable);
             let problem = error.to_json();
             let found = reading.found.iter().find(|found| problem["field"] == found.field.as_str());
@@ -166,9 +232,8 @@ fn map(
                 Some(found) => error.with("path", found.path.as_str()),
                 None => error,
             })
-        },
-        Record::Update,
-    )
+        }
+    }
 }
 
 /// Reads what the mapping made as any stage update is read.
@@ -182,39 +247,6 @@ fn judge(
     let body = serde_json::from_value(Value::Object(update))
         .map_err(|error| ApiError::new(Code::InvalidRequest, what_is_wrong(&error)))?;
     read_update(body, config, now)
-}
-
-/// Hands the updates to the store, and puts the verdicts in the order of the records.
-async fn results(
-    state: &AppState,
-    records: Vec<Record>,
-    now: Timestamp,
-) -> Result<Vec<Value>, ApiError> {
-    let mut updates = Vec::new();
-    let mut results = Vec::new();
-    for record in records {
-        results.push(match record {
-            Record::Update(update) => {
-                updates.push(Ok(update));
-                Value::Null
-            }
-            Record::Ignored(path) => {
-                state.metrics.hook("ignored");
-                json!({"status": 200, "not_a_stage_change": path})
-            }
-            Record::Unmappable(error) => {
-                state.metrics.hook("unmappable");
-                error.to_json()
-            }
-        });
-    }
-    let verdicts = verdicts(state, updates, false, now).await?;
-    let waiting = results.iter_mut().filter(|result| result.is_null());
-    for (result, verdict) in waiting.zip(verdicts) {
-        state.metrics.hook("taken");
-        *result = verdict;
-    }
-    Ok(results)
 }
 
 fn unmappable(error: &Unmappable) -> ApiError {

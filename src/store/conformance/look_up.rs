@@ -225,6 +225,7 @@ async fn figures_are_of_the_whole_store(store: &dyn Store) {
         awaiting: 1,
         dead: 1,
         quarantined: 0,
+        unmapped: 0,
         fronts: vec![(None, second(1)), (Some(dataset(1)), second(1))],
     };
     assert_eq!(store.stats().await.unwrap(), stats);

@@ -47,3 +47,4 @@ mod requeue;
 mod requeue_many;
 mod stage_update;
 pub(in crate::store) mod support;
+mod unmapped;

@@ -7,6 +7,7 @@ mod alarms;
 mod look_up;
 mod requeue;
 mod state;
+mod unmapped;
 mod updates;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +29,8 @@ use crate::store::memory::state::{Effects, State};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
-    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
-    StoreError, Stranded, UpdateOutcome,
+    NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
+    Settlement, Stats, Store, StoreError, Stranded, Unmapped, UpdateOutcome,
 };
 
 /// A store in memory.
@@ -219,6 +220,27 @@ impl Store for MemoryStore {
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {
         Ok(page_of(&self.state().quarantine, page, |_, piece| Some(piece.clone())))
+    }
+
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
+        Ok(self.state().set_aside(unmapped))
+    }
+
+    async fn list_unmapped(
+        &self,
+        source: Option<SourceName>,
+        page: PageRequest,
+    ) -> Result<Page<NumberedUnmapped>, StoreError> {
+        Ok(unmapped::list(&self.state().unmapped, source.as_ref(), page))
+    }
+
+    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+        self.state().unmapped.remove(&seq);
+        Ok(())
+    }
+
+    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.state().remove_unmapped(before))
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

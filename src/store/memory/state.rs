@@ -15,7 +15,7 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::memory::alarms::AlarmState;
 use crate::store::{
     ApiKeyDigest, Batch, Enqueued, Erased, LeadOutcome, NearDeadline, Quarantined, QueueEntry,
-    QueuedEvent, Removed, Settlement, Stats, Stranded,
+    QueuedEvent, Removed, Settlement, Stats, Stranded, Unmapped,
 };
 
 #[derive(Debug, Default)]
@@ -26,6 +26,7 @@ pub(super) struct State {
     queues: BTreeMap<(Option<DatasetId>, QueueEntry), LeadId>,
     pub(super) keys: HashMap<KeyDigest, (u64, KeyDigest)>,
     pub(super) quarantine: BTreeMap<u64, Quarantined>,
+    pub(super) unmapped: BTreeMap<u64, Unmapped>,
     pub(super) api_keys: BTreeSet<ApiKeyDigest>,
     pub(super) erased: BTreeMap<LeadId, Timestamp>,
     pub(super) alarms: AlarmState,
@@ -378,6 +379,7 @@ impl State {
             awaiting: count(|standing| *standing == Standing::AwaitingLead),
             dead: count(|standing| matches!(standing, Standing::Dead { .. })),
             quarantined: self.quarantine.len() as u64,
+            unmapped: self.unmapped.len() as u64,
             fronts: fronts.into_iter().collect(),
         }
     }

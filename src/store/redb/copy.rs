@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
 use crate::limits::{COPY_CACHE_BYTES, COPY_CHUNK_BYTES, COPY_RESERVE_BYTES};
+use crate::store::redb::error::from_redb;
 use crate::store::redb::proof::{open_file, prove};
 use crate::store::redb::tables::{copy_tables, count_rows, mark_copy};
 use crate::store::redb::writer::Shared;
@@ -89,7 +90,7 @@ pub(super) fn copy_into(
     match try_copy_into(transaction, backend, now) {
         Ok(()) => Ok(Copied::Done),
         Err(redb::Error::Io(error)) if is_full(&error) => Ok(Copied::NoRoom),
-        Err(error) => Err(super::from_redb(error)),
+        Err(error) => Err(from_redb(error)),
     }
 }
 

@@ -314,6 +314,7 @@ pub(super) fn stats(view: &impl View) -> Result<Stats, StoreError> {
         awaiting,
         dead: view.dead().len()?,
         quarantined: view.quarantine().len()?,
+        unmapped: view.unmapped().len()?,
         fronts: fronts.collect(),
     })
 }

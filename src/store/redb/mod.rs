@@ -7,6 +7,7 @@
 
 mod alarms;
 mod copy;
+mod error;
 mod ingest;
 mod layout;
 mod list;
@@ -22,6 +23,7 @@ mod requeue;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
+mod unmapped;
 mod updates;
 mod upkeep;
 mod volume;
@@ -55,8 +57,8 @@ pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
 use crate::store::redb::writer::{Shared, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
-    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
-    StoreError, Stranded, UpdateOutcome,
+    NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
+    Settlement, Stats, Store, StoreError, Stranded, Unmapped, UpdateOutcome,
 };
 
 /// A store in one file.
@@ -278,6 +280,30 @@ impl Store for RedbStore {
         self.read(move |tables| list::list_quarantine(tables, page)).await
     }
 
+    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
+        self.writer.submit(move |unit| unmapped::set_aside(unit, &unmapped)).await
+    }
+
+    async fn list_unmapped(
+        &self,
+        source: Option<SourceName>,
+        page: PageRequest,
+    ) -> Result<Page<NumberedUnmapped>, StoreError> {
+        self.read(move |tables| unmapped::list(tables, source.as_ref(), page)).await
+    }
+
+    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| unmapped::end(unit, seq)).await
+    }
+
+    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
+        let old = self.read(move |tables| unmapped::find_old(tables, before)).await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.writer.submit(move |unit| unmapped::remove(unit, &old)).await
+    }
+
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
         self.read(|tables| {
             let rows = tables.api_keys().iter()?;
@@ -347,52 +373,5 @@ impl Store for RedbStore {
         let task =
             tokio::task::spawn_blocking(move || copy::back_up(&shared, &folder, now, turn, stop));
         task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
-    }
-}
-
-/// redb's errors are about the file; what they mean to a caller is told in three words.
-macro_rules! from_redb {
-    ($($error:ty),*) => {
-        $(impl From<$error> for StoreError {
-            fn from(error: $error) -> Self {
-                from_redb(error.into())
-            }
-        })*
-    };
-}
-
-impl From<redb::DatabaseError> for StoreError {
-    /// Opening failed. A file whose very head can't be read is no store of ours.
-    fn from(error: redb::DatabaseError) -> Self {
-        let is_foreign = matches!(
-            &error,
-            redb::DatabaseError::Storage(redb::StorageError::Io(error))
-                if error.kind() == std::io::ErrorKind::InvalidData
-        );
-        match from_redb(error.into()) {
-            Self::Unavailable(message) if is_foreign => {
-                Self::Unsupported(format!("it is no store: {message}"))
-            }
-            Self::Corrupt(message) => Self::Unsupported(format!("it is no store: {message}")),
-            other => other,
-        }
-    }
-}
-
-from_redb!(redb::TransactionError, redb::TableError, redb::StorageError, redb::CommitError);
-
-fn from_redb(error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Corrupted(message) => StoreError::Corrupt(message),
-        redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch => {
-            StoreError::Unsupported("another process has it open".into())
-        }
-        redb::Error::TableDoesNotExist(_) => {
-            StoreError::Unsupported("it has not the tables of a store".into())
-        }
-        error @ (redb::Error::UpgradeRequired(_) | redb::Error::TableTypeMismatch { .. }) => {
-            StoreError::Unsupported(error.to_string())
-        }
-        other => StoreError::Unavailable(other.to_string()),
     }
 }

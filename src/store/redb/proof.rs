@@ -20,7 +20,7 @@ use crate::store::redb::layout::purpose_of;
 use crate::store::redb::overlay::Overlay;
 use crate::store::redb::read::event_by_seq;
 use crate::store::redb::records::{
-    decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined,
+    decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined, decode_unmapped,
 };
 use crate::store::redb::tables::{BACKED_UP_AT, ReadTables, View, WriteTables, count_rows};
 
@@ -173,6 +173,10 @@ impl Reading<'_> {
         for row in self.tables.quarantine().iter()? {
             let piece = decode_quarantined(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(piece.received_at));
+        }
+        for row in self.tables.unmapped().iter()? {
+            let unmapped = decode_unmapped(row?.1.value())?;
+            self.newest_at = self.newest_at.max(Some(unmapped.received_at));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::domain::ids::{AdId, DatasetId, FormId, LeadId, PageId};
 use crate::domain::lead::{Lead, RawLead, ReportedLead};
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::store::{Quarantined, StoreError};
+use crate::store::{Quarantined, StoreError, Unmapped};
 
 /// The version that is written.
 const VERSION: u8 = 1;
@@ -262,6 +262,38 @@ pub(super) fn decode_quarantined(bytes: &[u8]) -> Result<Quarantined, StoreError
     })
 }
 
+#[derive(Serialize, Deserialize)]
+struct UnmappedRecord<'a> {
+    received_at_ms: i64,
+    source: &'a str,
+    field: &'a str,
+    reason: &'a str,
+    sealed: &'a [u8],
+}
+
+/// Writes what no mapping fits.
+pub(super) fn encode_unmapped(unmapped: &Unmapped) -> Result<Vec<u8>, StoreError> {
+    encode(&UnmappedRecord {
+        received_at_ms: unmapped.received_at.as_millis(),
+        source: unmapped.source.as_str(),
+        field: &unmapped.field,
+        reason: &unmapped.reason,
+        sealed: &unmapped.sealed,
+    })
+}
+
+/// Reads what no mapping fits.
+pub(super) fn decode_unmapped(bytes: &[u8]) -> Result<Unmapped, StoreError> {
+    let record: UnmappedRecord<'_> = decode(bytes, "unmapped report")?;
+    Ok(Unmapped {
+        received_at: Timestamp::from_millis(record.received_at_ms),
+        source: SourceName::parse(record.source).map_err(|_| corrupt("source"))?,
+        field: record.field.to_owned(),
+        reason: record.reason.to_owned(),
+        sealed: record.sealed.to_vec(),
+    })
+}
+
 /// Reads bytes as every kind of record, for fuzzing: that must not panic, and what can be read must
 /// be written as something that reads the same.
 #[cfg(any(test, fuzzing))]
@@ -279,6 +311,7 @@ pub(crate) fn read_as_every_kind(bytes: &[u8]) {
         decode_event, encode_event;
         decode_attempt, encode_attempt;
         decode_quarantined, encode_quarantined;
+        decode_unmapped, encode_unmapped;
     }
 }
 
@@ -390,6 +423,20 @@ mod tests {
     }
 
     #[test]
+    fn version_1_of_what_no_mapping_fits_has_these_bytes_for_ever() {
+        let unmapped = Unmapped {
+            received_at: Timestamp::from_millis(1_762_000_000_500),
+            source: SourceName::unnamed_crm(),
+            field: "stage".into(),
+            reason: "none".into(),
+            sealed: vec![1, 2, 3],
+        };
+        let golden = "01e8d792f6c7660363726d057374616765046e6f6e6503010203";
+        assert_eq!(hex::encode(encode_unmapped(&unmapped).unwrap()), golden);
+        assert_eq!(decode_unmapped(&hex::decode(golden).unwrap()).unwrap(), unmapped);
+    }
+
+    #[test]
     fn an_unknown_version_and_a_cut_record_are_corrupt_and_no_panic() {
         let bytes = encode_lead(&lead()).unwrap();
         for end in 0..bytes.len() {
@@ -463,6 +510,7 @@ mod tests {
             let _ = decode_event(&bytes);
             let _ = decode_attempt(&bytes);
             let _ = decode_quarantined(&bytes);
+            let _ = decode_unmapped(&bytes);
         }
     }
 }

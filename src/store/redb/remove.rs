@@ -119,7 +119,7 @@ fn unlink_attempt(unit: &mut Unit<'_>, attempt: u64) -> Result<(), StoreError> {
 
 /// Remembers the highest number, since the row that showed it may be gone now: a number is never
 /// given out twice.
-fn keep_seq(unit: &mut Unit<'_>) -> Result<(), StoreError> {
+pub(super) fn keep_seq(unit: &mut Unit<'_>) -> Result<(), StoreError> {
     let last_seq = unit.last_seq();
     unit.tables.meta.insert("seq", last_seq)?;
     Ok(())

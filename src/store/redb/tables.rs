@@ -142,6 +142,8 @@ tables! {
         erased: "erased", u64 => i64;
         /// Digest of an idempotency key → (event's number, fingerprint of the report).
         idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
+        /// Sequence number → what a CRM sent and no mapping fits.
+        unmapped: "unmapped", u64 => &'static [u8];
         /// Digests of API keys that were made here.
         api_keys: "api_keys", &'static ApiKeyDigest => ();
         /// (Subject, milliseconds of its first cause) → a message about an alarm that waits.
@@ -154,6 +156,8 @@ tables! {
     writer_only {
         /// Digest of a piece in quarantine → its number.
         quarantine_index: "quarantine_index", &'static KeyDigest => u64;
+        /// Digest of what no mapping fits → its number.
+        unmapped_index: "unmapped_index", &'static KeyDigest => u64;
         /// (Event's number, digest of an idempotency key): the keys that it was reported with.
         event_keys: "event_keys", (u64, &'static KeyDigest) => ();
         /// Number of an attempt → how many events it was about that are still here.
@@ -196,6 +200,7 @@ pub(super) fn last_seq(view: &impl View) -> Result<u64, StoreError> {
         last_key(view.events())?,
         last_key(view.attempts())?,
         last_key(view.quarantine())?,
+        last_key(view.unmapped())?,
     ];
     Ok(last.into_iter().max().unwrap_or(0))
 }

@@ -16,8 +16,8 @@ use leadloop::store::memory::MemoryStore;
 use leadloop::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use leadloop::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
-    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
-    StoreError, Stranded, UpdateOutcome,
+    NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
+    Settlement, Stats, Store, StoreError, Stranded, Unmapped, UpdateOutcome,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +111,10 @@ store! {
     list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;
     list_events(filter: EventFilter, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
+    set_aside(unmapped: Unmapped) -> SetAside;
+    list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
+    end_unmapped(seq: u64) -> ();
+    remove_unmapped(before: Timestamp) -> u64;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;

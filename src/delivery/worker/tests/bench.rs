@@ -34,8 +34,8 @@ use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
-    Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, Settlement, Stats, Store,
-    StoreError, Stranded, UpdateOutcome,
+    NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
+    Settlement, Stats, Store, StoreError, Stranded, Unmapped, UpdateOutcome,
 };
 use crate::telemetry::Metrics;
 
@@ -352,6 +352,10 @@ store! {
     list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;
     list_events(filter: EventFilter, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
+    set_aside(unmapped: Unmapped) -> SetAside;
+    list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
+    end_unmapped(seq: u64) -> ();
+    remove_unmapped(before: Timestamp) -> u64;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;

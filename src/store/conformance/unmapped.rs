@@ -1,0 +1,88 @@
+//! What no mapping fits: kept once, bounded, listed by source, and gone when it is mended or old.
+
+use super::support::at;
+use crate::domain::stage::SourceName;
+use crate::limits::UNMAPPED_MAX;
+use crate::store::query::PageRequest;
+use crate::store::{SetAside, Store, Unmapped};
+
+on_every_store![
+    the_same_is_kept_once_and_listed_newest_first_by_source,
+    what_is_ended_is_gone_and_may_come_again,
+    no_more_is_kept_than_may_be_until_something_went,
+    what_is_too_old_is_removed,
+];
+
+const WHOLE: PageRequest = PageRequest { cursor: None, limit: usize::MAX };
+
+fn unmapped(source: &str, sealed: &[u8], second: i64) -> Unmapped {
+    Unmapped {
+        received_at: at(second),
+        source: SourceName::parse(source).unwrap(),
+        field: "stage".into(),
+        reason: "nothing is there".into(),
+        sealed: sealed.to_vec(),
+    }
+}
+
+async fn keep(store: &dyn Store, source: &str, sealed: &[u8], second: i64) -> SetAside {
+    store.set_aside(unmapped(source, sealed, second)).await.unwrap()
+}
+
+/// Number and contents of what is kept.
+async fn kept(store: &dyn Store, source: Option<&str>) -> Vec<(u64, Vec<u8>)> {
+    let source = source.map(|name| SourceName::parse(name).unwrap());
+    let page = store.list_unmapped(source, WHOLE).await.unwrap();
+    page.items.into_iter().map(|row| (row.seq, row.unmapped.sealed)).collect()
+}
+
+fn contents(rows: &[(u64, Vec<u8>)]) -> Vec<&[u8]> {
+    rows.iter().map(|(_, sealed)| sealed.as_slice()).collect()
+}
+
+async fn the_same_is_kept_once_and_listed_newest_first_by_source(store: &dyn Store) {
+    assert_eq!(keep(store, "a", b"1", 1).await, SetAside::Kept);
+    assert_eq!(keep(store, "a", b"2", 2).await, SetAside::Kept);
+    assert_eq!(keep(store, "b", b"1", 3).await, SetAside::Kept);
+    assert_eq!(keep(store, "a", b"1", 4).await, SetAside::Known);
+    assert_eq!(contents(&kept(store, None).await), [b"1", b"2", b"1"]);
+    assert_eq!(contents(&kept(store, Some("a")).await), [b"2", b"1"]);
+    assert_eq!(contents(&kept(store, Some("c")).await), [b""; 0]);
+    let page = store.list_unmapped(None, WHOLE).await.unwrap();
+    assert_eq!(page.items.last().unwrap().unmapped, unmapped("a", b"1", 1));
+    assert_eq!(store.stats().await.unwrap().unmapped, 3);
+    let first = store.list_unmapped(None, PageRequest { cursor: None, limit: 2 }).await.unwrap();
+    let rest = PageRequest { cursor: first.next_cursor, limit: 2 };
+    assert_eq!(store.list_unmapped(None, rest).await.unwrap().items.len(), 1);
+}
+
+async fn what_is_ended_is_gone_and_may_come_again(store: &dyn Store) {
+    keep(store, "a", b"1", 1).await;
+    let (seq, _) = kept(store, None).await.remove(0);
+    store.end_unmapped(seq).await.unwrap();
+    store.end_unmapped(seq).await.unwrap();
+    assert_eq!(kept(store, None).await, []);
+    assert_eq!(keep(store, "a", b"1", 2).await, SetAside::Kept);
+    assert!(kept(store, None).await[0].0 > seq, "a number is given out once");
+}
+
+async fn no_more_is_kept_than_may_be_until_something_went(store: &dyn Store) {
+    for number in 0..UNMAPPED_MAX {
+        assert_eq!(keep(store, "a", &number.to_be_bytes(), 1).await, SetAside::Kept);
+    }
+    assert_eq!(keep(store, "a", b"more", 2).await, SetAside::Full);
+    assert_eq!(keep(store, "a", &0_u64.to_be_bytes(), 2).await, SetAside::Known);
+    let (seq, _) = kept(store, None).await.remove(0);
+    store.end_unmapped(seq).await.unwrap();
+    assert_eq!(keep(store, "a", b"more", 2).await, SetAside::Kept);
+}
+
+async fn what_is_too_old_is_removed(store: &dyn Store) {
+    for second in 1..=3 {
+        keep(store, "a", &[u8::try_from(second).unwrap()], second).await;
+    }
+    assert_eq!(store.remove_unmapped(at(3)).await, Ok(2));
+    assert_eq!(store.remove_unmapped(at(3)).await, Ok(0));
+    assert_eq!(contents(&kept(store, None).await), [[3]]);
+    assert_eq!(keep(store, "a", &[1], 4).await, SetAside::Kept);
+}

@@ -1,0 +1,84 @@
+//! What no mapping fits, in the order in which it came.
+
+use redb::{ReadableTable, ReadableTableMetadata};
+
+use crate::domain::event::{KeyDigest, short_digest};
+use crate::domain::stage::SourceName;
+use crate::domain::time::Timestamp;
+use crate::limits::{PAGE_SCAN_MAX, UNMAPPED_MAX};
+use crate::store::query::{Page, PageBuilder, PageRequest};
+use crate::store::redb::records::{decode_unmapped, encode_unmapped};
+use crate::store::redb::remove::keep_seq;
+use crate::store::redb::tables::View;
+use crate::store::redb::writer::Unit;
+use crate::store::{NumberedUnmapped, SetAside, StoreError, Unmapped};
+
+/// See [`crate::store::Store::set_aside`].
+pub(super) fn set_aside(unit: &mut Unit<'_>, unmapped: &Unmapped) -> Result<SetAside, StoreError> {
+    let digest = digest(unmapped);
+    // A CRM repeats what it got an error for; it is kept once.
+    if unit.tables.unmapped_index.get(&digest)?.is_some() {
+        return Ok(SetAside::Known);
+    }
+    if unit.tables.unmapped.len()? >= UNMAPPED_MAX {
+        return Ok(SetAside::Full);
+    }
+    let seq = unit.seq();
+    unit.tables.unmapped_index.insert(&digest, seq)?;
+    unit.tables.unmapped.insert(seq, encode_unmapped(unmapped)?.as_slice())?;
+    Ok(SetAside::Kept)
+}
+
+/// See [`crate::store::Store::list_unmapped`].
+pub(super) fn list(
+    view: &impl View,
+    source: Option<&SourceName>,
+    page: PageRequest,
+) -> Result<Page<NumberedUnmapped>, StoreError> {
+    let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
+    for row in view.unmapped().range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
+        let (seq, bytes) = row?;
+        let (seq, unmapped) = (seq.value(), decode_unmapped(bytes.value())?);
+        let is_asked_for = source.is_none_or(|source| *source == unmapped.source);
+        if !builder.offer(seq, is_asked_for.then_some(NumberedUnmapped { seq, unmapped })) {
+            break;
+        }
+    }
+    Ok(builder.finish())
+}
+
+/// See [`crate::store::Store::end_unmapped`].
+pub(super) fn end(unit: &mut Unit<'_>, seq: u64) -> Result<(), StoreError> {
+    let bytes = unit.tables.unmapped.remove(seq)?;
+    let unmapped = bytes.map(|bytes| decode_unmapped(bytes.value())).transpose()?;
+    if let Some(unmapped) = unmapped {
+        unit.tables.unmapped_index.remove(&digest(&unmapped))?;
+        keep_seq(unit)?;
+    }
+    Ok(())
+}
+
+/// The numbers of what came before a moment.
+pub(super) fn find_old(view: &impl View, before: Timestamp) -> Result<Vec<u64>, StoreError> {
+    let mut old = Vec::new();
+    for row in view.unmapped().iter()? {
+        let (seq, bytes) = row?;
+        if decode_unmapped(bytes.value())?.received_at >= before {
+            break;
+        }
+        old.push(seq.value());
+    }
+    Ok(old)
+}
+
+/// See [`crate::store::Store::remove_unmapped`].
+pub(super) fn remove(unit: &mut Unit<'_>, old: &[u64]) -> Result<u64, StoreError> {
+    let before = unit.tables.unmapped.len()?;
+    old.iter().try_for_each(|seq| end(unit, *seq))?;
+    Ok(before - unit.tables.unmapped.len()?)
+}
+
+/// What is the same is sealed to the same bytes.
+fn digest(unmapped: &Unmapped) -> KeyDigest {
+    short_digest(&[unmapped.source.as_str().as_bytes(), &unmapped.sealed])
+}
