@@ -23,7 +23,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::import::columns::Renamed;
 use crate::cli::import::read::{How, Rows};
 use crate::cli::import::rejected::Rejected;
-use crate::cli::import::row::Row;
+use crate::cli::import::row::{Row, ends_in_zeros};
 use crate::cli::import::send::Sender;
 use crate::cli::import::summary::Summary;
 use crate::cli::output::print;
@@ -105,6 +105,12 @@ fn open(path: &Path) -> Result<(Box<dyn BufRead>, ProgressBar), Failure> {
 /// Prints the summary; refused rows make the command fail.
 fn conclude(summary: &Summary, sent: bool) -> Result<(), Failure> {
     print(&format!("{:#}\n", summary.to_json(!sent)))?;
+    if summary.has_round_ids() {
+        eprintln!(
+            "leadloop: every lead_id ends in zeros: a spreadsheet seems to have rounded them, and \
+             then they are no lead's"
+        );
+    }
     let Summary { accepted, known, .. } = summary;
     if !sent {
         eprintln!(
@@ -134,7 +140,10 @@ impl Import<'_> {
         let mut batch_bytes = 0;
         while let Some(row) = rows.next()? {
             let bytes = match &row.update {
-                Ok(update) => serde_json::to_vec(update).map_or(0, |text| text.len()) + 1,
+                Ok(update) => {
+                    self.summary.note_id(ends_in_zeros(update));
+                    serde_json::to_vec(update).map_or(0, |text| text.len()) + 1
+                }
                 Err(problem) => {
                     let (code, detail) = (problem.code(), problem.to_string());
                     self.summary.refuse(row.line, code, &detail);

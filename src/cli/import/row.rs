@@ -85,6 +85,8 @@ impl Row {
             let Ok(Value::Object(mut update)) = serde_json::from_str(text) else {
                 return Err(Problem::NoObject);
             };
+            // A refused row that was mended still says what was wrong with it.
+            update.remove("problem");
             for name in ["lead_id", "crm_id", "event_time"] {
                 match update.get(name) {
                     Some(Value::String(text)) => {
@@ -122,6 +124,14 @@ pub(super) fn without_damage<'c>(name: &'static str, cell: &'c str) -> Result<&'
     let cell = if name == "lead_id" { cell.strip_prefix("l:").unwrap_or(cell) } else { cell };
     let has_lost_digits = name != "stage" && name != "source" && is_rounded(cell);
     if has_lost_digits { Err(Problem::Rounded(name)) } else { Ok(cell) }
+}
+
+/// Whether a long id ends as a spreadsheet leaves it that keeps 15 digits and writes zeros for the
+/// others; `None` if it is too short to tell.
+pub(super) fn ends_in_zeros(update: &Map<String, Value>) -> Option<bool> {
+    let id = update.get("lead_id")?.as_str()?;
+    let kept = id.get(15..).filter(|rest| !rest.is_empty())?;
+    Some(kept.bytes().all(|digit| digit == b'0'))
 }
 
 /// Whether a text is a number as spreadsheets show large ones: `1.23457E+15`, or with a comma.
@@ -184,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn zeros_where_a_spreadsheet_has_no_digits_are_seen() {
+        for (id, expected) in [
+            (json!("36795652870078300"), Some(true)),
+            (json!("3679565287007830"), Some(true)),
+            (json!("36795652870078320"), Some(false)),
+            (json!("367956528700783"), None),
+            (json!(36_795_652_870_078_300_u64), None),
+            (json!(null), None),
+        ] {
+            let update = Map::from_iter([("lead_id".to_owned(), id.clone())]);
+            assert_eq!(ends_in_zeros(&update), expected, "{id}");
+        }
+    }
+
+    #[test]
     fn a_row_without_a_time_is_refused() {
         assert_eq!(of_cells(&[b"1", b"won", b" "]), Err(Problem::NoTime));
         assert_eq!(of_line(r#"{"stage": "won"}"#), Err(Problem::NoTime));
@@ -200,9 +225,11 @@ mod tests {
     }
 
     #[test]
-    fn the_source_is_the_rows_own_or_the_files() {
+    fn the_source_is_the_rows_own_or_the_files_and_an_old_problem_is_none() {
         assert_eq!(of_line(r#"{"event_time": 1}"#).unwrap()["source"], "hubspot");
         let own = of_line(r#"{"event_time": 1, "source": "zoho"}"#).unwrap();
         assert_eq!(own["source"], "zoho");
+        let mended = of_line(r#"{"event_time": 1, "problem": "no stage"}"#).unwrap();
+        assert_eq!(mended, json!({"event_time": 1, "source": "hubspot"}));
     }
 }

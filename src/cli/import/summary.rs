@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::limits::IMPORT_LINES_SHOWN_MAX;
+use crate::limits::{IMPORT_LINES_SHOWN_MAX, IMPORT_ROUND_IDS_MIN};
 
 /// What became of all rows so far.
 #[derive(Debug, Default)]
@@ -15,6 +15,8 @@ pub(super) struct Summary {
     pub(super) known: u64,
     /// Of the accepted ones, those whose lead is not known.
     awaiting_lead: u64,
+    /// Long ids that end in zeros, and that do not.
+    round_ids: [u64; 2],
     refused: BTreeMap<String, Refused>,
     left_out: BTreeMap<(String, String), Seen>,
 }
@@ -82,6 +84,20 @@ impl Summary {
         None
     }
 
+    /// Notes whether a long id ends in zeros.
+    pub(super) fn note_id(&mut self, ends_in_zeros: Option<bool>) {
+        if let Some(ends_in_zeros) = ends_in_zeros {
+            self.round_ids[usize::from(!ends_in_zeros)] += 1;
+        }
+    }
+
+    /// Whether the ids look as if a spreadsheet had rounded all of them. One in ten ends in a zero
+    /// anyway, so a few are no sign.
+    pub(super) fn has_round_ids(&self) -> bool {
+        let [round, other] = self.round_ids;
+        round >= IMPORT_ROUND_IDS_MIN && other == 0
+    }
+
     /// The summary as it is printed.
     pub(super) fn to_json(&self, dry_run: bool) -> Value {
         let refused = self.refused.iter().map(|(code, refused)| {
@@ -106,6 +122,19 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_suspected_when_all_of_many_end_in_zeros() {
+        let mut summary = Summary::default();
+        for _ in 0..IMPORT_ROUND_IDS_MIN {
+            assert!(!summary.has_round_ids());
+            summary.note_id(Some(true));
+            summary.note_id(None);
+        }
+        assert!(summary.has_round_ids());
+        summary.note_id(Some(false));
+        assert!(!summary.has_round_ids());
+    }
 
     #[test]
     fn verdicts_are_summed_up_and_the_first_lines_are_named() {

@@ -218,9 +218,9 @@ impl Customer {
         if value.len() > CUSTOMER_VALUE_BYTES_MAX || !self.has_room(parameter) {
             return Err(left_out(LeftOutReason::TooLarge));
         }
-        let is_us = self.values(Parameter::Country) == [DIGEST_OF_US.as_str()];
-        let country = is_us.then_some(Country::US);
-        let normal = || normalise(parameter, value, country, origin).map_err(left_out);
+        let countries = self.values(Parameter::Country);
+        let is_us = (!countries.is_empty()).then(|| countries == [DIGEST_OF_US.as_str()]);
+        let normal = || normalise(parameter, value, is_us, origin).map_err(left_out);
         let stored = if !parameter.is_hashed() {
             normal()?
         } else if let Some(digest) = as_digest(value) {

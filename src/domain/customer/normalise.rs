@@ -47,11 +47,12 @@ const PUNCTUATION: [(char, char); 11] = [
     ('\u{1F000}', '\u{1FAFF}'),
 ];
 
-/// The form of a plain value. `country` is the person's, as far as it is known.
+/// The form of a plain value. `is_us` tells whether the person lives in the United States, if that
+/// is known.
 pub(super) fn normalise(
     parameter: Parameter,
     plain: &str,
-    country: Option<Country>,
+    is_us: Option<bool>,
     origin: &Origin,
 ) -> Result<String, LeftOutReason> {
     let plain = plain.trim();
@@ -59,14 +60,13 @@ pub(super) fn normalise(
     if lower.is_empty() || PLACEHOLDERS.contains(&lower.as_str()) {
         return Err(LeftOutReason::NoValue);
     }
-    let is_us = country == Some(Country::US);
     let value = match parameter {
         Parameter::Ph => return phone::normalise(plain, origin.default_country),
         Parameter::Em => Some(lower).filter(|text| is_email(text)),
         Parameter::Fn | Parameter::Ln | Parameter::Ct => {
             Some(bare(&lower)).filter(|text| text.chars().any(char::is_alphabetic))
         }
-        Parameter::St if is_us => us_state(&bare(&lower)).map(str::to_owned),
+        Parameter::St if is_us == Some(true) => us_state(&bare(&lower)).map(str::to_owned),
         Parameter::St => Some(bare(&lower)).filter(|text| text.chars().any(char::is_alphanumeric)),
         Parameter::Zp => postal_code(&lower, is_us),
         Parameter::Db => {
@@ -103,14 +103,14 @@ fn is_email(text: &str) -> bool {
 }
 
 /// Without blanks and dashes; of the United States the first five digits.
-fn postal_code(lower: &str, is_us: bool) -> Option<String> {
+fn postal_code(lower: &str, is_us: Option<bool>) -> Option<String> {
     let code = bare(lower);
     let (first, rest) = code.split_at_checked(5).unwrap_or((&code, ""));
     let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let digits = is_digits(&code);
-    // Nobody else has five digits, a dash and four.
+    // Saudi Arabia alone writes its own so, too.
     let is_zip_plus_four = digits && rest.len() == 4 && lower.split('-').nth(1) == Some(rest);
-    if is_us || is_zip_plus_four {
+    if is_us.unwrap_or(is_zip_plus_four) {
         return (digits && matches!(code.len(), 5 | 9)).then(|| first.to_owned());
     }
     (code.chars().count() > 1).then_some(code)

@@ -52,7 +52,7 @@ fn metas_published_vectors_come_out() {
     }
     // The same number as its source writes it.
     let mut customer = Customer::default();
-    let origin = Origin { default_country: Some(Country::US), ..origin() };
+    let origin = Origin { default_country: Country::parse("US"), ..origin() };
     customer.add(Parameter::Ph, "(650)555-1212", &origin).unwrap();
     assert!(customer.values(Parameter::Ph)[0].starts_with("e323ec62"));
 }
@@ -109,6 +109,8 @@ fn the_united_states_have_codes_of_states_and_five_digits() {
     }
     let mut elsewhere = with(&[(Parameter::Country, "GE")]);
     hashed_as(&mut elsewhere, Parameter::St, "Georgia", "georgia");
+    let mut elsewhere = with(&[(Parameter::Country, "SA")]);
+    hashed_as(&mut elsewhere, Parameter::Zp, "12271-2345", "122712345");
 }
 
 #[test]
