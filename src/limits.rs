@@ -213,6 +213,13 @@ pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
 /// seconds.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
+// ---- Reading from the Graph API ----------------------------------------------------------------
+
+/// Leads that one request asks for.
+pub const READ_LEADS_PER_PAGE: usize = 100;
+/// Forms that one request asks for.
+pub const READ_FORMS_PER_PAGE: usize = 100;
+
 // ---- Alarms out -------------------------------------------------------------------------------
 
 /// Most messages that wait for the receiver of alarms; past that new subjects are logged only.
