@@ -220,6 +220,9 @@ pub const READ_LEADS_PER_PAGE: usize = 100;
 /// Forms that one request asks for.
 pub const READ_FORMS_PER_PAGE: usize = 100;
 
+/// How often leads that the webhook lost may be looked for, in seconds.
+pub const BACKFILL_EVERY_S: RangeInclusive<i64> = 300..=7 * 24 * 60 * 60;
+
 // ---- Alarms out -------------------------------------------------------------------------------
 
 /// Most messages that wait for the receiver of alarms; past that new subjects are logged only.

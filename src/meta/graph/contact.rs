@@ -89,7 +89,7 @@ mod tests {
     fn form(questions: &[(&str, &str)]) -> Form {
         let questions = questions.iter().map(|(key, kind)| ((*key).into(), (*kind).into()));
         Form {
-            form_id: FormId::from_u64(17).unwrap(),
+            id: FormId::from_u64(17).unwrap(),
             page_id: None,
             is_empty: false,
             questions: questions.collect(),

@@ -13,7 +13,7 @@ use crate::meta::wire_id::{WireId, lenient};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Form {
     /// Its id.
-    pub form_id: FormId,
+    pub id: FormId,
     /// Its Page.
     pub page_id: Option<PageId>,
     /// Whether Meta says that nobody ever filled it in.
@@ -59,7 +59,7 @@ pub fn read_form(body: &[u8]) -> Result<Form, Unreadable> {
     let wire: WireForm<'_> = serde_json::from_slice(body).map_err(|_| Unreadable("not a form"))?;
     let questions = wire.questions.into_iter();
     Ok(Form {
-        form_id: FormId::from_u64(wire.id.0).ok_or(Unreadable("the form's id"))?,
+        id: FormId::from_u64(wire.id.0).ok_or(Unreadable("the form's id"))?,
         page_id: lenient(wire.page_id).and_then(|id| PageId::from_u64(id.0)),
         is_empty: wire.leads_count == Some(0),
         questions: questions.filter_map(|question| Some((question.key?, question.kind?))).collect(),
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn a_form_tells_its_page_and_the_type_of_each_question() {
         let form = read_form(FORM.as_bytes()).unwrap();
-        assert_eq!((form.form_id.get(), form.page_id), (17, PageId::from_u64(300)));
+        assert_eq!((form.id.get(), form.page_id), (17, PageId::from_u64(300)));
         assert_eq!(form.questions["correo_electrónico"], "EMAIL");
         assert_eq!(form.questions.len(), 2);
         assert!(!form.is_empty);

@@ -121,12 +121,11 @@ pub fn read_leads(body: &[u8]) -> Result<LeadPage, Unreadable> {
         serde_json::from_slice(body).map_err(|_| Unreadable("not a page of leads"))?;
     let mut page = LeadPage { next: paging.next_cursor(), ..LeadPage::default() };
     for raw in data {
-        match read_lead(raw.get().as_bytes()) {
-            Ok(lead) => page.leads.push(lead),
-            Err(_) => {
-                let time = serde_json::from_str::<OnlyTime<'_>>(raw.get());
-                page.unreadable.push(time.ok().and_then(|only| read_time(only.created_time)));
-            }
+        if let Ok(lead) = read_lead(raw.get().as_bytes()) {
+            page.leads.push(lead);
+        } else {
+            let time = serde_json::from_str::<OnlyTime<'_>>(raw.get());
+            page.unreadable.push(time.ok().and_then(|only| read_time(only.created_time)));
         }
     }
     Ok(page)
