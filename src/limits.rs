@@ -246,5 +246,7 @@ pub const WEBHOOK_SILENCE_S: RangeInclusive<i64> = 60..=30 * 24 * 60 * 60;
 
 // ---- The stand-in for Meta --------------------------------------------------------------------
 
-/// Events that the stand-in remembers; the oldest are forgotten first.
+/// Events, and leads, that the stand-in remembers; the oldest are forgotten first.
 pub const SANDBOX_EVENTS_MAX: usize = 100_000;
+/// Calls that the stand-in answers within a day for each lead that it has, as Meta does (META 2).
+pub const SANDBOX_READS_PER_LEAD: u64 = 4_800;

@@ -152,7 +152,9 @@ impl TestApp {
         layers.set("META_GRAPH_URL", format!("http://{}", meta_listener.local_addr().unwrap()));
         let config = Config::from_layers(&layers).unwrap();
         let datasets = config.datasets.values();
+        let tokens = config.reading.tokens.iter();
         let settings = Settings {
+            page_tokens: tokens.map(|token| (token.page_id, token.token.clone())).collect(),
             datasets: datasets.map(|dataset| (dataset.id, dataset.access_token.clone())).collect(),
             app_secret: APP_SECRET.into(),
             target: format!("{url}/webhooks/meta"),
