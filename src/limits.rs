@@ -220,6 +220,26 @@ pub const READ_LEADS_PER_PAGE: usize = 100;
 /// Forms that one request asks for.
 pub const READ_FORMS_PER_PAGE: usize = 100;
 
+/// Largest answer that is read, in bytes: a page of leads with long answers.
+pub const READ_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a token that Meta refuses is not used, in milliseconds.
+pub const READ_DENIED_WAIT_MS: u64 = 15 * 60 * 1_000;
+/// From which share of Meta's budget of calls on reading rests, in per cent.
+pub const READ_USED_PERCENT_MAX: u64 = 80;
+/// How long it rests then, in milliseconds.
+pub const READ_REST_MS: u64 = 10 * 60 * 1_000;
+/// Most forms that are remembered with their questions.
+pub const READ_FORMS_KEPT_MAX: usize = 10_000;
+/// For how long they are, in milliseconds: a form that is published can't be changed any more.
+pub const READ_FORMS_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Waits between the tries to find a lead that a stage update named, in milliseconds.
+pub const LOOK_UP_SCHEDULE_MS: [i64; 5] = [2_000, 10_000, 60_000, 5 * 60_000, 30 * 60_000];
+/// Most leads that are looked for at a time; further ones wait for the next round.
+pub const LOOK_UPS_MAX: usize = 10_000;
+/// How often all leads that are awaited are looked for once more, in milliseconds.
+pub const LOOK_UP_ROUND_EVERY_MS: i64 = 6 * 60 * 60 * 1_000;
+/// Most leads that are looked for in such a round.
+pub const LOOK_UP_ROUND_MAX: usize = 500;
 /// How often leads that the webhook lost may be looked for, in seconds.
 pub const BACKFILL_EVERY_S: RangeInclusive<i64> = 300..=7 * 24 * 60 * 60;
 

@@ -1,9 +1,10 @@
 //! The stand-in for Meta: a strict opponent on this machine.
 //!
 //! It takes events as the Conversions API would, with the same checks and error codes ([`checks`]),
-//! shows what it took and whether it would count, sends signed webhooks ([`trigger`]), shows the
-//! leads to whoever holds a Page's token (`reading`), and misbehaves when told to ([`faults`]). The tests and `serve --sandbox` use the same code. It
-//! keeps everything in memory, and promises nothing about how Meta matches people.
+//! shows what it took and whether it would count, sends signed webhooks ([`trigger`]), shows leads
+//! to whoever holds a Page's token ([`form`]), and misbehaves when told to ([`faults`]). The tests
+//! and `serve --sandbox` use the same code. It keeps everything in memory, and promises nothing
+//! about how Meta matches people.
 
 pub mod checks;
 mod control;

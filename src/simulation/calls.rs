@@ -228,6 +228,14 @@ impl Store for MirrorStore {
         write!(self.route_held(&routing), copies of routing)
     }
 
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError> {
+        read!(self.awaited_leads(after, limit))
+    }
+
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         let stranded = write!(self.expire_stranded(now), copies of now)?;
         if stranded.held > 0 {

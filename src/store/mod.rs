@@ -141,6 +141,14 @@ pub trait Store: Send + Sync {
     /// many events got a dataset.
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
 
+    /// The leads that events await which can still be sent, by Meta's ids, at most `limit` of those
+    /// after the one given. Reports that are filed under an id of our own are not among them.
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError>;
+
     /// Makes dead letters of events that no worker looks after and that are past their time: those
     /// that await a lead, and those that are held for want of a dataset.
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError>;

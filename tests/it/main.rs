@@ -9,6 +9,7 @@ mod browser;
 mod delivery;
 mod door;
 mod hooks;
+mod graph;
 mod letters;
 mod look_up;
 mod matching;

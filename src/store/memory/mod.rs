@@ -169,6 +169,14 @@ impl Store for MemoryStore {
         Ok(self.state().route_held(routing))
     }
 
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError> {
+        Ok(self.state().awaited_leads(after, limit))
+    }
+
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         Ok(self.state().expire_stranded(now))
     }

@@ -214,6 +214,14 @@ impl Store for RedbStore {
         self.writer.submit(move |unit| queue::route_held(unit, &routing)).await
     }
 
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError> {
+        self.read(move |tables| list::awaited_leads(tables, after, limit)).await
+    }
+
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         let overdue = self.read(move |tables| queue::find_overdue(tables, now)).await?;
         if overdue.is_empty() {

@@ -68,7 +68,7 @@ pub const EMAIL: &str = "Erika.Mustermann@example.org";
 pub const PHONE: &str = "+49 151 12345678";
 
 /// What no answer may contain, whatever is asked.
-const NEVER_SHOWN: [&str; 8] = [
+const NEVER_SHOWN: [&str; 11] = [
     APP_SECRET,
     "old-app-secret",
     "test-verify-token",
@@ -77,6 +77,9 @@ const NEVER_SHOWN: [&str; 8] = [
     "mustermann",
     "151 12345678",
     "15112345678",
+    "test-page-token",
+    "forms.example",
+    "erika muster",
 ];
 
 pub struct TestApp {

@@ -346,6 +346,7 @@ store! {
         now: Timestamp,
     ) -> RequeuedMany;
     route_held(routing: &Routing) -> u64;
+    awaited_leads(after: Option<LeadId>, limit: usize) -> Vec<LeadId>;
     expire_stranded(now: Timestamp) -> Stranded;
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;
     find_event(event_id: EventId) -> Option<EventDetail>;
