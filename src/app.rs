@@ -153,6 +153,7 @@ impl App {
             heard: self.heard,
             wakers,
             look_ups: reader.look_ups,
+            backfills: reader.backfills,
             bodies: BodyReader::new(self.door.body_timeout, self.door.body_budget_bytes),
             stop: stop.clone(),
             api_keys: Arc::new(self.api_keys),

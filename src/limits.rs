@@ -240,6 +240,19 @@ pub const LOOK_UPS_MAX: usize = 10_000;
 pub const LOOK_UP_ROUND_EVERY_MS: i64 = 6 * 60 * 60 * 1_000;
 /// Most leads that are looked for in such a round.
 pub const LOOK_UP_ROUND_MAX: usize = 500;
+/// How long before the mark of a form reading begins again, in seconds: Meta may show a lead late.
+pub const BACKFILL_OVERLAP_S: i64 = 6 * 60 * 60;
+/// From which age on a lead that only reading brought counts as lost by the webhook, in seconds;
+/// before that it may just be late (META 2).
+pub const WEBHOOK_LATE_S: i64 = 15 * 60;
+/// Tries of one question of a backfill while Meta has trouble, before the form is given up.
+pub const BACKFILL_TRIES_MAX: u32 = 5;
+/// Most pages of leads that one pass over a form reads.
+pub const BACKFILL_PAGES_MAX: u32 = 100_000;
+/// Longest time that a backfill may go back, in seconds: Meta keeps leads for 90 days.
+pub const BACKFILL_SINCE_S_MAX: i64 = 90 * 24 * 60 * 60;
+/// Largest body that asks for a backfill, in bytes.
+pub const BACKFILL_BODY_BYTES_MAX: usize = 4 * 1024;
 /// How often leads that the webhook lost may be looked for, in seconds.
 pub const BACKFILL_EVERY_S: RangeInclusive<i64> = 300..=7 * 24 * 60 * 60;
 

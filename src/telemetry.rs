@@ -65,6 +65,7 @@ pub struct Metrics {
     webhook_silent: Gauge,
     graph_reads: CounterBy<2>,
     leads_read: CounterBy<2>,
+    leads_found: Counter,
 }
 
 fn dataset_label(dataset_id: Option<DatasetId>) -> Label {
@@ -95,6 +96,7 @@ impl Default for Metrics {
             webhook_silent: Gauge::default(),
             graph_reads: Family::default(),
             leads_read: Family::default(),
+            leads_found: Counter::default(),
         };
         let of = &metrics;
         registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
@@ -138,6 +140,8 @@ impl Metrics {
         registry.register("graph_reads", help, self.graph_reads.clone());
         let help = "Leads read from the Graph API by source and outcome";
         registry.register("leads_read", help, self.leads_read.clone());
+        let help = "Leads that the webhook had lost and a backfill found";
+        registry.register("leads_found_by_backfill", help, self.leads_found.clone());
     }
 
     /// Counts a reading from the Graph API.
@@ -150,6 +154,11 @@ impl Metrics {
     pub fn lead_read(&self, source: &str, outcome: &'static str) {
         let labels = [("source", source.to_owned().into()), ("outcome", outcome.into())];
         self.leads_read.get_or_create(&labels).inc();
+    }
+
+    /// Counts leads that the webhook had lost.
+    pub fn leads_found_by_backfill(&self, leads: u64) {
+        self.leads_found.inc_by(leads);
     }
 
     /// Counts a webhook call.

@@ -18,6 +18,8 @@ const EVERY: &str = "LEADLOOP_BACKFILL_EVERY_S";
 pub struct ReadingSettings {
     /// The tokens to read with; without one, nothing is read. The one for all Pages comes first.
     pub tokens: Vec<PageToken>,
+    /// Pages that are listed without a token of their own.
+    pub without_token: Vec<PageId>,
     /// How often leads that the webhook lost are looked for, in seconds; `None` for never.
     pub backfill_every_s: Option<i64>,
 }
@@ -51,7 +53,9 @@ impl ReadingSettings {
             let problem = "is missing, although leads are to be read: a Page's access token";
             return Err(ConfigError::new(TOKEN, problem));
         }
-        Ok(Self { tokens, backfill_every_s })
+        let tables = layers.tables.pages.iter().filter(|table| table.access_token.is_none());
+        let without_token = tables.map(page_id).collect::<Result<_, _>>()?;
+        Ok(Self { tokens, without_token, backfill_every_s })
     }
 }
 

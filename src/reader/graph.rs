@@ -32,13 +32,16 @@ struct State {
 }
 
 /// Why something could not be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Miss {
     /// It does not exist, may not be seen, or can't be read yet.
+    #[error("Meta does not show it")]
     NotFound,
     /// The token can't be used for a while; nobody knows whether it exists.
+    #[error("the token can't be used at the moment")]
     Closed(Closed),
     /// The question or the answer makes no sense.
+    #[error("Meta refuses the question, or its answer makes no sense")]
     Senseless,
 }
 

@@ -1,10 +1,12 @@
-//! Reading leads from the Graph API: those that a stage update named before they arrived.
+//! Reading leads from the Graph API: those that a stage update named before they arrived, and those
+//! that the webhook lost.
 //!
 //! Nobody waits for a reading: webhook, stage updates and delivery go on without it. [`verdict`],
 //! [`gate`] and [`agenda`] are pure; [`graph`] asks, through [`source`]; [`intake`] takes in what
 //! was read, as if a webhook had brought it.
 
 pub mod agenda;
+pub mod backfill;
 pub mod gate;
 pub mod graph;
 pub mod intake;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, Random};
 use crate::config::Config;
 use crate::delivery::Wakers;
+use crate::reader::backfill::{Backfiller, Backfills};
 use crate::reader::graph::Graph;
 use crate::reader::intake::LeadIntake;
 use crate::reader::look_up::{LookUps, Searcher};
@@ -50,6 +53,8 @@ pub struct Tools {
 pub struct Reader {
     /// Leads that a stage update named.
     pub look_ups: LookUps,
+    /// Leads that the webhook lost.
+    pub backfills: Backfills,
 }
 
 /// Starts what reads, until `stop` is cancelled; nothing, if there is no token.
@@ -63,13 +68,17 @@ pub fn start(tools: Tools, tasks: &mut JoinSet<()>, stop: &CancellationToken) ->
     }
     let graph = Arc::new(Graph::new(source, clock.clone(), random, metrics.clone(), tokens));
     let intake = LeadIntake { store, clock, config, wakers, metrics };
-    let look_ups = LookUps::heard();
+    let (look_ups, backfills) = (LookUps::heard(), Backfills::heard());
+    let backfiller = Backfiller::new(graph.clone(), intake.clone(), &backfills);
     let searcher = Searcher::new(graph, intake, look_ups.clone());
-    let task = tokio::spawn(searcher.run(stop.clone()));
-    tasks.spawn(async move {
-        if task.await.is_err() {
-            tracing::error!("what reads leads died; none are read until the next start");
-        }
-    });
-    Reader { look_ups }
+    for task in
+        [tokio::spawn(searcher.run(stop.clone())), tokio::spawn(backfiller.run(stop.clone()))]
+    {
+        tasks.spawn(async move {
+            if task.await.is_err() {
+                tracing::error!("what reads leads died; it does not until the next start");
+            }
+        });
+    }
+    Reader { look_ups, backfills }
 }

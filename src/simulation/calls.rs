@@ -12,7 +12,8 @@ use crate::domain::customer::Customer;
 use crate::domain::event::{
     DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate, Standing,
 };
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -242,6 +243,14 @@ impl Store for MirrorStore {
             self.check_alarm(None, &self.expired_without_dataset(now));
         }
         Ok(stranded)
+    }
+
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError> {
+        read!(self.form_mark(form_id))
+    }
+
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError> {
+        write!(self.set_form_mark(form_id, mark), copies of form_id, mark)
     }
 
     async fn erase_lead(

@@ -37,7 +37,8 @@ pub use crate::store::outcome::{
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -152,6 +153,12 @@ pub trait Store: Send + Sync {
     /// Makes dead letters of events that no worker looks after and that are past their time: those
     /// that await a lead, and those that are held for want of a dataset.
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError>;
+
+    /// How far the leads of a form have been read from Meta.
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError>;
+
+    /// Remembers how far the leads of a form have been read.
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError>;
 
     /// Erases a lead: nothing of it is left but its id and when it was erased, so that a replay
     /// does not bring it back; what was queued for it is not sent any more. A lead that was erased

@@ -13,7 +13,8 @@ use crate::store::query::{EventFilter, LeadFilter};
 impl State {
     pub(super) fn awaited_leads(&self, after: Option<LeadId>, limit: usize) -> Vec<LeadId> {
         let awaiting = self.events.values().filter(|row| row.standing == Standing::AwaitingLead);
-        let leads: BTreeSet<LeadId> = awaiting.filter_map(|row| row.event.lead_id.metas()).collect();
+        let leads: BTreeSet<LeadId> =
+            awaiting.filter_map(|row| row.event.lead_id.metas()).collect();
         let later = leads.into_iter().filter(|lead_id| after.is_none_or(|after| *lead_id > after));
         later.take(limit).collect()
     }

@@ -10,6 +10,7 @@ mod copy;
 mod ingest;
 mod layout;
 mod list;
+mod marks;
 mod matching;
 mod mend;
 mod overlay;
@@ -39,7 +40,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -228,6 +230,14 @@ impl Store for RedbStore {
             return Ok(Stranded::default());
         }
         self.writer.submit(move |unit| queue::expire_stranded(unit, &overdue, now)).await
+    }
+
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError> {
+        self.read(move |tables| marks::find(tables, form_id)).await
+    }
+
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| marks::set(unit, form_id, &mark)).await
     }
 
     async fn erase_lead(

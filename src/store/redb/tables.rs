@@ -142,6 +142,8 @@ tables! {
         erased: "erased", u64 => i64;
         /// Digest of an idempotency key → (event's number, fingerprint of the report).
         idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
+        /// Form id → how far its leads have been read from Meta.
+        form_marks: "form_marks", u64 => &'static [u8];
         /// Digests of API keys that were made here.
         api_keys: "api_keys", &'static ApiKeyDigest => ();
         /// (Subject, milliseconds of its first cause) → a message about an alarm that waits.

@@ -26,8 +26,8 @@ fn keyed(number: u64, stage: &'static str, ago_s: i64) -> SomeUpdate {
 
 fn script() -> Vec<Step> {
     use Step::{
-        EndAlarm, Erase, Expire, Ingest, KeepAlarms, Key, Pause, Probe, Remove, Report, Requeue,
-        RequeueMany, Route, Settle, TryAlarm, Wait,
+        EndAlarm, Erase, Expire, Ingest, KeepAlarms, Key, Mark, Pause, Probe, Remove, Report,
+        Requeue, RequeueMany, Route, Settle, TryAlarm, Wait,
     };
     let all = |fate| [fate; 4];
     let differing = SomeLead { age_s: 2, ..lead(1, 1) };
@@ -39,6 +39,8 @@ fn script() -> Vec<Step> {
         Key(1),
         KeepAlarms,
         Probe,
+        Mark(1, false),
+        Mark(1, true),
         // New leads, among them one without a dataset; then known ones, and a piece twice.
         Ingest(vec![lead(1, 1), lead(2, 2), lead(3, 3)], true),
         Ingest(vec![lead(1, 1)], true),
