@@ -18,12 +18,14 @@ pub struct FilledForm {
     pub ad_id: Option<AdId>,
     /// From when on it can be read: a webhook may be faster than Meta's own storage (META 2).
     pub readable_from: Timestamp,
+    /// Whether it is shown in a way that nobody can read.
+    pub garbled: bool,
 }
 
 impl FilledForm {
     /// A lead that can be read at once and was reached by no ad.
     pub fn of(lead: SampleLead) -> Self {
-        Self { lead, ad_id: None, readable_from: Timestamp::from_millis(0) }
+        Self { lead, ad_id: None, readable_from: Timestamp::from_millis(0), garbled: false }
     }
 
     /// The e-mail address that the person wrote.
@@ -50,6 +52,9 @@ impl FilledForm {
                 {"name": "presupuesto", "values": ["1.000 €"]},
             ],
         });
+        if self.garbled {
+            node["id"] = json!("garbled");
+        }
         if let Some(ad_id) = self.ad_id {
             node["ad_id"] = json!(ad_id.to_string());
         }

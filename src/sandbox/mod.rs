@@ -69,7 +69,8 @@ struct Memory {
     leads: BTreeMap<LeadId, UnixSeconds>,
     filled: BTreeMap<LeadId, FilledForm>,
     reads: BTreeMap<&'static str, u64>,
-    read_faults: VecDeque<Fault>,
+    /// What happens to the coming readings; nothing goes wrong with some of them.
+    read_faults: VecDeque<Option<Fault>>,
     leads_per_page: Option<usize>,
     budget_since: Timestamp,
     budget_used: u64,
@@ -208,7 +209,13 @@ impl Sandbox {
 
     /// Makes coming readings go wrong, one fault each, in order.
     pub fn misbehave_reading(&self, faults: impl IntoIterator<Item = Fault>) {
-        self.memory().read_faults.extend(faults);
+        self.misbehave_reading_after(0, faults);
+    }
+
+    /// The same, after so many readings that go well.
+    pub fn misbehave_reading_after(&self, well: usize, faults: impl IntoIterator<Item = Fault>) {
+        let well = std::iter::repeat_n(None, well);
+        self.memory().read_faults.extend(well.chain(faults.into_iter().map(Some)));
     }
 
     /// Shows at most so many leads on a page, however many are asked for.

@@ -116,7 +116,7 @@ async fn read(
     let (fault, used_percent) = {
         let mut memory = sandbox.memory();
         *memory.reads.entry(what).or_default() += 1;
-        (memory.read_faults.pop_front(), memory.use_budget(now))
+        (memory.read_faults.pop_front().flatten(), memory.use_budget(now))
     };
     match fault {
         Some(Fault::Cut | Fault::TakeAndCut) => return cut(),

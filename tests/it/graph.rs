@@ -15,14 +15,14 @@ use crate::support::{
 };
 
 /// A token that reads every Page, and no schedule.
-const READS: &str = "meta_page_access_token = \"test-page-token\"\nbackfill_every_s = 0\n";
+pub const READS: &str = "meta_page_access_token = \"test-page-token\"\nbackfill_every_s = 0\n";
 
 /// Lead number n as Meta has it, and as a webhook would tell of it.
-fn filled(number: u64) -> FilledForm {
+pub fn filled(number: u64) -> FilledForm {
     filled_at(number, CREATED)
 }
 
-fn filled_at(number: u64, created_time: i64) -> FilledForm {
+pub fn filled_at(number: u64, created_time: i64) -> FilledForm {
     let lead = SampleLead {
         lead_id: lead_id(number),
         page_id: PageId::from_u64(300).unwrap(),
@@ -33,7 +33,7 @@ fn filled_at(number: u64, created_time: i64) -> FilledForm {
 }
 
 /// A server that can read leads, and has more settings.
-async fn reads_with(more: &str) -> TestApp {
+pub async fn reads_with(more: &str) -> TestApp {
     let store = Arc::new(MemoryStore::default());
     TestApp::start_with(&format!("{READS}{more}"), store).await
 }

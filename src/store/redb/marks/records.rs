@@ -69,7 +69,7 @@ mod tests {
         };
         let mark = FormMark { read_until: Some(UnixSeconds::new(1_762_000_000)), pass: Some(pass) };
         for (mark, golden) in
-            [(FormMark::default(), "010000"), (mark, "01018093b0900d010201045156464901060")]
+            [(FormMark::default(), "010000"), (mark, "010180f2af900d0102010451564649010600")]
         {
             let bytes = encode_mark(&mark).unwrap();
             assert_eq!(hex::encode(&bytes), golden);
