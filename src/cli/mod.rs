@@ -183,8 +183,8 @@ enum Command {
     /// The server reads the leads of all forms from Meta, with `META_PAGE_ACCESS_TOKEN` of its
     /// settings; leads that are known stay as they are. It goes on if this command is stopped, and
     /// where it was if the server is. The server does the same by itself every hour, or as often
-    /// as `LEADLOOP_BACKFILL_EVERY_S` says. The API key of `LEADLOOP_API_KEY` of the settings has to
-    /// be one for `admin`.
+    /// as `LEADLOOP_BACKFILL_EVERY_S` says. The API key of `LEADLOOP_API_KEY` of the settings has
+    /// to be one for `admin`.
     #[command(after_long_help = backfill::EXIT_CODES)]
     Backfill(backfill::Args),
     /// Make a backup while the server runs, check one, or put one back

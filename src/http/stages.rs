@@ -215,7 +215,9 @@ async fn record(
         // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
         state.wakers.wake(&recorded.enqueued);
         recorded.dead.iter().for_each(|reason| state.metrics.event_dead(reason.name()));
-        state.look_ups.wish(recorded.outcomes.iter().filter_map(awaited_lead));
+        state
+            .look_ups
+            .wish(recorded.outcomes.iter().filter_map(awaited_lead).map(|lead_id| (lead_id, None)));
         Ok(recorded.outcomes)
     });
     recording.await.map_err(|_| ApiError::plain(Code::Internal))?

@@ -2,39 +2,48 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::ids::LeadId;
+use crate::domain::ids::{LeadId, PageId};
 use crate::domain::time::Timestamp;
 use crate::limits::{LOOK_UP_SCHEDULE_MS, LOOK_UPS_MAX};
 
 /// The leads that are looked for.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    /// For each lead: when it is next, and how many tries were in vain.
-    leads: BTreeMap<LeadId, (Timestamp, usize)>,
+    leads: BTreeMap<LeadId, Item>,
     order: BTreeSet<(Timestamp, LeadId)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    /// Its Page, if somebody has told.
+    page_id: Option<PageId>,
+    /// When it is next.
+    at: Timestamp,
+    /// How many tries were in vain.
+    tries: usize,
 }
 
 impl Agenda {
     /// Looks for a lead at once, and then by the schedule. Answers false if there is no room; one
     /// that is looked for already stays where it is.
-    pub fn add(&mut self, lead_id: LeadId, now: Timestamp) -> bool {
-        self.put(lead_id, now, 0)
+    pub fn add(&mut self, lead_id: LeadId, page_id: Option<PageId>, now: Timestamp) -> bool {
+        self.put(lead_id, Item { page_id, at: now, tries: 0 })
     }
 
     /// Looks for a lead once, because that was in vain before.
     pub fn add_once(&mut self, lead_id: LeadId, now: Timestamp) -> bool {
-        self.put(lead_id, now, LOOK_UP_SCHEDULE_MS.len())
+        self.put(lead_id, Item { page_id: None, at: now, tries: LOOK_UP_SCHEDULE_MS.len() })
     }
 
-    fn put(&mut self, lead_id: LeadId, at: Timestamp, tries: usize) -> bool {
+    fn put(&mut self, lead_id: LeadId, item: Item) -> bool {
         if self.leads.contains_key(&lead_id) {
             return true;
         }
         if self.leads.len() >= LOOK_UPS_MAX {
             return false;
         }
-        self.leads.insert(lead_id, (at, tries));
-        self.order.insert((at, lead_id));
+        self.leads.insert(lead_id, item);
+        self.order.insert((item.at, lead_id));
         true
     }
 
@@ -43,26 +52,33 @@ impl Agenda {
         self.order.first().copied()
     }
 
-    /// Takes a lead off: it was found, or nobody awaits it any more.
+    /// The Page of a lead, if somebody has told.
+    pub fn page_of(&self, lead_id: LeadId) -> Option<PageId> {
+        self.leads.get(&lead_id).and_then(|item| item.page_id)
+    }
+
+    /// Takes a lead off, because it was found.
     pub fn remove(&mut self, lead_id: LeadId) {
-        if let Some((at, _)) = self.leads.remove(&lead_id) {
-            self.order.remove(&(at, lead_id));
-        }
+        self.take(lead_id);
+    }
+
+    fn take(&mut self, lead_id: LeadId) -> Option<Item> {
+        let item = self.leads.remove(&lead_id)?;
+        self.order.remove(&(item.at, lead_id));
+        Some(item)
     }
 
     /// A try was in vain: the lead is next by the schedule. Answers false after the last one.
     pub fn missed(&mut self, lead_id: LeadId, now: Timestamp) -> bool {
-        let Some((_, tries)) = self.leads.get(&lead_id).copied() else { return false };
-        self.remove(lead_id);
-        let Some(wait_ms) = LOOK_UP_SCHEDULE_MS.get(tries) else { return false };
-        self.put(lead_id, now.plus_millis(*wait_ms), tries + 1)
+        let Some(item) = self.take(lead_id) else { return false };
+        let Some(wait_ms) = LOOK_UP_SCHEDULE_MS.get(item.tries) else { return false };
+        self.put(lead_id, Item { at: now.plus_millis(*wait_ms), tries: item.tries + 1, ..item })
     }
 
     /// There was no try, because there can't be one before this time.
     pub fn postpone(&mut self, lead_id: LeadId, until: Timestamp) {
-        if let Some((_, tries)) = self.leads.get(&lead_id).copied() {
-            self.remove(lead_id);
-            self.put(lead_id, until, tries);
+        if let Some(item) = self.take(lead_id) {
+            self.put(lead_id, Item { at: until, ..item });
         }
     }
 }
@@ -80,7 +96,7 @@ mod tests {
     #[test]
     fn a_lead_is_looked_for_at_once_then_by_the_schedule_and_then_no_more() {
         let mut agenda = Agenda::default();
-        assert!(agenda.add(lead(1), NOW));
+        assert!(agenda.add(lead(1), None, NOW));
         let mut now = NOW;
         for wait_ms in LOOK_UP_SCHEDULE_MS {
             assert!(agenda.missed(lead(1), now));
@@ -102,9 +118,9 @@ mod tests {
     #[test]
     fn a_lead_is_there_once_and_keeps_its_place() {
         let mut agenda = Agenda::default();
-        agenda.add(lead(1), NOW);
-        agenda.add(lead(2), NOW.plus_millis(1));
-        agenda.add(lead(1), NOW.plus_millis(2));
+        agenda.add(lead(1), None, NOW);
+        agenda.add(lead(2), None, NOW.plus_millis(1));
+        agenda.add(lead(1), None, NOW.plus_millis(2));
         assert_eq!(agenda.first(), Some((NOW, lead(1))));
         agenda.remove(lead(1));
         assert_eq!(agenda.first(), Some((NOW.plus_millis(1), lead(2))));
@@ -115,7 +131,7 @@ mod tests {
     #[test]
     fn waiting_for_a_token_is_no_try() {
         let mut agenda = Agenda::default();
-        agenda.add(lead(1), NOW);
+        agenda.add(lead(1), None, NOW);
         for hours in 1..100 {
             agenda.postpone(lead(1), NOW.plus_millis(hours * 3_600_000));
         }
@@ -126,8 +142,8 @@ mod tests {
     fn the_list_is_bounded() {
         let mut agenda = Agenda::default();
         let room = u64::try_from(LOOK_UPS_MAX).unwrap();
-        assert!((0..room).all(|number| agenda.add(lead(number), NOW)));
-        assert!(!agenda.add(lead(room), NOW));
-        assert!(agenda.add(lead(0), NOW), "it is there already");
+        assert!((0..room).all(|number| agenda.add(lead(number), None, NOW)));
+        assert!(!agenda.add(lead(room), None, NOW));
+        assert!(agenda.add(lead(0), None, NOW), "it is there already");
     }
 }

@@ -149,13 +149,20 @@ impl Graph {
         form
     }
 
-    /// A lead, asked for with one token after the other, since its Page is not known.
+    /// A lead, asked for with the token of its Page, or with one after the other if that is not
+    /// known.
     ///
     /// # Errors
     /// [`Miss::Closed`] if a token that could not be used might have found it.
-    pub async fn find_lead(&self, lead_id: LeadId) -> Result<FoundLead, Miss> {
+    pub async fn find_lead(
+        &self,
+        lead_id: LeadId,
+        page_id: Option<PageId>,
+    ) -> Result<FoundLead, Miss> {
         let mut miss = Miss::NotFound;
-        for token in 0..self.tokens.len() {
+        let own = self.tokens.iter().position(|it| page_id.is_some() && it.page_id == page_id);
+        let tokens = own.map_or(0..self.tokens.len(), |token| token..token + 1);
+        for token in tokens {
             match self.find_lead_with(token, lead_id).await {
                 Ok(found) => return Ok(found),
                 Err(Miss::Closed(closed)) => miss = earlier(miss, closed),

@@ -8,7 +8,7 @@ use crate::delivery::Wakers;
 use crate::domain::ids::PageId;
 use crate::domain::lead::Lead;
 use crate::domain::stage::SourceName;
-use crate::meta::graph::GraphLead;
+use crate::meta::graph::{Form, GraphLead, contact_of};
 use crate::store::{Intake, LeadOutcome, Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -58,6 +58,24 @@ impl LeadIntake {
             self.metrics.event_dead(reason.name());
         }
         Ok(ingested.outcomes)
+    }
+}
+
+impl LeadIntake {
+    /// Keeps what the persons of these leads wrote, as digests. What is known already stays.
+    pub async fn learn(&self, leads: &[GraphLead], form: &Form) -> Result<(), StoreError> {
+        for lead in leads {
+            let contact = contact_of(&lead.field_data, form);
+            if contact.is_empty() {
+                continue;
+            }
+            let now = self.clock.now();
+            let linked = self.store.add_customer(lead.lead_id, contact, now).await?;
+            // What was reported of this person without a lead id may have found its lead by that.
+            self.wakers.wake(&linked.enqueued);
+            linked.dead.iter().for_each(|reason| self.metrics.event_dead(reason.name()));
+        }
+        Ok(())
     }
 }
 

@@ -1,22 +1,26 @@
-//! Looking for leads that a stage update named and nobody has told us of.
+//! Looking leads up, one by one: those that a stage update named and nobody has told us of, and
+//! those that a webhook has brought, to learn what their person wrote.
 //!
-//! It goes on in the background: whoever reported the stage has had their answer. What is found is
-//! taken in as if a webhook had brought it, so that the events that await it are judged. What is on
-//! the list is not durable; every few hours, and at the start, the store is asked whom it awaits.
+//! It goes on in the background: whoever reported the lead or the stage has had their answer. What
+//! is found is taken in as if a webhook had brought it, so that the events that await it are
+//! judged. What is on the list is not durable. Every few hours, and at the start, the store is
+//! asked whom it awaits; what a webhook brought before we died is read by the next backfill, whose
+//! marks are durable.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::ids::LeadId;
+use crate::domain::ids::{LeadId, PageId};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::limits::{LOOK_UP_ROUND_EVERY_MS, LOOK_UP_ROUND_MAX, LOOK_UPS_MAX, STORE_RETRY_MS};
 use crate::reader::agenda::Agenda;
-use crate::reader::graph::{Graph, Miss};
+use crate::reader::graph::{FoundLead, Graph, Miss};
 use crate::reader::intake::LeadIntake;
+use crate::store::{LeadOutcome, StoreError};
 
 /// Takes wishes to look for leads, from anywhere; without a token it forgets them.
 #[derive(Clone, Default)]
@@ -24,7 +28,7 @@ pub struct LookUps(Option<Arc<Inbox>>);
 
 #[derive(Default)]
 struct Inbox {
-    leads: Mutex<BTreeSet<LeadId>>,
+    leads: Mutex<BTreeMap<LeadId, Option<PageId>>>,
     wake: Notify,
 }
 
@@ -34,20 +38,20 @@ impl LookUps {
         Self(Some(Arc::default()))
     }
 
-    /// Wishes that these leads be looked for. It waits for nothing, and what is too much is left to
-    /// the next round.
-    pub fn wish(&self, lead_ids: impl IntoIterator<Item = LeadId>) {
+    /// Wishes that these leads be looked up, each with its Page if that is known. It waits for
+    /// nothing, and what is too much is left to the next round.
+    pub fn wish(&self, wished: impl IntoIterator<Item = (LeadId, Option<PageId>)>) {
         let Some(inbox) = &self.0 else { return };
         let mut leads = inbox.leads.lock().unwrap_or_else(PoisonError::into_inner);
         let room = LOOK_UPS_MAX.saturating_sub(leads.len());
-        leads.extend(lead_ids.into_iter().take(room));
+        leads.extend(wished.into_iter().take(room));
         drop(leads);
         inbox.wake.notify_one();
     }
 
-    fn take(&self) -> BTreeSet<LeadId> {
+    fn take(&self) -> BTreeMap<LeadId, Option<PageId>> {
         let inbox = self.0.as_ref();
-        inbox.map_or_else(BTreeSet::new, |inbox| {
+        inbox.map_or_else(BTreeMap::new, |inbox| {
             std::mem::take(&mut inbox.leads.lock().unwrap_or_else(PoisonError::into_inner))
         })
     }
@@ -99,8 +103,8 @@ impl Searcher {
     /// when there is more to do.
     async fn step(&mut self) -> Timestamp {
         let now = self.intake.clock.now();
-        for lead_id in self.wishes.take() {
-            self.agenda.add(lead_id, now);
+        for (lead_id, page_id) in self.wishes.take() {
+            self.agenda.add(lead_id, page_id, now);
         }
         if self.next_round.0 <= now {
             self.begin_round(now).await;
@@ -131,20 +135,22 @@ impl Searcher {
     }
 
     async fn look_for(&mut self, lead_id: LeadId, now: Timestamp) {
-        let found = match self.graph.find_lead(lead_id).await {
+        let page_id = self.agenda.page_of(lead_id);
+        let found = match self.graph.find_lead(lead_id, page_id).await {
             Ok(found) => found,
             Err(Miss::Closed(closed)) => return self.agenda.postpone(lead_id, closed.until),
             Err(Miss::NotFound | Miss::Senseless) => {
                 if !self.agenda.missed(lead_id, now) {
-                    tracing::info!(%lead_id, "a lead that a stage update named is not at Meta");
+                    tracing::info!(%lead_id, "a lead can't be read from Meta");
                 }
                 return;
             }
         };
-        let leads = [(&found.lead, found.page_id)];
-        match self.intake.take_in(&leads, &SourceName::graph()).await {
-            Ok(_) => {
-                tracing::info!(%lead_id, "a lead that a stage update named was read from Meta");
+        match self.take_in(&found).await {
+            Ok(outcome) => {
+                if outcome == Some(LeadOutcome::New) {
+                    tracing::info!(%lead_id, "a lead that a stage update named was read from Meta");
+                }
                 self.agenda.remove(lead_id);
             }
             Err(error) => {
@@ -152,5 +158,15 @@ impl Searcher {
                 self.agenda.postpone(lead_id, now.plus_millis(STORE_RETRY_MS));
             }
         }
+    }
+
+    /// The lead first, so that it is there when its person is learnt; both may be repeated.
+    async fn take_in(&self, found: &FoundLead) -> Result<Option<LeadOutcome>, StoreError> {
+        let leads = [(&found.lead, found.page_id)];
+        let outcomes = self.intake.take_in(&leads, &SourceName::graph()).await?;
+        if let Some(form) = &found.form {
+            self.intake.learn(std::slice::from_ref(&found.lead), form).await?;
+        }
+        Ok(outcomes.first().copied())
     }
 }

@@ -1,5 +1,5 @@
-//! Reading leads from the Graph API: those that a stage update named before they arrived, and those
-//! that the webhook lost.
+//! Reading leads from the Graph API: those that a stage update named before they arrived, those
+//! that the webhook lost, and what the person wrote of those that it brought.
 //!
 //! Nobody waits for a reading: webhook, stage updates and delivery go on without it. [`verdict`],
 //! [`gate`] and [`agenda`] are pure; [`graph`] asks, through [`source`]; [`intake`] takes in what
@@ -51,7 +51,7 @@ pub struct Tools {
 /// Where readings are wished for; without a token nothing comes of it.
 #[derive(Clone, Default)]
 pub struct Reader {
-    /// Leads that a stage update named.
+    /// Leads that a stage update named or a webhook brought.
     pub look_ups: LookUps,
     /// Leads that the webhook lost.
     pub backfills: Backfills,

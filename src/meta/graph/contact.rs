@@ -4,21 +4,26 @@
 //! looked at. Values are hashed by [`Customer`] at once. What can't be told for sure is left out: a
 //! phone number without its country, a date of birth that may be read in two ways.
 
-use crate::domain::customer::{Customer, Parameter};
+use crate::domain::customer::{Customer, Origin, Parameter};
 use crate::meta::graph::form::Form;
 use crate::meta::graph::lead::FieldData;
 
 /// The customer parameters in the answers to a form's questions.
 pub fn contact_of(answers: &[FieldData], form: &Form) -> Customer {
+    let values = answers.iter().flat_map(|answer| {
+        let kind = form.questions.get(&answer.name);
+        let values = answer.values.iter();
+        values.flat_map(move |value| {
+            kind.map_or_else(Vec::new, |kind| parameters(kind, value.trim()))
+        })
+    });
+    let mut values: Vec<(Parameter, String)> = values.collect();
+    // The country is to be known before what is read by its rules.
+    values.sort_by_key(|(parameter, _)| *parameter);
     let mut customer = Customer::default();
-    for answer in answers {
-        let Some(kind) = form.questions.get(&answer.name) else { continue };
-        for value in &answer.values {
-            for (parameter, value) in parameters(kind, value.trim()) {
-                // What can't be such a value is left out: nobody could be found by it.
-                let _ = customer.add(parameter, &value);
-            }
-        }
+    for (parameter, value) in values {
+        // What can't be such a value is left out: nobody could be found by it.
+        let _ = customer.add(parameter, &value, &Origin::default());
     }
     customer
 }
@@ -32,10 +37,7 @@ fn parameters(kind: &str, value: &str) -> Vec<(Parameter, String)> {
         | "USER_PROVIDED_PHONE_NUMBER"
         | "WORK_PHONE_NUMBER"
         | "WHATSAPP_NUMBER"
-        | "PHONE_OTP" => {
-            let has_country = value.starts_with('+') || value.starts_with("00");
-            if has_country { as_it_is(Parameter::Ph) } else { Vec::new() }
-        }
+        | "PHONE_OTP" => as_it_is(Parameter::Ph),
         "FIRST_NAME" => as_it_is(Parameter::Fn),
         "LAST_NAME" => as_it_is(Parameter::Ln),
         "FULL_NAME" => full_name(value),
@@ -103,7 +105,7 @@ mod tests {
     fn known(parameters: &[(Parameter, &str)]) -> Customer {
         let mut customer = Customer::default();
         for (parameter, value) in parameters {
-            customer.add(*parameter, value).unwrap();
+            customer.add(*parameter, value, &Origin::default()).unwrap();
         }
         customer
     }
@@ -113,9 +115,9 @@ mod tests {
         for (kind, value, expected) in [
             ("EMAIL", "John_Smith@gmail.com", &[(Parameter::Em, "john_smith@gmail.com")][..]),
             ("WORK_EMAIL", "a@b.example", &[(Parameter::Em, "a@b.example")]),
-            ("PHONE", "+16505551212", &[(Parameter::Ph, "16505551212")]),
-            ("PHONE_OTP", "0016505551212", &[(Parameter::Ph, "16505551212")]),
-            ("WHATSAPP_NUMBER", "+16505551212", &[(Parameter::Ph, "16505551212")]),
+            ("PHONE", "+1 (650) 555-1212", &[(Parameter::Ph, "+16505551212")]),
+            ("PHONE_OTP", "+16505551212", &[(Parameter::Ph, "+16505551212")]),
+            ("WHATSAPP_NUMBER", "+16505551212", &[(Parameter::Ph, "+16505551212")]),
             ("PHONE", "(650) 555-1212", &[]),
             ("FIRST_NAME", "Mary", &[(Parameter::Fn, "mary")]),
             ("LAST_NAME", "Smith", &[(Parameter::Ln, "smith")]),

@@ -223,6 +223,7 @@ impl<'b> Run<'b> {
             is_new
         } else {
             let outcomes = self.by.intake.take_in(&leads, &SourceName::backfill()).await?;
+            self.by.intake.learn(&page.leads, form).await?;
             outcomes.iter().map(|outcome| *outcome == LeadOutcome::New).collect()
         };
         let late_before = self.now() + -WEBHOOK_LATE_S;

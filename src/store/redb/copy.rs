@@ -89,7 +89,7 @@ pub(super) fn copy_into(
     match try_copy_into(transaction, backend, now) {
         Ok(()) => Ok(Copied::Done),
         Err(redb::Error::Io(error)) if is_full(&error) => Ok(Copied::NoRoom),
-        Err(error) => Err(super::from_redb(error)),
+        Err(error) => Err(super::error::from_redb(error)),
     }
 }
 
