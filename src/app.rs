@@ -21,7 +21,7 @@ use crate::delivery::housekeeper::Housekeeper;
 use crate::delivery::retention::Retention;
 use crate::delivery::sink::{EventSink, GraphSink};
 use crate::delivery::status::StatusBoard;
-use crate::delivery::{self, Tools};
+use crate::delivery::{self, Tools, Wakers};
 use crate::domain::alarm::{Condition, Kept};
 use crate::http;
 use crate::http::body::BodyReader;
@@ -29,6 +29,8 @@ use crate::http::server::DoorLimits;
 use crate::http::state::AppState;
 use crate::limits::{ALARM_TIMEOUT, SHUTDOWN_GRACE};
 use crate::meta::signature::SignatureVerifier;
+use crate::reader::source::{GraphSource, HttpGraph};
+use crate::reader::{self, Reader};
 use crate::store::{Store, StoreError};
 use crate::telemetry::Metrics;
 
@@ -51,6 +53,7 @@ pub struct App {
     made_api_key: Option<String>,
     heard: LastHeard,
     post: Option<Arc<Post>>,
+    source: Option<Arc<dyn GraphSource>>,
     door: DoorLimits,
 }
 
@@ -62,10 +65,12 @@ impl App {
     /// If the store or the platform's certificates can't be used.
     pub async fn build(config: Config, world: World) -> anyhow::Result<Self> {
         let sink = Arc::new(GraphSink::new(&config.graph_base)?);
-        Self::build_on(config, world, sink).await
+        let source = Arc::new(HttpGraph::new(&config.graph_base)?);
+        let app = Self::build_on(config, world, sink).await?;
+        Ok(Self { source: Some(source), ..app })
     }
 
-    /// The same with another way to Meta.
+    /// The same with another way to send to Meta, and none to read from there.
     ///
     /// # Errors
     /// If the store can't be used.
@@ -98,7 +103,8 @@ impl App {
         };
         let door = DoorLimits::default();
         let (config, post) = (Arc::new(config), post.map(Arc::new));
-        Ok(Self { config, tools, api_keys, made_api_key, heard, post, door })
+        let source = None;
+        Ok(Self { config, tools, api_keys, made_api_key, heard, post, source, door })
     }
 
     /// The key that was made because there was none: to be shown now, and never again.
@@ -136,6 +142,7 @@ impl App {
             tasks.spawn(Retention::new(self.tools.clone(), days).run(stop.clone()));
         }
         self.start_alarms(&mut tasks, stop);
+        let reader = self.start_reading(&wakers, &mut tasks, stop);
         let state = AppState {
             verifier: SignatureVerifier::new(&self.config.app_secrets),
             config: self.config,
@@ -145,6 +152,8 @@ impl App {
             status: self.tools.status,
             heard: self.heard,
             wakers,
+            look_ups: reader.look_ups,
+            backfills: reader.backfills,
             bodies: BodyReader::new(self.door.body_timeout, self.door.body_budget_bytes),
             stop: stop.clone(),
             api_keys: Arc::new(self.api_keys),
@@ -155,6 +164,26 @@ impl App {
     /// What is counted.
     pub fn metrics(&self) -> Arc<Metrics> {
         self.tools.metrics.clone()
+    }
+
+    /// Starts what reads leads from Meta, if there is a token.
+    fn start_reading(
+        &self,
+        wakers: &Wakers,
+        tasks: &mut JoinSet<()>,
+        stop: &CancellationToken,
+    ) -> Reader {
+        let Some(source) = self.source.clone() else { return Reader::default() };
+        let tools = reader::Tools {
+            store: self.tools.store.clone(),
+            clock: self.tools.clock.clone(),
+            random: self.tools.random.clone(),
+            metrics: self.tools.metrics.clone(),
+            config: self.config.clone(),
+            wakers: wakers.clone(),
+            source,
+        };
+        reader::start(tools, tasks, stop)
     }
 
     /// Starts what tells of alarms. A defect there must not end what takes leads in, so a panic is

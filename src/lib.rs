@@ -10,8 +10,8 @@
 //! - [`meta`]: Meta's wire formats, [`mapping`]: those of CRMs, [`config`]: settings, [`clock`] and
 //!   [`client`]: the world,
 //! - [`store`]: the use cases that are transactions, in memory and in one file,
-//! - [`delivery`]: from the queues to Meta, [`alarm`]: to whoever has to know, [`http`]: the door,
-//!   [`telemetry`]: logs and metrics,
+//! - [`delivery`]: from the queues to Meta, [`reader`]: leads from the Graph API, [`alarm`]: to
+//!   whoever has to know, [`http`]: the door, [`telemetry`]: logs and metrics,
 //! - [`sandbox`]: the stand-in for Meta, [`app`]: all of it put together, [`cli`]: the commands.
 
 pub mod alarm;
@@ -28,6 +28,7 @@ pub mod http;
 pub mod limits;
 pub mod mapping;
 pub mod meta;
+pub mod reader;
 pub mod sandbox;
 #[cfg(test)]
 mod simulation;

@@ -223,6 +223,49 @@ pub const HOUSEKEEPING_EVERY_MS: i64 = 60_000;
 /// seconds.
 pub const SHUTDOWN_GRACE: Duration = Duration::from_secs(8);
 
+// ---- Reading from the Graph API ----------------------------------------------------------------
+
+/// Leads that one request asks for.
+pub const READ_LEADS_PER_PAGE: usize = 100;
+/// Forms that one request asks for.
+pub const READ_FORMS_PER_PAGE: usize = 100;
+
+/// Largest answer that is read, in bytes: a page of leads with long answers.
+pub const READ_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a token that Meta refuses is not used, in milliseconds.
+pub const READ_DENIED_WAIT_MS: u64 = 15 * 60 * 1_000;
+/// From which share of Meta's budget of calls on reading rests, in per cent.
+pub const READ_USED_PERCENT_MAX: u64 = 80;
+/// How long it rests then, in milliseconds.
+pub const READ_REST_MS: u64 = 10 * 60 * 1_000;
+/// Most forms that are remembered with their questions.
+pub const READ_FORMS_KEPT_MAX: usize = 10_000;
+/// For how long they are, in milliseconds: a form that is published can't be changed any more.
+pub const READ_FORMS_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
+/// Waits between the tries to find a lead that a stage update named, in milliseconds.
+pub const LOOK_UP_SCHEDULE_MS: [i64; 5] = [2_000, 10_000, 60_000, 5 * 60_000, 30 * 60_000];
+/// Most leads that are looked for at a time; further ones wait for the next round.
+pub const LOOK_UPS_MAX: usize = 10_000;
+/// How often all leads that are awaited are looked for once more, in milliseconds.
+pub const LOOK_UP_ROUND_EVERY_MS: i64 = 6 * 60 * 60 * 1_000;
+/// Most leads that are looked for in such a round.
+pub const LOOK_UP_ROUND_MAX: usize = 500;
+/// How long before the mark of a form reading begins again, in seconds: Meta may show a lead late.
+pub const BACKFILL_OVERLAP_S: i64 = 6 * 60 * 60;
+/// From which age on a lead that only reading brought counts as lost by the webhook, in seconds;
+/// before that it may just be late (META 2).
+pub const WEBHOOK_LATE_S: i64 = 15 * 60;
+/// Tries of one question of a backfill while Meta has trouble, before the form is given up.
+pub const BACKFILL_TRIES_MAX: u32 = 5;
+/// Most pages of leads that one pass over a form reads.
+pub const BACKFILL_PAGES_MAX: u32 = 100_000;
+/// Longest time that a backfill may go back, in seconds: Meta keeps leads for 90 days.
+pub const BACKFILL_SINCE_S_MAX: i64 = 90 * 24 * 60 * 60;
+/// Largest body that asks for a backfill, in bytes.
+pub const BACKFILL_BODY_BYTES_MAX: usize = 4 * 1024;
+/// How often leads that the webhook lost may be looked for, in seconds.
+pub const BACKFILL_EVERY_S: RangeInclusive<i64> = 300..=7 * 24 * 60 * 60;
+
 // ---- Alarms out -------------------------------------------------------------------------------
 
 /// Most messages that wait for the receiver of alarms; past that new subjects are logged only.
@@ -246,5 +289,7 @@ pub const WEBHOOK_SILENCE_S: RangeInclusive<i64> = 60..=30 * 24 * 60 * 60;
 
 // ---- The stand-in for Meta --------------------------------------------------------------------
 
-/// Events that the stand-in remembers; the oldest are forgotten first.
+/// Events, and leads, that the stand-in remembers; the oldest are forgotten first.
 pub const SANDBOX_EVENTS_MAX: usize = 100_000;
+/// Calls that the stand-in answers within a day for each lead that it has, as Meta does (META 2).
+pub const SANDBOX_READS_PER_LEAD: u64 = 4_800;

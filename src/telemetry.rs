@@ -63,6 +63,9 @@ pub struct Metrics {
     alarms_failed: Counter,
     alarms_given_up: Counter,
     webhook_silent: Gauge,
+    graph_reads: CounterBy<2>,
+    leads_read: CounterBy<2>,
+    leads_found: Counter,
 }
 
 fn dataset_label(dataset_id: Option<DatasetId>) -> Label {
@@ -91,6 +94,9 @@ impl Default for Metrics {
             alarms_failed: Counter::default(),
             alarms_given_up: Counter::default(),
             webhook_silent: Gauge::default(),
+            graph_reads: Family::default(),
+            leads_read: Family::default(),
+            leads_found: Counter::default(),
         };
         let of = &metrics;
         registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
@@ -110,6 +116,7 @@ impl Default for Metrics {
         let help = "Event time of the event in front of a queue, in Unix seconds";
         registry.register("queue_front_event_time_seconds", help, of.queue_front.clone());
         metrics.register_alarms(&mut registry);
+        metrics.register_reading(&mut registry);
         metrics.registry = registry;
         metrics
     }
@@ -126,6 +133,32 @@ impl Metrics {
         registry.register("alarms_given_up", help, self.alarms_given_up.clone());
         let help = "1 while no delivery of the webhook has come for as long as is configured";
         registry.register("webhook_silent", help, self.webhook_silent.clone());
+    }
+
+    fn register_reading(&self, registry: &mut Registry) {
+        let help = "Readings from the Graph API by what was asked for and outcome";
+        registry.register("graph_reads", help, self.graph_reads.clone());
+        let help = "Leads read from the Graph API by source and outcome";
+        registry.register("leads_read", help, self.leads_read.clone());
+        let help = "Leads that the webhook had lost and a backfill found";
+        registry.register("leads_found_by_backfill", help, self.leads_found.clone());
+    }
+
+    /// Counts a reading from the Graph API.
+    pub fn graph_read(&self, what: &'static str, outcome: &'static str) {
+        let labels = [("what", what.into()), ("outcome", outcome.into())];
+        self.graph_reads.get_or_create(&labels).inc();
+    }
+
+    /// Counts a lead that was read from the Graph API.
+    pub fn lead_read(&self, source: &str, outcome: &'static str) {
+        let labels = [("source", source.to_owned().into()), ("outcome", outcome.into())];
+        self.leads_read.get_or_create(&labels).inc();
+    }
+
+    /// Counts leads that the webhook had lost.
+    pub fn leads_found_by_backfill(&self, leads: u64) {
+        self.leads_found.inc_by(leads);
     }
 
     /// Counts a webhook call.

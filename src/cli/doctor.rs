@@ -19,6 +19,9 @@ use crate::config::{Config, Dataset};
 use crate::limits::OWN_CLOCK_TOLERANCE_S;
 use crate::meta::conversions::read_answer;
 use crate::meta::errors::find_rule;
+use crate::meta::graph::{GraphQuery, is_subscribed};
+use crate::reader::source::{GraphSource, HttpGraph};
+use crate::reader::verdict::{Trouble, judge};
 use crate::store::redb::{Purpose, RedbStore};
 
 /// Options of `doctor`.
@@ -66,10 +69,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
                 check_dataset(&mut report, &config, dataset).await;
             }
             check_alarms(&mut report, &config);
-            report.unknown(
-                "subscription: only a Page's own token shows it; ask \
-                 GET /{page-id}/subscribed_apps with that",
-            );
+            check_pages(&mut report, &config).await;
         }
     }
     print(&report.text)?;
@@ -105,6 +105,36 @@ fn check_store(report: &mut Report, config: &Config) {
             &format!("store: {path}: {error}"),
             "Check LEADLOOP_STORE, the rights of the file, and who else runs.",
         ),
+    }
+}
+
+/// Whether leads can be read with each Page's token, and whether the Page sends them to an app.
+async fn check_pages(report: &mut Report, config: &Config) {
+    if config.reading.tokens.is_empty() {
+        return report.unknown(
+            "subscription: only a Page's own token shows it; ask \
+             GET /{page-id}/subscribed_apps with that, or set META_PAGE_ACCESS_TOKEN",
+        );
+    }
+    let Ok(graph) = HttpGraph::new(&config.graph_base) else { return };
+    for token in &config.reading.tokens {
+        let page = token.page_id.map_or_else(|| "of the token".to_owned(), |id| id.to_string());
+        let query = GraphQuery::subscribed_apps(token.page_id);
+        match judge(graph.ask(&token.token, &query).await).map(|body| is_subscribed(&body)) {
+            Ok(Ok(true)) => report.good(&format!("Page {page}: its leads are sent to an app")),
+            Ok(Ok(false)) => report.problem(
+                &format!("Page {page}: no app is told of its leads"),
+                "Subscribe it: POST /{page-id}/subscribed_apps?subscribed_fields=leadgen.",
+            ),
+            Err(Trouble::Throttled { .. } | Trouble::Passing { .. }) => {
+                report.unknown(&format!("Page {page}: Meta has no answer at the moment"));
+            }
+            Ok(Err(_)) | Err(Trouble::NotFound | Trouble::Denied(_) | Trouble::Refused) => report
+                .problem(
+                    &format!("Page {page}: the token can't see whether its leads are sent here"),
+                    "Use a token of that Page; docs/guides/reading-leads.md names its rights.",
+                ),
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod alarms;
 mod api;
+mod backfill;
 mod backup;
 mod compact;
 mod config;
@@ -177,6 +178,15 @@ enum Command {
     /// the settings. `leadloop alarms test` needs no server: it sends one signed message of the
     /// type `test` to `LEADLOOP_ALARM_URL`, and fails if that does not answer 2xx.
     Alarms(alarms::Args),
+    /// Look for leads that the webhook lost, and take them in
+    ///
+    /// The server reads the leads of all forms from Meta, with `META_PAGE_ACCESS_TOKEN` of its
+    /// settings; leads that are known stay as they are. It goes on if this command is stopped, and
+    /// where it was if the server is. The server does the same by itself every hour, or as often
+    /// as `LEADLOOP_BACKFILL_EVERY_S` says. The API key of `LEADLOOP_API_KEY` of the settings has
+    /// to be one for `admin`.
+    #[command(after_long_help = backfill::EXIT_CODES)]
+    Backfill(backfill::Args),
     /// Make a backup while the server runs, check one, or put one back
     ///
     /// A backup is a copy of the whole store at one moment, with everything that was answered
@@ -263,6 +273,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Import(args) => import::run(global, args).await,
             Command::Datasets(args) => datasets::run(global, args).await,
             Command::Alarms(args) => alarms::run(global, args).await,
+            Command::Backfill(args) => backfill::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
             Command::Mapping(args) => mapping::run(global, args).await,

@@ -9,9 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::serve::stop_on_signal;
+use crate::cli::serve::{page_tokens, stop_on_signal};
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::clock::{SystemClock, SystemRandom};
+use crate::config::ReadingSettings;
 use crate::domain::ids::DatasetId;
 use crate::sandbox::{Sandbox, Settings};
 
@@ -37,6 +38,7 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     layers.default_to("META_APP_SECRET", SANDBOX_APP_SECRET);
     layers.default_to("META_DATASET_ID", "1000000000000009");
     layers.default_to("META_ACCESS_TOKEN", "sandbox-access-token");
+    layers.default_to("META_PAGE_ACCESS_TOKEN", "sandbox-page-token");
     let get = |setting| layers.get(setting).unwrap_or_default();
     let dataset_id = DatasetId::parse(get("META_DATASET_ID"))
         .map_err(|error| Failure::new(Exit::Config, format!("META_DATASET_ID: {error}")))?;
@@ -47,7 +49,8 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         }
     }
     let app_secret = get("META_APP_SECRET").split(',').next().unwrap_or_default().trim().into();
-    let settings = Settings { datasets, app_secret, target: args.target };
+    let page_tokens = page_tokens(&ReadingSettings::from_layers(&layers)?);
+    let settings = Settings { datasets, page_tokens, app_secret, target: args.target };
     let sandbox = Sandbox::new(settings, Arc::new(SystemClock), Arc::new(SystemRandom))?;
     let listener = TcpListener::bind(&args.listen)
         .await

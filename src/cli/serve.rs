@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,8 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::print;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
 use crate::clock::{SystemClock, SystemRandom};
-use crate::config::{Config, Layers};
+use crate::config::{Config, Layers, ReadingSettings};
+use crate::domain::ids::PageId;
 use crate::sandbox::{Sandbox, Settings};
 use crate::store::redb::{Purpose, RedbStore};
 
@@ -120,6 +122,7 @@ fn sandbox_config(layers: &mut Layers, listener: &TcpListener) -> Result<Config,
         ("META_VERIFY_TOKEN", "sandbox-verify-token"),
         ("META_DATASET_ID", SANDBOX_DATASET),
         ("META_ACCESS_TOKEN", "sandbox-access-token"),
+        ("META_PAGE_ACCESS_TOKEN", "sandbox-page-token"),
         ("CRM_NAME", "Sandbox CRM"),
         ("LEADLOOP_API_KEY", SANDBOX_API_KEY),
         ("LEADLOOP_STORE", "leadloop-sandbox.redb"),
@@ -146,6 +149,7 @@ fn start_sandbox(
     let datasets = config.datasets.values();
     let settings = Settings {
         datasets: datasets.map(|dataset| (dataset.id, dataset.access_token.clone())).collect(),
+        page_tokens: page_tokens(&config.reading),
         app_secret: config.app_secrets[0].clone(),
         target: format!("http://{}/webhooks/meta", listener.local_addr()?),
     };
@@ -157,6 +161,11 @@ fn start_sandbox(
         }
     });
     Ok(address)
+}
+
+/// The tokens that the stand-in lets leads be read with.
+pub(super) fn page_tokens(reading: &ReadingSettings) -> Vec<(Option<PageId>, SecretString)> {
+    reading.tokens.iter().map(|token| (token.page_id, token.token.clone())).collect()
 }
 
 fn print_api_key(key: &str) -> Result<(), Failure> {

@@ -9,12 +9,12 @@ use sha2::{Digest, Sha256};
 
 use crate::config::alarms::AlarmSettings;
 use crate::config::hooks::hook;
-use crate::config::layers::{ApiKeyTable, DatasetTable, SourceTable};
-use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, Scope, Source};
+use crate::config::layers::{ApiKeyTable, DatasetTable, PageTable, SourceTable};
+use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, ReadingSettings, Scope, Source};
 use crate::domain::customer::Country;
 use crate::domain::event::SourcePolicy;
 use crate::domain::funnel::Funnel;
-use crate::domain::ids::{DatasetId, PageId};
+use crate::domain::ids::{DatasetId, InvalidId, PageId};
 use crate::domain::matching::Ambiguity;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
@@ -46,6 +46,7 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
         api_keys: api_keys(layers)?,
         retention_days: retention_days(layers)?,
         alarms: AlarmSettings::from_layers(layers)?,
+        reading: ReadingSettings::from_layers(layers)?,
     })
 }
 
@@ -158,7 +159,7 @@ fn dataset(layers: &Layers, table: &DatasetTable, setting: &str) -> Result<Datas
         own.clone().or_else(|| layers.get(name).map(str::to_owned)).filter(|text| !text.is_empty())
     };
     let token = table.access_token.as_deref().unwrap_or_default();
-    if token.is_empty() || token.bytes().any(|byte| !byte.is_ascii_graphic()) {
+    if !is_token(token) {
         let problem = "is missing, or has characters that no token has";
         return Err(ConfigError::new(format!("access token of dataset {id}"), problem));
     }
@@ -213,6 +214,11 @@ fn funnel(
     Ok(Some(Funnel { stages, fill_skipped }))
 }
 
+/// Whether a text may be a token.
+pub(super) fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// Whether Meta takes it as `partner_agent` (META 3.1).
 fn is_partner_agent(name: &str) -> bool {
     name.chars().count() < 23 && name.chars().filter(|c| c.is_alphabetic()).count() >= 2
@@ -225,8 +231,7 @@ fn routing(
     let mut pages = BTreeMap::new();
     for table in &layers.tables.pages {
         let setting = format!("page {}", table.id);
-        let page_id = PageId::parse(&table.id)
-            .map_err(|error| ConfigError::new(&setting, error.to_string()))?;
+        let page_id = page_id(table)?;
         let dataset = dataset_id(&setting, &table.dataset)?;
         if !datasets.contains_key(&dataset) {
             let problem = format!("goes to dataset {dataset}, which is not configured");
@@ -242,6 +247,13 @@ fn routing(
         datasets.values().filter_map(|dataset| Some((dataset.id, dataset.funnel.clone()?)));
     let routing = Routing::new(pages, default).and_datasets(datasets.keys().copied());
     Ok(routing.and_funnels(funnels.collect()))
+}
+
+/// The id of a Page of the file.
+pub(super) fn page_id(table: &PageTable) -> Result<PageId, ConfigError> {
+    let wrong =
+        |error: InvalidId| ConfigError::new(format!("page {}", table.id), error.to_string());
+    PageId::parse(&table.id).map_err(wrong)
 }
 
 fn sources(

@@ -21,11 +21,12 @@ pub struct Setting {
 }
 
 /// Every setting that is one value.
-pub const SETTINGS: [Setting; 20] = [
+pub const SETTINGS: [Setting; 23] = [
     Setting { env: "META_APP_SECRET", secret: true },
     Setting { env: "META_VERIFY_TOKEN", secret: true },
     Setting { env: "META_DATASET_ID", secret: false },
     Setting { env: "META_ACCESS_TOKEN", secret: true },
+    Setting { env: "META_PAGE_ACCESS_TOKEN", secret: true },
     Setting { env: "CRM_NAME", secret: false },
     Setting { env: "META_API_VERSION", secret: false },
     Setting { env: "META_GRAPH_URL", secret: false },
@@ -38,6 +39,8 @@ pub const SETTINGS: [Setting; 20] = [
     Setting { env: "LEADLOOP_STORE", secret: false },
     Setting { env: "LEADLOOP_API_KEY", secret: true },
     Setting { env: "LEADLOOP_RETENTION_DAYS", secret: false },
+    Setting { env: "LEADLOOP_READ_LEADS", secret: false },
+    Setting { env: "LEADLOOP_BACKFILL_EVERY_S", secret: false },
     // Whoever has the address of a receiver may often write to it.
     Setting { env: "LEADLOOP_ALARM_URL", secret: true },
     Setting { env: "LEADLOOP_ALARM_SECRET", secret: true },
@@ -100,13 +103,17 @@ pub struct DatasetTable {
 }
 
 /// One of `[[pages]]`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PageTable {
     /// The Page's id.
     pub id: String,
     /// The dataset that its events go to.
     pub dataset: String,
+    /// The token to read its leads with.
+    pub access_token: Option<String>,
+    /// File with that token.
+    pub access_token_file: Option<String>,
 }
 
 /// One of `[[sources]]`.
@@ -165,6 +172,12 @@ impl std::fmt::Debug for Layers {
 impl std::fmt::Debug for DatasetTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DatasetTable").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for PageTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageTable").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -286,6 +299,10 @@ impl Tables {
                 let name = format!("auth.secret of source {}", source.name);
                 resolve(&name, &mut auth.secret, auth.secret_file.as_ref(), read_file)?;
             }
+        }
+        for page in &mut self.pages {
+            let name = format!("access_token of page {}", page.id);
+            resolve(&name, &mut page.access_token, page.access_token_file.as_ref(), read_file)?;
         }
         for key in &mut self.api_keys {
             let name = format!("key of API key {}", key.name);

@@ -9,6 +9,7 @@ pub mod alarms;
 mod check;
 pub mod hooks;
 pub mod layers;
+pub mod reading;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ use crate::domain::stage::{SourceName, StageName};
 pub use crate::config::alarms::AlarmSettings;
 pub use crate::config::check::store_path;
 pub use crate::config::layers::Layers;
+pub use crate::config::reading::{PageToken, ReadingSettings};
 
 /// The file that documents every setting is where the defaults come from.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
@@ -77,6 +79,8 @@ pub struct Config {
     pub retention_days: Option<u32>,
     /// Who is told of alarms, and of which.
     pub alarms: AlarmSettings,
+    /// How leads are read from the Graph API.
+    pub reading: ReadingSettings,
 }
 
 impl Config {

@@ -60,7 +60,8 @@ impl EventSink for GraphSink {
     }
 }
 
-fn no_answer(error: &reqwest::Error) -> NoAnswer {
+/// Why a request has no answer, without its address.
+pub(crate) fn no_answer(error: &reqwest::Error) -> NoAnswer {
     if error.is_connect() {
         NoAnswer::NotConnected
     } else if error.is_timeout() {

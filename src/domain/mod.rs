@@ -4,7 +4,8 @@
 //! the time as an argument. Read in this order: [`time`], [`ids`], [`stage`], [`customer`],
 //! [`lead`], [`event`], [`stage_update`],
 //! [`matching`],
-//! [`funnel`], [`routing`], [`rules`], [`intake`], [`backoff`], [`alarm`].
+//! [`funnel`], [`routing`], [`rules`], [`intake`], [`backoff`], [`mark`],
+//! [`alarm`].
 
 pub mod alarm;
 pub mod attempt;
@@ -15,6 +16,7 @@ pub mod funnel;
 pub mod ids;
 pub mod intake;
 pub mod lead;
+pub mod mark;
 pub mod matching;
 pub mod routing;
 pub mod rules;

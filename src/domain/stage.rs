@@ -72,6 +72,16 @@ impl SourceName {
         Self("leadloop".into())
     }
 
+    /// The Graph API, which was asked for a lead that a stage update named.
+    pub fn graph() -> Self {
+        Self("graph".into())
+    }
+
+    /// The Graph API, where leads that the webhook lost are looked for.
+    pub fn backfill() -> Self {
+        Self("backfill".into())
+    }
+
     /// The source of a stage update that names none.
     pub fn unnamed_crm() -> Self {
         Self("crm".into())

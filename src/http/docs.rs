@@ -24,6 +24,7 @@ use crate::http::state::AppState;
     (name = "stage updates", description = "For a CRM: which stage a lead has reached"),
     (name = "leads", description = "What happened to a lead"),
     (name = "events", description = "What is sent to Meta, and what became of it"),
+    (name = "backfill", description = "Leads that the webhook lost"),
     (name = "datasets", description = "Where it is sent to"),
     (name = "alarms", description = "What somebody outside is told"),
     (name = "webhook", description = "For Meta"),

@@ -72,6 +72,10 @@ catalogue! {
     IdempotencyConflict = "idempotency_conflict", CONFLICT;
     /// The dead letter can't be sent any more: its time is over or was wrong from the start.
     NotRetriable = "not_retriable", CONFLICT;
+    /// Leads are being read from Meta already; one at a time.
+    BackfillRunning = "backfill_running", CONFLICT;
+    /// No Page's token is configured, so no lead can be read from Meta.
+    ReadingNotConfigured = "reading_not_configured", CONFLICT;
     /// A backup is being made or fetched already; one at a time.
     BackupRunning = "backup_running", CONFLICT;
     /// A backup would leave too little room on the disk of the store; the store itself goes on.

@@ -5,6 +5,7 @@
 //! method, path and documentation from its handler.
 
 mod alarms;
+mod backfill;
 pub mod backup;
 pub mod body;
 mod customer_body;
@@ -60,6 +61,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(events::list_quarantine))
         .routes(routes!(datasets::list_datasets))
         .routes(routes!(alarms::list_alarms))
+        .routes(routes!(backfill::begin_backfill, backfill::get_backfill))
         .routes(routes!(backup::make_backup))
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::customer::LeftOut;
-use crate::domain::event::StageUpdate;
+use crate::domain::event::{StageUpdate, Standing};
+use crate::domain::ids::LeadId;
 use crate::domain::matching::MatchedBy;
 use crate::domain::time::Timestamp;
 use crate::http::customer_body::LeftOutView;
@@ -214,9 +215,24 @@ async fn record(
         // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
         state.wakers.wake(&recorded.enqueued);
         recorded.dead.iter().for_each(|reason| state.metrics.event_dead(reason.name()));
+        state
+            .look_ups
+            .wish(recorded.outcomes.iter().filter_map(awaited_lead).map(|lead_id| (lead_id, None)));
         Ok(recorded.outcomes)
     });
     recording.await.map_err(|_| ApiError::plain(Code::Internal))?
+}
+
+/// Meta's id of the lead of an event that awaits it.
+fn awaited_lead(outcome: &UpdateOutcome) -> Option<LeadId> {
+    match outcome {
+        UpdateOutcome::Accepted(Judged { detail, .. })
+            if detail.standing == Standing::AwaitingLead =>
+        {
+            detail.event.lead_id.metas()
+        }
+        _ => None,
+    }
 }
 
 /// The verdict on an update; every update that was given to the store has an outcome.

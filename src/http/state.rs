@@ -13,6 +13,8 @@ use crate::delivery::Wakers;
 use crate::delivery::status::StatusBoard;
 use crate::http::body::BodyReader;
 use crate::meta::signature::SignatureVerifier;
+use crate::reader::backfill::Backfills;
+use crate::reader::look_up::LookUps;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
@@ -33,6 +35,10 @@ pub struct AppState {
     pub heard: LastHeard,
     /// Wakes the delivery workers.
     pub wakers: Wakers,
+    /// Takes wishes to look for leads that nobody has told us of.
+    pub look_ups: LookUps,
+    /// Where looking for leads that the webhook lost is wished for.
+    pub backfills: Backfills,
     /// Checks webhook signatures.
     pub verifier: SignatureVerifier,
     /// Reads the bodies of requests, within bounds.

@@ -121,6 +121,9 @@ async fn take_in(
     // delivery whose answer it did not get, and the repetition changes nothing.
     state.wakers.wake(&ingested.enqueued);
     state.metrics.webhook("accepted");
+    let new = reported.iter().zip(&ingested.outcomes);
+    let new = new.filter(|(lead, outcome)| **outcome == LeadOutcome::New && !lead.test);
+    state.look_ups.wish(new.map(|(lead, _)| (lead.lead_id, lead.page_id)));
     for (lead, outcome) in reported.iter().zip(&ingested.outcomes) {
         count(state, lead, *outcome);
     }

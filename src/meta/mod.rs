@@ -5,6 +5,8 @@
 
 pub mod conversions;
 pub mod errors;
+pub mod graph;
 pub mod signature;
 pub mod usage;
 pub mod webhook;
+mod wire_id;

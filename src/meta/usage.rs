@@ -13,6 +13,16 @@ pub fn wait_s<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<u64> {
     [retry_after, business, account].into_iter().flatten().filter(|wait_s| *wait_s > 0).max()
 }
 
+/// How much of the budget of calls for leads is used, in per cent, if a header says so.
+pub fn used_percent<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<u64> {
+    let business = header("x-business-use-case-usage").map(usages).unwrap_or_default();
+    let leadgen = business.into_iter().filter(|usage| usage["type"] == "leadgen");
+    let app = header("x-app-usage").and_then(|value| serde_json::from_str(value).ok());
+    let shares = ["call_count", "total_time", "total_cputime"];
+    let share = |usage: Value| shares.iter().filter_map(|name| usage[name].as_u64()).max();
+    leadgen.chain(app).filter_map(share).max()
+}
+
 #[derive(Deserialize)]
 struct BusinessUsage {
     /// Minutes.
@@ -20,12 +30,18 @@ struct BusinessUsage {
     estimated_time_to_regain_access: u64,
 }
 
-fn business_wait_s(value: &str) -> Option<u64> {
-    let businesses: Map<String, Value> = serde_json::from_str(value).ok()?;
+/// The usages of all businesses.
+fn usages(value: &str) -> Vec<Value> {
+    let businesses: Map<String, Value> = serde_json::from_str(value).unwrap_or_default();
     let usages = businesses.into_iter().flat_map(|(_, usages)| match usages {
         Value::Array(usages) => usages,
         other => vec![other],
     });
+    usages.collect()
+}
+
+fn business_wait_s(value: &str) -> Option<u64> {
+    let usages = usages(value).into_iter();
     let minutes = usages.filter_map(|usage| serde_json::from_value::<BusinessUsage>(usage).ok());
     minutes.map(|usage| usage.estimated_time_to_regain_access.saturating_mul(60)).max()
 }
@@ -63,6 +79,19 @@ mod tests {
         );
         let full = r#"{"acc_id_util_pct":100.0,"reset_time_duration":40}"#;
         assert_eq!(wait(&[("x-ad-account-usage", full)]), Some(40));
+    }
+
+    #[test]
+    fn the_largest_share_of_the_budget_for_leads_counts() {
+        let used = |header: &str, value: &'static str| {
+            used_percent(|name| (name == header).then_some(value))
+        };
+        let business = r#"{"1":[{"type":"leadgen","call_count":85,"total_time":90}],
+            "2":[{"type":"ads_insights","call_count":99}]}"#;
+        assert_eq!(used("x-business-use-case-usage", business), Some(90));
+        assert_eq!(used("x-app-usage", r#"{"call_count":28,"total_cputime":3}"#), Some(28));
+        assert_eq!(used("x-app-usage", "[]"), None);
+        assert_eq!(used("x-business-use-case-usage", "much"), None);
     }
 
     #[test]

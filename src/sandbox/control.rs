@@ -10,19 +10,33 @@ use serde_json::{Value, json};
 use crate::domain::ids::{FormId, PageId};
 use crate::sandbox::Sandbox;
 use crate::sandbox::faults::Fault;
+use crate::sandbox::form::FilledForm;
 use crate::sandbox::trigger::{SAMPLE_AGE_S, SampleLead, deliver, sample_lead_id, webhook_body};
 
 /// Everything that was taken, oldest first.
 pub(super) async fn list_events(State(sandbox): State<Sandbox>) -> Json<Value> {
-    Json(json!({"requests": sandbox.requests(), "events": sandbox.events()}))
+    let reads = sandbox.memory().reads.clone();
+    Json(json!({"requests": sandbox.requests(), "reads": reads, "events": sandbox.events()}))
+}
+
+/// What is to go wrong: sending, unless it is reading.
+#[derive(Deserialize)]
+pub(super) struct FaultsQuery {
+    #[serde(default)]
+    reading: bool,
 }
 
 /// Makes coming requests go wrong: a list of faults, one for each request.
 pub(super) async fn add_faults(
     State(sandbox): State<Sandbox>,
+    Query(query): Query<FaultsQuery>,
     Json(faults): Json<Vec<Fault>>,
 ) -> StatusCode {
-    sandbox.misbehave(faults);
+    if query.reading {
+        sandbox.misbehave_reading(faults);
+    } else {
+        sandbox.misbehave(faults);
+    }
     StatusCode::NO_CONTENT
 }
 
@@ -32,11 +46,17 @@ pub(super) async fn clear_faults(State(sandbox): State<Sandbox>) -> StatusCode {
     StatusCode::NO_CONTENT
 }
 
-/// How many leads to send.
+/// How many leads to send, and how.
 #[derive(Deserialize)]
 pub(super) struct TriggerQuery {
     #[serde(default = "one")]
     leads: u16,
+    /// For how many seconds they can't be read yet.
+    #[serde(default)]
+    unreadable_s: u16,
+    /// Whether the webhook gets lost, so that they can only be read.
+    #[serde(default)]
+    lost: bool,
 }
 
 const fn one() -> u16 {
@@ -58,8 +78,12 @@ pub(super) async fn trigger(
         .map(|_| sample_lead_id(inner.random.next_u64()))
         .map(|lead_id| SampleLead { lead_id, page_id, form_id, created_time })
         .collect();
+    let readable_from = inner.clock.now().plus_millis(i64::from(query.unreadable_s) * 1_000);
     for lead in &leads {
-        sandbox.know_lead(lead.lead_id, lead.created_time);
+        sandbox.have_lead(FilledForm { readable_from, ..FilledForm::of(*lead) });
+    }
+    if query.lost {
+        return Redirect::to("/").into_response();
     }
     let settings = &inner.settings;
     let body = webhook_body(&leads);

@@ -60,12 +60,13 @@ pub(super) async fn take_events(
 }
 
 /// The dataset as Meta shows it to whoever holds its token.
-pub(super) async fn show_dataset(
-    State(sandbox): State<Sandbox>,
-    Path((version, dataset_id)): Path<(String, String)>,
-    headers: HeaderMap,
+pub(super) fn show_dataset(
+    sandbox: &Sandbox,
+    version: &str,
+    dataset_id: &str,
+    headers: &HeaderMap,
 ) -> Response {
-    match authorize(&sandbox, &version, &dataset_id, &headers) {
+    match authorize(sandbox, version, dataset_id, headers) {
         Ok(id) => {
             let name = "Stand-in for a CRM dataset";
             Json(json!({"id": id.to_string(), "name": name, "is_crm": true})).into_response()
@@ -129,7 +130,7 @@ fn refused(status: StatusCode, Refused { code, subcode, message }: Refused) -> R
     (status, Json(graph_error(code, subcode, false, message))).into_response()
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
@@ -141,7 +142,7 @@ fn success(events_received: usize, request: u64) -> Response {
 }
 
 /// An answer that breaks off: whoever waits for it sees the connection fail.
-fn cut() -> Response {
+pub(super) fn cut() -> Response {
     let broken = futures_util::stream::once(async {
         Err::<Bytes, _>(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
     });

@@ -1,14 +1,17 @@
 //! The stand-in for Meta: a strict opponent on this machine.
 //!
 //! It takes events as the Conversions API would, with the same checks and error codes ([`checks`]),
-//! shows what it took and whether it would count, sends signed webhooks ([`trigger`]), and
-//! misbehaves when told to ([`faults`]). The tests and `serve --sandbox` use the same code. It
-//! keeps everything in memory, and promises nothing about how Meta matches people.
+//! shows what it took and whether it would count, sends signed webhooks ([`trigger`]), shows leads
+//! to whoever holds a Page's token ([`form`]), and misbehaves when told to ([`faults`]). The tests
+//! and `serve --sandbox` use the same code. It keeps everything in memory, and promises nothing
+//! about how Meta matches people.
 
 pub mod checks;
 mod control;
 pub mod faults;
+pub mod form;
 mod graph;
+mod reading;
 pub mod trigger;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,16 +28,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::http_client;
 use crate::clock::{Clock, Random};
-use crate::domain::ids::{DatasetId, LeadId};
-use crate::domain::time::UnixSeconds;
+use crate::domain::ids::{DatasetId, LeadId, PageId};
+use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{SANDBOX_EVENTS_MAX, WEBHOOK_BODY_BYTES_MAX};
 use crate::sandbox::faults::Fault;
+use crate::sandbox::form::FilledForm;
 
 /// What a stand-in is made of.
 #[derive(Clone)]
 pub struct Settings {
     /// The datasets it has, each with the token that may send to it.
     pub datasets: BTreeMap<DatasetId, SecretString>,
+    /// The tokens that leads can be read with, each of one Page or of all.
+    pub page_tokens: Vec<(Option<PageId>, SecretString)>,
     /// The secret that it signs webhooks with.
     pub app_secret: SecretString,
     /// Where it sends webhooks to.
@@ -54,7 +60,6 @@ struct Inner {
     taken: watch::Sender<usize>,
 }
 
-#[derive(Default)]
 struct Memory {
     events: VecDeque<TakenEvent>,
     event_ids: BTreeSet<String>,
@@ -62,6 +67,32 @@ struct Memory {
     faults: VecDeque<Fault>,
     deleted_leads: BTreeSet<LeadId>,
     leads: BTreeMap<LeadId, UnixSeconds>,
+    filled: BTreeMap<LeadId, FilledForm>,
+    reads: BTreeMap<&'static str, u64>,
+    /// What happens to the coming readings; nothing goes wrong with some of them.
+    read_faults: VecDeque<Option<Fault>>,
+    leads_per_page: Option<usize>,
+    budget_since: Timestamp,
+    budget_used: u64,
+}
+
+impl Memory {
+    fn since(now: Timestamp) -> Self {
+        Self {
+            events: VecDeque::new(),
+            event_ids: BTreeSet::new(),
+            requests: 0,
+            faults: VecDeque::new(),
+            deleted_leads: BTreeSet::new(),
+            leads: BTreeMap::new(),
+            filled: BTreeMap::new(),
+            reads: BTreeMap::new(),
+            read_faults: VecDeque::new(),
+            leads_per_page: None,
+            budget_since: now,
+            budget_used: 0,
+        }
+    }
 }
 
 /// An event that was taken, and what Meta would make of it.
@@ -90,7 +121,7 @@ impl Sandbox {
         random: Arc<dyn Random>,
     ) -> Result<Self, reqwest::Error> {
         let client = http_client(&settings.target)?;
-        let (memory, taken) = (Mutex::default(), watch::Sender::new(0));
+        let (memory, taken) = (Mutex::new(Memory::since(clock.now())), watch::Sender::new(0));
         Ok(Self(Arc::new(Inner { settings, clock, random, client, memory, taken })))
     }
 
@@ -108,8 +139,9 @@ impl Sandbox {
 
     fn router(self) -> Router {
         Router::new()
-            .route("/{version}/{dataset_id}/events", post(graph::take_events))
-            .route("/{version}/{dataset_id}", get(graph::show_dataset))
+            .route("/{version}/{id}/events", post(graph::take_events))
+            .route("/{version}/{id}", get(reading::show_node))
+            .route("/{version}/{id}/{edge}", get(reading::show_edge))
             .route("/", get(control::page))
             .route("/sandbox/events", get(control::list_events))
             .route("/sandbox/faults", post(control::add_faults).delete(control::clear_faults))
@@ -145,7 +177,9 @@ impl Sandbox {
 
     /// Forgets the faults that have not happened yet.
     pub fn behave(&self) {
-        self.memory().faults.clear();
+        let mut memory = self.memory();
+        memory.faults.clear();
+        memory.read_faults.clear();
     }
 
     /// Takes [`Sandbox::delete_lead`] back.
@@ -161,6 +195,38 @@ impl Sandbox {
     /// Tells when a lead was created, so that events not after it are seen as not counted.
     pub fn know_lead(&self, lead_id: LeadId, created_time: UnixSeconds) {
         self.memory().leads.insert(lead_id, created_time);
+    }
+
+    /// Makes a lead one that can be read, whether a webhook told of it or not.
+    pub fn have_lead(&self, filled: FilledForm) {
+        let mut memory = self.memory();
+        memory.leads.insert(filled.lead.lead_id, filled.lead.created_time);
+        memory.filled.insert(filled.lead.lead_id, filled);
+        if memory.filled.len() > SANDBOX_EVENTS_MAX {
+            memory.filled.pop_first();
+        }
+    }
+
+    /// Makes coming readings go wrong, one fault each, in order.
+    pub fn misbehave_reading(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.misbehave_reading_after(0, faults);
+    }
+
+    /// The same, after so many readings that go well.
+    pub fn misbehave_reading_after(&self, well: usize, faults: impl IntoIterator<Item = Fault>) {
+        let well = std::iter::repeat_n(None, well);
+        self.memory().read_faults.extend(well.chain(faults.into_iter().map(Some)));
+    }
+
+    /// Shows at most so many leads on a page, however many are asked for.
+    pub fn show_leads_per_page(&self, leads: usize) {
+        self.memory().leads_per_page = Some(leads);
+    }
+
+    /// How many readings there were of a kind: `lead`, `form`, `forms`, `leads` or
+    /// `subscribed_apps`.
+    pub fn reads(&self, what: &str) -> u64 {
+        self.memory().reads.get(what).copied().unwrap_or(0)
     }
 
     fn take(&self, dataset_id: DatasetId, request: u64, events: Vec<Value>) {

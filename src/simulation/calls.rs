@@ -12,7 +12,8 @@ use crate::domain::customer::Customer;
 use crate::domain::event::{
     DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate, Standing,
 };
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -228,12 +229,28 @@ impl Store for MirrorStore {
         write!(self.route_held(&routing), copies of routing)
     }
 
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError> {
+        read!(self.awaited_leads(after, limit))
+    }
+
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         let stranded = write!(self.expire_stranded(now), copies of now)?;
         if stranded.held > 0 {
             self.check_alarm(None, &self.expired_without_dataset(now));
         }
         Ok(stranded)
+    }
+
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError> {
+        read!(self.form_mark(form_id))
+    }
+
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError> {
+        write!(self.set_form_mark(form_id, mark), copies of form_id, mark)
     }
 
     async fn erase_lead(

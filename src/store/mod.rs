@@ -39,7 +39,8 @@ pub use crate::store::unmapped::{NumberedUnmapped, SetAside, Unmapped};
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -143,9 +144,23 @@ pub trait Store: Send + Sync {
     /// many events got a dataset.
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
 
+    /// The leads that events await which can still be sent, by Meta's ids, at most `limit` of those
+    /// after the one given. Reports that are filed under an id of our own are not among them.
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError>;
+
     /// Makes dead letters of events that no worker looks after and that are past their time: those
     /// that await a lead, and those that are held for want of a dataset.
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError>;
+
+    /// How far the leads of a form have been read from Meta.
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError>;
+
+    /// Remembers how far the leads of a form have been read.
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError>;
 
     /// Erases a lead: nothing of it is left but its id and when it was erased, so that a replay
     /// does not bring it back; what was queued for it is not sent any more. A lead that was erased

@@ -4,10 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod alarms;
+mod backfill;
 mod backup;
 mod browser;
 mod delivery;
 mod door;
+mod graph;
 mod hooks;
 mod letters;
 mod look_up;

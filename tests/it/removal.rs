@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{ADMIN_KEY, DAY, TestApp, lead, lead_id, stage};
 
-const WRITER: &str = r#"
+pub const WRITER: &str = r#"
 [[api_keys]]
 name = "crm"
 key = "writer-key"

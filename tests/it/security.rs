@@ -269,6 +269,8 @@ async fn the_openapi_document_names_every_route_and_every_code() {
             "get /metrics",
             "get /readyz",
             "get /v1/alarms",
+            "get /v1/backfill",
+            "post /v1/backfill",
             "post /v1/backup",
             "get /v1/datasets",
             "get /v1/events",

@@ -25,6 +25,7 @@ on_every_store![
     a_lead_that_arrives_late_does_not_revive_what_expired,
     an_event_that_expired_waiting_cannot_be_queued_again,
     an_event_without_a_dataset_expires_after_seven_days_too,
+    the_leads_that_are_awaited_are_named_once_each_and_in_portions,
 ];
 
 async fn an_update_of_an_unknown_lead_awaits_it_and_is_found(store: &dyn Store) {
@@ -37,6 +38,21 @@ async fn an_update_of_an_unknown_lead_awaits_it_and_is_found(store: &dyn Store) 
     assert_eq!(store.find_lead(lead_id(1)).await.unwrap(), None);
     let stats = Stats { awaiting: 1, ..Stats::default() };
     assert_eq!(store.stats().await.unwrap(), stats);
+}
+
+async fn the_leads_that_are_awaited_are_named_once_each_and_in_portions(store: &dyn Store) {
+    for number in [3, 1, 2, 4] {
+        accept(store, update(number, "won", 6), at(9)).await;
+        accept(store, update(number, "paid", 7), at(9)).await;
+    }
+    ingest_at(store, &[lead(2)], at(10)).await;
+    let awaited = async |after, limit| store.awaited_leads(after, limit).await.unwrap();
+    assert_eq!(awaited(None, 9).await, [1, 3, 4].map(lead_id));
+    assert_eq!(awaited(None, 2).await, [1, 3].map(lead_id));
+    assert_eq!(awaited(Some(lead_id(3)), 2).await, [lead_id(4)]);
+    assert_eq!(awaited(Some(lead_id(4)), 2).await, []);
+    store.expire_stranded(at(8 * DAY)).await.unwrap();
+    assert_eq!(awaited(None, 9).await, [], "what is a dead letter awaits nobody");
 }
 
 async fn in_strict_mode_an_unknown_lead_is_refused_and_nothing_stays(store: &dyn Store) {

@@ -40,6 +40,7 @@ mod event_filter;
 mod funnel;
 mod ingest;
 mod look_up;
+mod marks;
 mod matching;
 mod queue;
 mod remove;

@@ -1,6 +1,9 @@
 //! What the model shows of leads and events.
 
-use crate::domain::event::{AttemptLog, EventDetail, LeadDetail, LeadSummary, stage_of};
+use std::collections::BTreeSet;
+
+use crate::domain::event::{AttemptLog, EventDetail, LeadDetail, LeadSummary, Standing, stage_of};
+use crate::domain::ids::LeadId;
 use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
 use crate::limits::ATTEMPTS_SHOWN_MAX;
@@ -8,6 +11,14 @@ use crate::store::memory::state::{Row, State};
 use crate::store::query::{EventFilter, LeadFilter};
 
 impl State {
+    pub(super) fn awaited_leads(&self, after: Option<LeadId>, limit: usize) -> Vec<LeadId> {
+        let awaiting = self.events.values().filter(|row| row.standing == Standing::AwaitingLead);
+        let leads: BTreeSet<LeadId> =
+            awaiting.filter_map(|row| row.event.lead_id.metas()).collect();
+        let later = leads.into_iter().filter(|lead_id| after.is_none_or(|after| *lead_id > after));
+        later.take(limit).collect()
+    }
+
     pub(super) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
         let timeline = self.timeline(lead.reported.lead_id);
         let events = timeline.into_iter().map(|seq| self.summary(seq)).collect();

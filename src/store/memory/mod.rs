@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Causes, Kept, Subject};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -170,8 +171,25 @@ impl Store for MemoryStore {
         Ok(self.state().route_held(routing))
     }
 
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError> {
+        Ok(self.state().awaited_leads(after, limit))
+    }
+
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         Ok(self.state().expire_stranded(now))
+    }
+
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError> {
+        Ok(self.state().form_marks.get(&form_id).cloned().unwrap_or_default())
+    }
+
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError> {
+        self.state().form_marks.insert(form_id, mark);
+        Ok(())
     }
 
     async fn erase_lead(

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use crate::domain::alarm::{Causes, Subject};
 use crate::domain::customer::Customer;
 use crate::domain::event::{Attempt, DeadReason, Event, KeyDigest, Standing};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
 use crate::domain::intake::decide_awaited;
 use crate::domain::lead::Lead;
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -30,6 +31,7 @@ pub(super) struct State {
     pub(super) api_keys: BTreeSet<ApiKeyDigest>,
     pub(super) erased: BTreeMap<LeadId, Timestamp>,
     pub(super) alarms: AlarmState,
+    pub(super) form_marks: BTreeMap<FormId, FormMark>,
     pub(super) crm_ids: BTreeMap<(CrmId, SourceName), LeadId>,
     pub(super) customers: BTreeMap<LeadId, Customer>,
     /// Whom an id of our own turned out to be.

@@ -17,7 +17,7 @@ use crate::store::redb::queue::{dated, entry_at, fronts};
 use crate::store::redb::read::{
     NumberedLead, event_by_seq, last_attempt, lead_by_id, standing, summary, timeline,
 };
-use crate::store::redb::records::{decode_dead, decode_lead, decode_quarantined};
+use crate::store::redb::records::{corrupt, decode_dead, decode_lead, decode_quarantined};
 use crate::store::redb::tables::{Place, View};
 use crate::store::{NearDeadline, Quarantined, Stats, StoreError};
 
@@ -297,6 +297,32 @@ pub(super) fn near_deadline(
         }
     }
     Ok(near)
+}
+
+/// See [`crate::store::Store::awaited_leads`].
+pub(super) fn awaited_leads(
+    view: &impl View,
+    after: Option<LeadId>,
+    limit: usize,
+) -> Result<Vec<LeadId>, StoreError> {
+    let from = after.map_or(0, |lead_id| lead_id.get().saturating_add(1));
+    let mut leads = Vec::new();
+    for row in view.awaiting().range((from, 0)..)? {
+        let (key, value) = row?;
+        let lead_id = LeadId::from_u64(key.value().0).ok_or_else(|| corrupt("lead id"))?;
+        if lead_id.is_own() {
+            // Greater than any id of Meta's, as is all that follows.
+            break;
+        }
+        // A row past its time stays as the way to its dead letter.
+        if value.value().1 != i64::MAX && leads.last() != Some(&lead_id) {
+            if leads.len() == limit {
+                break;
+            }
+            leads.push(lead_id);
+        }
+    }
+    Ok(leads)
 }
 
 /// See [`crate::store::Store::stats`].

@@ -11,6 +11,7 @@ mod error;
 mod ingest;
 mod layout;
 mod list;
+mod marks;
 mod matching;
 mod mend;
 mod overlay;
@@ -41,7 +42,8 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -216,12 +218,28 @@ impl Store for RedbStore {
         self.writer.submit(move |unit| queue::route_held(unit, &routing)).await
     }
 
+    async fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Result<Vec<LeadId>, StoreError> {
+        self.read(move |tables| list::awaited_leads(tables, after, limit)).await
+    }
+
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
         let overdue = self.read(move |tables| queue::find_overdue(tables, now)).await?;
         if overdue.is_empty() {
             return Ok(Stranded::default());
         }
         self.writer.submit(move |unit| queue::expire_stranded(unit, &overdue, now)).await
+    }
+
+    async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError> {
+        self.read(move |tables| marks::find(tables, form_id)).await
+    }
+
+    async fn set_form_mark(&self, form_id: FormId, mark: FormMark) -> Result<(), StoreError> {
+        self.writer.submit(move |unit| marks::set(unit, form_id, &mark)).await
     }
 
     async fn erase_lead(

@@ -17,6 +17,7 @@ use crate::store::StoreError;
 use crate::store::redb::Purpose;
 use crate::store::redb::alarms;
 use crate::store::redb::layout::purpose_of;
+use crate::store::redb::marks;
 use crate::store::redb::overlay::Overlay;
 use crate::store::redb::read::event_by_seq;
 use crate::store::redb::records::{
@@ -110,6 +111,7 @@ fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, Store
     reading.read_events()?;
     reading.read_queues()?;
     alarms::all(&tables)?;
+    marks::read_all(&tables)?;
     let newest_at = reading.newest_at;
     let backed_up_at =
         tables.meta().get(BACKED_UP_AT)?.and_then(|ms| i64::try_from(ms.value()).ok());

@@ -144,6 +144,8 @@ tables! {
         idempotency: "idempotency", &'static KeyDigest => (u64, &'static KeyDigest);
         /// Sequence number → what a CRM sent and no mapping fits.
         unmapped: "unmapped", u64 => &'static [u8];
+        /// Form id → how far its leads have been read from Meta.
+        form_marks: "form_marks", u64 => &'static [u8];
         /// Digests of API keys that were made here.
         api_keys: "api_keys", &'static ApiKeyDigest => ();
         /// (Subject, milliseconds of its first cause) → a message about an alarm that waits.

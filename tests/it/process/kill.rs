@@ -247,6 +247,7 @@ fn receipt(taken: &TakenEvent) -> Receipt {
 
 async fn stand_in() -> (Sandbox, String) {
     let settings = Settings {
+        page_tokens: Vec::new(),
         datasets: [(DatasetId::from_u64(700).unwrap(), ACCESS_TOKEN.into())].into(),
         app_secret: APP_SECRET.into(),
         target: "http://127.0.0.1".to_owned(),

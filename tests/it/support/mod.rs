@@ -68,7 +68,7 @@ pub const EMAIL: &str = "Erika.Mustermann@example.org";
 pub const PHONE: &str = "+49 151 12345678";
 
 /// What no answer may contain, whatever is asked.
-const NEVER_SHOWN: [&str; 8] = [
+const NEVER_SHOWN: [&str; 11] = [
     APP_SECRET,
     "old-app-secret",
     "test-verify-token",
@@ -77,6 +77,9 @@ const NEVER_SHOWN: [&str; 8] = [
     "mustermann",
     "151 12345678",
     "15112345678",
+    "test-page-token",
+    "forms.example",
+    "erika muster",
 ];
 
 pub struct TestApp {
@@ -152,7 +155,9 @@ impl TestApp {
         layers.set("META_GRAPH_URL", format!("http://{}", meta_listener.local_addr().unwrap()));
         let config = Config::from_layers(&layers).unwrap();
         let datasets = config.datasets.values();
+        let tokens = config.reading.tokens.iter();
         let settings = Settings {
+            page_tokens: tokens.map(|token| (token.page_id, token.token.clone())).collect(),
             datasets: datasets.map(|dataset| (dataset.id, dataset.access_token.clone())).collect(),
             app_secret: APP_SECRET.into(),
             target: format!("{url}/webhooks/meta"),

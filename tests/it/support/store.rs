@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use leadloop::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use leadloop::domain::customer::Customer;
 use leadloop::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use leadloop::domain::ids::{DatasetId, EventId, LeadId};
+use leadloop::domain::ids::{DatasetId, EventId, FormId, LeadId};
+use leadloop::domain::mark::FormMark;
 use leadloop::domain::matching::CrmId;
 use leadloop::domain::routing::Routing;
 use leadloop::domain::stage::SourceName;
@@ -105,7 +106,10 @@ store! {
         now: Timestamp,
     ) -> RequeuedMany;
     route_held(routing: &Routing) -> u64;
+    awaited_leads(after: Option<LeadId>, limit: usize) -> Vec<LeadId>;
     expire_stranded(now: Timestamp) -> Stranded;
+    form_mark(form_id: FormId) -> FormMark;
+    set_form_mark(form_id: FormId, mark: FormMark) -> ();
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;
     find_event(event_id: EventId) -> Option<EventDetail>;
     list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;

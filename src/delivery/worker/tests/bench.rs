@@ -23,8 +23,9 @@ use crate::delivery::worker::{Next, Worker};
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
-use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
 use crate::domain::lead::{Lead, ReportedLead};
+use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
@@ -346,7 +347,10 @@ store! {
         now: Timestamp,
     ) -> RequeuedMany;
     route_held(routing: &Routing) -> u64;
+    awaited_leads(after: Option<LeadId>, limit: usize) -> Vec<LeadId>;
     expire_stranded(now: Timestamp) -> Stranded;
+    form_mark(form_id: FormId) -> FormMark;
+    set_form_mark(form_id: FormId, mark: FormMark) -> ();
     find_lead(lead_id: LeadId) -> Option<LeadDetail>;
     find_event(event_id: EventId) -> Option<EventDetail>;
     list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;

@@ -11,6 +11,8 @@ use crate::domain::event::{
     Attempt, DeadReason, EventDetail, EventState, LeadDetail, LeadSummary, StageUpdate,
 };
 use crate::domain::funnel::Funnel;
+use crate::domain::ids::FormId;
+use crate::domain::mark::{FormMark, Pass};
 use crate::domain::matching::{CrmId, LeadReference, contact_keys};
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -49,6 +51,8 @@ pub(super) enum Step {
     Remove(i64),
     Key(u8),
     Probe,
+    /// A page of a form was read, or the last one.
+    Mark(u64, bool),
     KeepAlarms,
     /// Raises the alarm that dataset 1 is paused, or that it is not any more.
     Pause(bool),
@@ -226,6 +230,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..40i64).prop_map(Step::Remove),
         1 => (1..4u8).prop_map(Step::Key),
         1 => Just(Step::Probe),
+        1 => (1..=2u64, any::<bool>()).prop_map(|(form, last)| Step::Mark(form, last)),
         1 => any::<bool>().prop_map(Step::Pause),
         1 => (0..3usize).prop_map(Step::TryAlarm),
         1 => (0..3usize).prop_map(Step::EndAlarm),
@@ -328,6 +333,26 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
         Step::Remove(age_s) => told(store.remove_old(at(now_s - age_s), 0).await?),
         Step::Key(number) => told(store.add_api_key([*number; 32]).await?),
         Step::Probe => told(store.probe().await?),
+        Step::Mark(form, last) => {
+            let form_id = FormId::from_u64(*form).unwrap();
+            let mark = store.form_mark(form_id).await?;
+            let mut pass = mark.pass.clone().unwrap_or(Pass::since(second(now_s)));
+            pass.after = Some("QVFI".into());
+            pass.add_page([second(now_s)].into_iter(), [].into_iter());
+            let under_way = FormMark { pass: Some(pass.clone()), ..mark.clone() };
+            let mark = if *last { mark.after(&pass, second(now_s)) } else { under_way };
+            told(store.set_form_mark(form_id, mark).await?)
+        }
+        Step::KeepAlarms | Step::Pause(_) | Step::TryAlarm(_) | Step::EndAlarm(_) => {
+            alarm(store, step, now).await?
+        }
+        Step::Wait(_) => String::new(),
+    })
+}
+
+/// Takes a step that has to do with alarms.
+async fn alarm(store: &dyn Store, step: &Step, now: Timestamp) -> Result<String, StoreError> {
+    Ok(match step {
         Step::KeepAlarms => {
             let kinds = AlarmKind::ALL.iter().copied().collect();
             told(store.keep_alarms(Kept { kinds, ..Kept::default() }).await?)
@@ -350,7 +375,7 @@ pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<S
             Some(alarm) => told(store.end_alarm(&alarm.key()).await?),
             None => "no alarm".into(),
         },
-        Step::Wait(_) => String::new(),
+        step => panic!("{step:?} has nothing to do with alarms"),
     })
 }
 
@@ -431,6 +456,7 @@ pub(super) struct Everything {
     /// Which events an alarm names is up to the store.
     alarms: Vec<(String, Timestamp, Timestamp, u64, usize, u32)>,
     lasting: Vec<(Condition, Timestamp)>,
+    marks: Vec<FormMark>,
 }
 
 /// Looks at all of a store, its lists in pages of two.
@@ -458,6 +484,10 @@ pub(super) async fn everything(
             let queued: Vec<_> = batch.events.iter().map(|queued| &queued.event).collect();
             batches.push(format!("{queued:?} {:?}", batch.next_due));
         }
+    }
+    let mut marks = Vec::new();
+    for form_id in [1, 2].map(|form| FormId::from_u64(form).unwrap()) {
+        marks.push(store.form_mark(form_id).await?);
     }
     let filter = LeadFilter::default;
     let mut found = Vec::new();
@@ -488,6 +518,7 @@ pub(super) async fn everything(
         batches,
         quarantine: whole(async |page| store.list_quarantine(page).await).await?,
         api_keys: store.api_keys().await?.into_iter().collect(),
+        marks,
         stats: store.stats().await?,
     })
 }

@@ -44,7 +44,7 @@ fn script() -> Vec<Step> {
 /// Leads, stages, and what becomes of sending them.
 fn deliveries() -> Vec<Step> {
     use Step::{
-        EndAlarm, Ingest, KeepAlarms, Key, Pause, Probe, Report, Requeue, RequeueMany, Route,
+        EndAlarm, Ingest, KeepAlarms, Key, Mark, Pause, Probe, Report, Requeue, RequeueMany, Route,
         Settle, TryAlarm, Wait,
     };
     let all = |fate| [fate; 4];
@@ -56,6 +56,8 @@ fn deliveries() -> Vec<Step> {
         Key(1),
         KeepAlarms,
         Probe,
+        Mark(1, false),
+        Mark(1, true),
         // New leads, among them one without a dataset; then known ones, and a piece twice.
         Ingest(vec![lead(1, 1), lead(2, 2), lead(3, 3)], true),
         Ingest(vec![lead(1, 1)], true),

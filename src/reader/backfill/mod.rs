@@ -1,0 +1,240 @@
+//! Looking for leads that the webhook lost: all leads of all forms since the mark of each form.
+//!
+//! There is one at a time, by hand or by schedule. [`run`] reads; this module keeps the wish and
+//! the progress, which whoever asks can see.
+
+mod run;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::ids::{FormId, PageId};
+use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::reader::backfill::run::Run;
+use crate::reader::graph::Graph;
+use crate::reader::intake::LeadIntake;
+
+/// Which leads are to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wish {
+    /// Of this Page only.
+    pub page_id: Option<PageId>,
+    /// Of this form only.
+    pub form_id: Option<FormId>,
+    /// Created since then; since the mark of each form if nothing is said.
+    pub since: Option<UnixSeconds>,
+    /// Only tell how many there are; store nothing.
+    pub dry_run: bool,
+}
+
+/// How a backfill is going, or how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What was wished for.
+    pub wish: Wish,
+    /// Whether nobody asked for it but the schedule.
+    pub scheduled: bool,
+    /// Since when.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// Until when it waits for Meta.
+    pub waits_until: Option<Timestamp>,
+    /// How many.
+    pub counts: Counts,
+}
+
+/// What a backfill has come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Forms that are to be read.
+    pub forms: u64,
+    /// Forms that have been read.
+    pub forms_read: u64,
+    /// Forms, or lists of forms, that could not be read to their end.
+    pub forms_failed: u64,
+    /// Leads that were read.
+    pub read: u64,
+    /// Leads that nobody had told us of.
+    pub new: u64,
+    /// Leads that were known, or are erased.
+    pub known: u64,
+    /// Leads that could not be read.
+    pub failed: u64,
+    /// Of the new ones, those that the webhook should have brought long ago.
+    pub lost: u64,
+}
+
+/// Why a backfill was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotBegun {
+    /// There is no token to read with.
+    NoToken,
+    /// One is under way.
+    Running,
+}
+
+/// Where a backfill is wished for, and seen.
+#[derive(Clone, Default)]
+pub struct Backfills(Option<Arc<Board>>);
+
+#[derive(Default)]
+struct Board {
+    progress: Mutex<Option<Progress>>,
+    wake: Notify,
+}
+
+impl Backfills {
+    /// Wishes that are heard by a [`Backfiller`].
+    pub fn heard() -> Self {
+        Self(Some(Arc::default()))
+    }
+
+    /// Begins one.
+    ///
+    /// # Errors
+    /// If there is one already, or no token.
+    pub fn begin(&self, wish: Wish, now: Timestamp) -> Result<Progress, NotBegun> {
+        let board = self.0.as_ref().ok_or(NotBegun::NoToken)?;
+        let begun = board.begin(wish, false, now)?;
+        board.wake.notify_one();
+        Ok(begun)
+    }
+
+    /// How the last one is going, or how it ended.
+    pub fn progress(&self) -> Option<Progress> {
+        self.0.as_ref().and_then(|board| board.open().clone())
+    }
+}
+
+impl Board {
+    fn open(&self) -> MutexGuard<'_, Option<Progress>> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, wish: Wish, scheduled: bool, now: Timestamp) -> Result<Progress, NotBegun> {
+        let mut progress = self.open();
+        if progress.as_ref().is_some_and(|progress| progress.finished_at.is_none()) {
+            return Err(NotBegun::Running);
+        }
+        let counts = Counts::default();
+        let (started_at, finished_at, waits_until) = (now, None, None);
+        let begun = Progress { wish, scheduled, started_at, finished_at, waits_until, counts };
+        *progress = Some(begun.clone());
+        Ok(begun)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Progress)) {
+        if let Some(progress) = self.open().as_mut() {
+            change(progress);
+        }
+    }
+}
+
+/// Reads what is wished for, and by schedule.
+pub struct Backfiller {
+    graph: Arc<Graph>,
+    intake: LeadIntake,
+    board: Arc<Board>,
+    every_ms: Option<i64>,
+}
+
+impl Backfiller {
+    /// One who hears these wishes.
+    pub fn new(graph: Arc<Graph>, intake: LeadIntake, backfills: &Backfills) -> Self {
+        let board = backfills.0.clone().unwrap_or_default();
+        let every_ms = intake.config.reading.backfill_every_s.map(|every_s| every_s * 1_000);
+        Self { graph, intake, board, every_ms }
+    }
+
+    /// Works until `stop` is cancelled: by schedule at once, since a start is when leads may have
+    /// been lost.
+    pub async fn run(self, stop: CancellationToken) {
+        let clock = self.intake.clock.clone();
+        let mut next = self.every_ms.map(|_| clock.now());
+        loop {
+            let scheduled = async {
+                match next {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.board.wake.notified() => {}
+                () = scheduled => {
+                    let now = clock.now();
+                    next = self.every_ms.map(|every_ms| now.plus_millis(every_ms));
+                    // If one was begun by hand meanwhile, that one is as good.
+                    let _ = self.board.begin(Wish::default(), true, now);
+                }
+            }
+            let is_wished = self.board.open().as_ref().is_some_and(|it| it.finished_at.is_none());
+            if is_wished {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = self.fill() => {}
+                }
+            }
+        }
+    }
+
+    async fn fill(&self) {
+        Run::new(self).all().await;
+        let now = self.intake.clock.now();
+        self.board.change(|progress| {
+            progress.finished_at = Some(now);
+            progress.waits_until = None;
+        });
+        let Some(Progress { counts, wish, scheduled, .. }) = self.board.open().clone() else {
+            return;
+        };
+        let Counts { forms, forms_failed, read, new, failed, lost, .. } = counts;
+        let dry_run = wish.dry_run;
+        tracing::info!(
+            scheduled,
+            dry_run,
+            forms,
+            forms_failed,
+            read,
+            new,
+            failed,
+            "backfill ended"
+        );
+        if lost > 0 && !dry_run {
+            self.intake.metrics.leads_found_by_backfill(lost);
+            tracing::warn!(leads = lost, "the webhook had lost leads; they were read from Meta");
+        }
+        if failed > 0 || forms_failed > 0 {
+            tracing::warn!(leads = failed, forms = forms_failed, "some leads could not be read");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_one_at_a_time() {
+        let now = Timestamp::from_millis(0);
+        let backfills = Backfills::heard();
+        assert_eq!(backfills.progress(), None);
+        let begun = backfills.begin(Wish::default(), now).unwrap();
+        assert_eq!(backfills.begin(Wish::default(), now), Err(NotBegun::Running));
+        assert_eq!(backfills.progress(), Some(begun));
+        backfills.0.as_ref().unwrap().change(|progress| progress.finished_at = Some(now));
+        assert!(backfills.begin(Wish::default(), now).is_ok());
+    }
+
+    #[test]
+    fn without_a_token_there_is_none() {
+        let backfills = Backfills::default();
+        let begun = backfills.begin(Wish::default(), Timestamp::from_millis(0));
+        assert_eq!(begun, Err(NotBegun::NoToken));
+    }
+}

@@ -1,0 +1,243 @@
+//! One backfill: the forms, and the leads of each, page by page.
+//!
+//! A page is taken in before the mark that says so is set: if we die between the two, the page is
+//! read again, which changes nothing. Throttles are waited out; what goes wrong otherwise costs the
+//! form, whose mark stays where it was.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::domain::ids::{FormId, PageId};
+use crate::domain::mark::{FormMark, Pass};
+use crate::domain::stage::SourceName;
+use crate::domain::time::UnixSeconds;
+use crate::limits::{BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, WEBHOOK_LATE_S};
+use crate::meta::graph::{Form, GraphQuery, LeadPage, read_form, read_forms, read_leads};
+use crate::reader::backfill::{Backfiller, Counts, Wish};
+use crate::reader::gate::Why;
+use crate::reader::graph::Miss;
+use crate::store::{LeadOutcome, StoreError};
+
+/// A backfill that is under way.
+pub(super) struct Run<'b> {
+    by: &'b Backfiller,
+    wish: Wish,
+    seen: BTreeSet<FormId>,
+}
+
+/// Why a form was not read to its end.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Graph(#[from] Miss),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the list has no end")]
+    Endless,
+}
+
+impl<'b> Run<'b> {
+    /// The one that the board tells of.
+    pub(super) fn new(by: &'b Backfiller) -> Self {
+        let wish = by.board.open().as_ref().map(|progress| progress.wish).unwrap_or_default();
+        Self { by, wish, seen: BTreeSet::new() }
+    }
+
+    /// Reads all that is wished for.
+    pub(super) async fn all(&mut self) {
+        let mut forms = Vec::new();
+        match self.wish.form_id {
+            Some(form_id) => forms.extend(self.find_form(form_id).await),
+            None => {
+                for (token, page_id) in self.pages() {
+                    if let Err(trouble) = self.list_forms(token, page_id, &mut forms).await {
+                        let page = page_id.map_or_else(|| "me".to_owned(), |id| id.to_string());
+                        tracing::warn!(page, %trouble, "the forms of a Page can't be listed");
+                        self.count(|counts| counts.forms_failed += 1);
+                    }
+                }
+            }
+        }
+        let known = u64::try_from(forms.len()).unwrap_or(u64::MAX);
+        self.count(|counts| counts.forms = known);
+        for (token, form) in forms {
+            match self.read_form(token, &form).await {
+                Ok(()) => self.count(|counts| counts.forms_read += 1),
+                Err(trouble) => {
+                    tracing::warn!(form = %form.id, %trouble, "a form was not read to its end");
+                    self.count(|counts| counts.forms_failed += 1);
+                }
+            }
+        }
+    }
+
+    fn count(&self, count: impl FnOnce(&mut Counts)) {
+        self.by.board.change(|progress| count(&mut progress.counts));
+    }
+
+    /// The Pages to list the forms of, each with its token; `None` for the token's own Page.
+    fn pages(&self) -> Vec<(usize, Option<PageId>)> {
+        let tokens = self.by.graph.tokens();
+        let general = tokens.iter().position(|token| token.page_id.is_none());
+        if let Some(page_id) = self.wish.page_id {
+            let own = tokens.iter().position(|token| token.page_id == Some(page_id));
+            return own.or(general).map(|token| (token, Some(page_id))).into_iter().collect();
+        }
+        let own = tokens.iter().enumerate().map(|(token, it)| (token, it.page_id));
+        let listed = self.by.intake.config.reading.without_token.iter().copied();
+        own.chain(general.into_iter().flat_map(|token| {
+            let listed = listed.clone();
+            listed.map(move |page_id| (token, Some(page_id)))
+        }))
+        .collect()
+    }
+
+    /// The form that is wished for, with the first token that can see it.
+    async fn find_form(&self, form_id: FormId) -> Option<(usize, Arc<Form>)> {
+        for token in 0..self.by.graph.tokens().len() {
+            let body = self.ask(token, &GraphQuery::form(form_id)).await;
+            match body.and_then(|body| read_form(&body).map_err(|_| Miss::Senseless)) {
+                Ok(form) => return Some((token, self.by.graph.remember(form))),
+                Err(trouble) => tracing::debug!(form = %form_id, %trouble, "not seen by a token"),
+            }
+        }
+        tracing::warn!(form = %form_id, "no token can see the form");
+        self.count(|counts| counts.forms_failed += 1);
+        None
+    }
+
+    async fn list_forms(
+        &mut self,
+        token: usize,
+        page_id: Option<PageId>,
+        forms: &mut Vec<(usize, Arc<Form>)>,
+    ) -> Result<(), Trouble> {
+        let mut after = None;
+        for _ in 0..BACKFILL_PAGES_MAX {
+            let query = GraphQuery::forms(page_id, after.as_deref());
+            let body = self.ask(token, &query).await?;
+            let page = read_forms(&body).map_err(|_| Miss::Senseless)?;
+            let unreadable = u64::try_from(page.unreadable).unwrap_or(u64::MAX);
+            self.count(|counts| counts.forms_failed += unreadable);
+            for form in page.forms {
+                // A form that nobody filled in costs no call.
+                if !form.is_empty && self.seen.insert(form.id) {
+                    forms.push((token, self.by.graph.remember(form)));
+                }
+            }
+            if page.next.is_none() || page.next == after {
+                return Ok(());
+            }
+            after = page.next;
+        }
+        Err(Trouble::Endless)
+    }
+
+    /// Asks until there is an answer: a throttle is waited out, trouble of Meta's for a few tries,
+    /// and a denial not at all.
+    async fn ask(&self, token: usize, query: &GraphQuery) -> Result<Vec<u8>, Miss> {
+        let mut tries = 0;
+        loop {
+            let closed = match self.by.graph.ask(token, query).await {
+                Err(Miss::Closed(closed)) => closed,
+                other => return other,
+            };
+            tries += u32::from(closed.why == Why::Trouble);
+            if matches!(closed.why, Why::Denied(_)) || tries >= BACKFILL_TRIES_MAX {
+                return Err(Miss::Closed(closed));
+            }
+            self.by.board.change(|progress| progress.waits_until = Some(closed.until));
+            self.by.intake.clock.sleep_until(closed.until).await;
+            self.by.board.change(|progress| progress.waits_until = None);
+        }
+    }
+
+    /// Reads the leads of a form: first the rest of a pass that was under way when we died.
+    async fn read_form(&self, token: usize, form: &Form) -> Result<(), Trouble> {
+        let store = &self.by.intake.store;
+        let mut mark = store.form_mark(form.id).await?;
+        if !self.wish.dry_run
+            && let Some(pass) = mark.pass.clone()
+        {
+            mark = self.finish(token, form, mark, pass).await?;
+        }
+        let since = self.wish.since.unwrap_or_else(|| mark.since(self.now()));
+        self.finish(token, form, mark, Pass::since(since)).await?;
+        Ok(())
+    }
+
+    fn now(&self) -> UnixSeconds {
+        self.by.intake.clock.now().seconds()
+    }
+
+    /// Reads a pass to its end, and moves the mark.
+    async fn finish(
+        &self,
+        token: usize,
+        form: &Form,
+        mut mark: FormMark,
+        mut pass: Pass,
+    ) -> Result<FormMark, Trouble> {
+        for _ in 0..BACKFILL_PAGES_MAX {
+            let query = GraphQuery::leads(form.id, pass.since, pass.after.as_deref());
+            let page = match self.ask(token, &query).await {
+                // A cursor that Meta does not know any more: from the beginning.
+                Err(Miss::Senseless) if pass.after.is_some() => {
+                    pass = Pass::since(pass.since);
+                    continue;
+                }
+                asked => read_leads(&asked?).map_err(|_| Miss::Senseless)?,
+            };
+            self.take_in(token, form, &page).await?;
+            let created = page.leads.iter().map(|lead| lead.created_time);
+            pass.add_page(created, page.unreadable.iter().copied());
+            let is_last = page.next.is_none() || page.next == pass.after;
+            if is_last {
+                mark = mark.after(&pass, self.now());
+            } else {
+                pass.after = page.next;
+                mark.pass = Some(pass.clone());
+            }
+            if !self.wish.dry_run {
+                // From here on this page is not read again.
+                self.by.intake.store.set_form_mark(form.id, mark.clone()).await?;
+            }
+            if is_last {
+                return Ok(mark);
+            }
+        }
+        Err(Trouble::Endless)
+    }
+
+    async fn take_in(&self, token: usize, form: &Form, page: &LeadPage) -> Result<(), Trouble> {
+        let own_page = self.by.graph.tokens()[token].page_id;
+        let page_id = form.page_id.or(self.wish.page_id).or(own_page);
+        // Without its Page nobody knows where its events go.
+        let page_id = page_id.ok_or(Miss::NotFound)?;
+        let leads: Vec<_> = page.leads.iter().map(|lead| (lead, page_id)).collect();
+        let is_new: Vec<bool> = if self.wish.dry_run {
+            let mut is_new = Vec::new();
+            for lead in &page.leads {
+                is_new.push(self.by.intake.store.find_lead(lead.lead_id).await?.is_none());
+            }
+            is_new
+        } else {
+            let outcomes = self.by.intake.take_in(&leads, &SourceName::backfill()).await?;
+            self.by.intake.learn(&page.leads, form).await?;
+            outcomes.iter().map(|outcome| *outcome == LeadOutcome::New).collect()
+        };
+        let late_before = self.now() + -WEBHOOK_LATE_S;
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let new = page.leads.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
+        let lost = new.clone().filter(|(lead, _)| lead.created_time < late_before).count();
+        let new = new.count();
+        self.count(|counts| {
+            counts.read += number(page.leads.len());
+            counts.new += number(new);
+            counts.known += number(page.leads.len() - new);
+            counts.lost += number(lost);
+            counts.failed += number(page.unreadable.len());
+        });
+        Ok(())
+    }
+}

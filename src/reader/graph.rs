@@ -1,0 +1,219 @@
+//! The Graph API with the tokens that there are: each question goes through the gate of its token,
+//! and forms are remembered, so that a lead costs one call and not two.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::clock::{Clock, Random};
+use crate::config::PageToken;
+use crate::domain::ids::{FormId, LeadId, PageId};
+use crate::domain::time::Timestamp;
+use crate::limits::{READ_FORMS_KEPT_MAX, READ_FORMS_KEPT_MS};
+use crate::meta::graph::{Form, GraphLead, GraphQuery, read_form, read_lead};
+use crate::reader::gate::{Closed, Gate, Why};
+use crate::reader::source::GraphSource;
+use crate::reader::verdict::{Trouble, judge};
+use crate::telemetry::Metrics;
+
+/// Reads with the tokens of the settings.
+pub struct Graph {
+    source: Arc<dyn GraphSource>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    metrics: Arc<Metrics>,
+    tokens: Vec<PageToken>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    gates: Vec<Gate>,
+    forms: BTreeMap<FormId, (Timestamp, Arc<Form>)>,
+}
+
+/// Why something could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Miss {
+    /// It does not exist, may not be seen, or can't be read yet.
+    #[error("Meta does not show it")]
+    NotFound,
+    /// The token can't be used for a while; nobody knows whether it exists.
+    #[error("the token can't be used at the moment")]
+    Closed(Closed),
+    /// The question or the answer makes no sense.
+    #[error("Meta refuses the question, or its answer makes no sense")]
+    Senseless,
+}
+
+/// A lead, its Page and its form.
+#[derive(Clone, Debug)]
+pub struct FoundLead {
+    /// The lead.
+    pub lead: GraphLead,
+    /// Its Page.
+    pub page_id: PageId,
+    /// Its form, if that can be read.
+    pub form: Option<Arc<Form>>,
+}
+
+impl Graph {
+    /// A reader with these tokens.
+    pub fn new(
+        source: Arc<dyn GraphSource>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: Arc<Metrics>,
+        tokens: Vec<PageToken>,
+    ) -> Self {
+        let gates = vec![Gate::default(); tokens.len()];
+        let state = Mutex::new(State { gates, forms: BTreeMap::new() });
+        Self { source, clock, random, metrics, tokens, state }
+    }
+
+    /// The tokens; a token is named by its place among them.
+    pub fn tokens(&self) -> &[PageToken] {
+        &self.tokens
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks with a token, unless its gate is closed.
+    pub async fn ask(&self, token: usize, query: &GraphQuery) -> Result<Vec<u8>, Miss> {
+        if let Some(closed) = self.state().gates[token].closed(self.clock.now()) {
+            return Err(Miss::Closed(closed));
+        }
+        let answer = self.source.ask(&self.tokens[token].token, query).await;
+        let used_percent = answer.as_ref().ok().and_then(|answer| answer.used_percent);
+        let read = judge(answer);
+        let now = self.clock.now();
+        let closed = {
+            let gate = &mut self.state().gates[token];
+            gate.note(read.as_ref().err().copied(), used_percent, now, self.random.next_u64());
+            gate.closed(now)
+        };
+        self.metrics.graph_read(query.what, outcome(&read));
+        if let Some(closed) = closed {
+            self.tell(token, query, closed);
+        }
+        read.map_err(|trouble| match trouble {
+            Trouble::NotFound => Miss::NotFound,
+            Trouble::Refused => Miss::Senseless,
+            Trouble::Throttled { .. } | Trouble::Denied(_) | Trouble::Passing { .. } => {
+                closed.map_or(Miss::NotFound, Miss::Closed)
+            }
+        })
+    }
+
+    /// Says why a token is not used for a while.
+    fn tell(&self, token: usize, query: &GraphQuery, closed: Closed) {
+        let page = self.tokens[token].page_id;
+        let page = page.map_or_else(|| "all".to_owned(), |page_id| page_id.to_string());
+        let wait_s = closed.until.millis_since(self.clock.now()) / 1_000;
+        match closed.why {
+            Why::Denied(reason) => tracing::error!(
+                page,
+                reason = reason.name(),
+                asked_for = query.what,
+                wait_s,
+                "leads can't be read: the Page's token is refused"
+            ),
+            Why::Budget => tracing::warn!(page, wait_s, "reading leads rests: too many calls"),
+            Why::Trouble => tracing::warn!(page, wait_s, "reading leads waits: Meta has trouble"),
+        }
+    }
+
+    /// A form, remembered or asked for.
+    pub async fn form(&self, token: usize, form_id: FormId) -> Result<Arc<Form>, Miss> {
+        let now = self.clock.now();
+        let known = self.state().forms.get(&form_id).cloned();
+        if let Some((read_at, form)) = known
+            && now.millis_since(read_at) < READ_FORMS_KEPT_MS
+        {
+            return Ok(form);
+        }
+        let body = self.ask(token, &GraphQuery::form(form_id)).await?;
+        let form = read_form(&body).map_err(|error| senseless(&error))?;
+        Ok(self.remember(form))
+    }
+
+    /// Remembers a form that was read.
+    pub fn remember(&self, form: Form) -> Arc<Form> {
+        let (now, form) = (self.clock.now(), Arc::new(form));
+        let mut state = self.state();
+        if state.forms.len() >= READ_FORMS_KEPT_MAX {
+            state.forms.clear();
+        }
+        state.forms.insert(form.id, (now, form.clone()));
+        form
+    }
+
+    /// A lead, asked for with the token of its Page, or with one after the other if that is not
+    /// known.
+    ///
+    /// # Errors
+    /// [`Miss::Closed`] if a token that could not be used might have found it.
+    pub async fn find_lead(
+        &self,
+        lead_id: LeadId,
+        page_id: Option<PageId>,
+    ) -> Result<FoundLead, Miss> {
+        let mut miss = Miss::NotFound;
+        let own = self.tokens.iter().position(|it| page_id.is_some() && it.page_id == page_id);
+        let tokens = own.map_or(0..self.tokens.len(), |token| token..token + 1);
+        for token in tokens {
+            match self.find_lead_with(token, lead_id).await {
+                Ok(found) => return Ok(found),
+                Err(Miss::Closed(closed)) => miss = earlier(miss, closed),
+                Err(Miss::NotFound | Miss::Senseless) => {}
+            }
+        }
+        Err(miss)
+    }
+
+    async fn find_lead_with(&self, token: usize, lead_id: LeadId) -> Result<FoundLead, Miss> {
+        let body = self.ask(token, &GraphQuery::lead(lead_id)).await?;
+        let lead = read_lead(&body).map_err(|error| senseless(&error))?;
+        if lead.lead_id != lead_id {
+            tracing::error!(%lead_id, "the Graph API answered with another lead");
+            return Err(Miss::Senseless);
+        }
+        let form = match lead.form_id {
+            None => None,
+            Some(form_id) => match self.form(token, form_id).await {
+                Ok(form) => Some(form),
+                Err(Miss::Closed(closed)) => return Err(Miss::Closed(closed)),
+                Err(Miss::NotFound | Miss::Senseless) => None,
+            },
+        };
+        let page_id = form.as_ref().and_then(|form| form.page_id);
+        // Without its Page nobody knows where its events go.
+        let page_id = page_id.or(self.tokens[token].page_id).ok_or(Miss::NotFound)?;
+        Ok(FoundLead { lead, page_id, form })
+    }
+}
+
+/// The miss that is over first: what is closed is asked again as soon as one token can be used.
+fn earlier(miss: Miss, closed: Closed) -> Miss {
+    match miss {
+        Miss::Closed(other) if other.until <= closed.until => miss,
+        _ => Miss::Closed(closed),
+    }
+}
+
+fn senseless(error: &crate::meta::graph::Unreadable) -> Miss {
+    tracing::error!(%error, "an answer of the Graph API can't be read");
+    Miss::Senseless
+}
+
+const fn outcome(read: &Result<Vec<u8>, Trouble>) -> &'static str {
+    match read {
+        Ok(_) => "read",
+        Err(Trouble::NotFound) => "not_found",
+        Err(Trouble::Throttled { .. }) => "throttled",
+        Err(Trouble::Denied(_)) => "denied",
+        Err(Trouble::Passing { .. }) => "trouble",
+        Err(Trouble::Refused) => "refused",
+    }
+}
