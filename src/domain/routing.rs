@@ -101,8 +101,8 @@ impl Routing {
         current.filter(|id| self.is_configured(*id)).or_else(|| self.resolve(page_id))
     }
 
-    /// The dataset that an update's event goes to: its lead's, or its source's if it is sent without
-    /// a lead, or none yet.
+    /// The dataset that an update's event goes to: its lead's, or its source's if it is sent
+    /// without a lead, or none yet.
     pub fn dataset_for(&self, update: &StageUpdate, lead: Option<&Lead>) -> Option<DatasetId> {
         let (current, page_id) = match lead {
             Some(lead) => (lead.dataset_id, lead.reported.page_id),
