@@ -13,7 +13,7 @@ pub(super) struct Summary {
     pub(super) accepted: u64,
     /// Rows that were reported before.
     pub(super) known: u64,
-    /// Of the accepted ones, those whose lead is not known.
+    /// Of both, those whose lead is not known.
     awaiting_lead: u64,
     /// Long ids that end in zeros, and that do not.
     round_ids: [u64; 2],

@@ -183,6 +183,28 @@ async fn without_send_the_server_is_asked_what_it_would_do() {
 }
 
 #[tokio::test]
+async fn a_batch_that_got_no_answer_is_sent_again() {
+    let place = Place::new();
+    let rows: Vec<String> = (0..1_500).map(|n| format!("{n},won,1")).collect();
+    place.write("stages.csv", &format!("crm_id,stage,event_time\n{}", rows.join("\n")));
+    let (url, asked) = sometimes(|number, body| {
+        assert_ne!(number, 1, "the server dies");
+        let updates = body["updates"].as_array().unwrap();
+        // What it had taken in before it died is known to it.
+        let first = if number == 2 { 200 } else { 202 };
+        assert_eq!(updates.len(), if number == 0 { 1_000 } else { 500 });
+        let results = updates.iter().enumerate();
+        let results = results.map(|(at, _)| json!({"status": if at == 0 { first } else { 202 }}));
+        (StatusCode::OK, json!({"results": results.collect::<Vec<_>>()}))
+    })
+    .await;
+    let environment = [("LEADLOOP_API_KEY", API_KEY), ("LEADLOOP_SERVER", url.as_str())];
+    let (code, done) = summary(&place.run(&["import", "stages.csv", "--send"], &environment).await);
+    assert_eq!((code, asked.load(Ordering::SeqCst)), (Some(0), 3), "{done}");
+    assert_eq!((&done["accepted"], &done["known"]), (&json!(1_499), &json!(1)));
+}
+
+#[tokio::test]
 async fn a_file_that_is_none_and_a_server_that_is_nowhere_are_told_at_once() {
     let place = Place::new();
     place.write("names.csv", "Erika Mustermann,a@x.org\n");
