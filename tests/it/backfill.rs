@@ -212,6 +212,28 @@ async fn a_mark_does_not_move_past_a_page_that_failed() {
 }
 
 #[tokio::test]
+async fn a_cursor_that_meta_forgot_costs_a_new_beginning_and_only_one() {
+    let app = reads_with("").await;
+    app.meta.show_leads_per_page(1);
+    for number in 1..=3 {
+        app.meta.have_lead(filled_at(number, CREATED - i64::try_from(number).unwrap()));
+    }
+    let refused =
+        || [Fault::Error { http_status: 400, code: 100, subcode: None, is_transient: false }];
+    // Forms and a page go well, the second page does not; then a page, and again not the second.
+    app.meta.misbehave_reading_after(2, refused());
+    app.meta.misbehave_reading_after(1, refused());
+    assert_eq!(backfill(&app, &json!({})).await["forms_failed"], 1);
+    assert_eq!((app.meta.reads("leads"), read_until(&app).await), (4, None));
+    // The pass goes on behind its first page, and one more begins at the mark.
+    app.meta.misbehave_reading_after(1, refused());
+    assert_eq!(backfill(&app, &json!({})).await["forms_failed"], 0);
+    assert_eq!(read_until(&app).await, Some(-1));
+    app.delivered(3).await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_store_that_fails_leaves_the_mark_where_it_was() {
     let store = Arc::new(FailingStore::default());
     let settings = format!("{DATASET_700}{READS}");
@@ -297,6 +319,19 @@ async fn a_page_without_a_token_of_its_own_is_read_with_the_general_one() {
     of_page_301.lead.form_id = FormId::from_u64(18).unwrap();
     app.meta.have_lead(of_page_301);
     assert_eq!(counts(&backfill(&app, &json!({"page_id": "301"})).await), [1, 1, 0, 0, 0]);
+    app.delivered(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_page_that_no_token_reads_is_told() {
+    let token =
+        "[[pages]]\nid = \"300\"\ndataset = \"700\"\naccess_token = \"test-page-token-300\"";
+    let settings = format!("backfill_every_s = 0\n{token}");
+    let app = TestApp::start_with(&settings, Arc::new(MemoryStore::default())).await;
+    app.meta.have_lead(filled(1));
+    assert_eq!(backfill(&app, &json!({"page_id": "301"})).await["forms_failed"], 1);
+    assert_eq!(counts(&backfill(&app, &json!({"page_id": "300"})).await), [1, 1, 0, 0, 0]);
     app.delivered(1).await;
     app.finish().await;
 }

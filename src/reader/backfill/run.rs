@@ -49,7 +49,12 @@ impl<'b> Run<'b> {
         match self.wish.form_id {
             Some(form_id) => forms.extend(self.find_form(form_id).await),
             None => {
-                for (token, page_id) in self.pages() {
+                let pages = self.pages();
+                if pages.is_empty() {
+                    tracing::warn!("no token can read the Page that is wished for");
+                    self.count(|counts| counts.forms_failed += 1);
+                }
+                for (token, page_id) in pages {
                     if let Err(trouble) = self.list_forms(token, page_id, &mut forms).await {
                         let page = page_id.map_or_else(|| "me".to_owned(), |id| id.to_string());
                         tracing::warn!(page, %trouble, "the forms of a Page can't be listed");
@@ -178,11 +183,13 @@ impl<'b> Run<'b> {
         mut mark: FormMark,
         mut pass: Pass,
     ) -> Result<FormMark, Trouble> {
+        let mut began_anew = false;
         for _ in 0..BACKFILL_PAGES_MAX {
             let query = GraphQuery::leads(form.id, pass.since, pass.after.as_deref());
             let page = match self.ask(token, &query).await {
-                // A cursor that Meta does not know any more: from the beginning.
-                Err(Miss::Senseless) if pass.after.is_some() => {
+                // It may be a cursor that Meta does not know any more: once from the beginning.
+                Err(Miss::Senseless) if pass.after.is_some() && !began_anew => {
+                    began_anew = true;
                     pass = Pass::since(pass.since);
                     continue;
                 }
