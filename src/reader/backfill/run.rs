@@ -45,24 +45,11 @@ impl<'b> Run<'b> {
 
     /// Reads all that is wished for.
     pub(super) async fn all(&mut self) {
-        let mut forms = Vec::new();
-        match self.wish.form_id {
-            Some(form_id) => forms.extend(self.find_form(form_id).await),
-            None => {
-                let pages = self.pages();
-                if pages.is_empty() {
-                    tracing::warn!("no token can read the Page that is wished for");
-                    self.count(|counts| counts.forms_failed += 1);
-                }
-                for (token, page_id) in pages {
-                    if let Err(trouble) = self.list_forms(token, page_id, &mut forms).await {
-                        let page = page_id.map_or_else(|| "me".to_owned(), |id| id.to_string());
-                        tracing::warn!(page, %trouble, "the forms of a Page can't be listed");
-                        self.count(|counts| counts.forms_failed += 1);
-                    }
-                }
-            }
-        }
+        let forms = if let Some(form_id) = self.wish.form_id {
+            self.find_form(form_id).await.into_iter().collect()
+        } else {
+            self.list_all_forms().await
+        };
         let known = u64::try_from(forms.len()).unwrap_or(u64::MAX);
         self.count(|counts| counts.forms = known);
         for (token, form) in forms {
@@ -109,6 +96,22 @@ impl<'b> Run<'b> {
         tracing::warn!(form = %form_id, "no token can see the form");
         self.count(|counts| counts.forms_failed += 1);
         None
+    }
+
+    async fn list_all_forms(&mut self) -> Vec<(usize, Arc<Form>)> {
+        let (pages, mut forms) = (self.pages(), Vec::new());
+        if pages.is_empty() {
+            tracing::warn!("no token can read the Page that is wished for");
+            self.count(|counts| counts.forms_failed += 1);
+        }
+        for (token, page_id) in pages {
+            if let Err(trouble) = self.list_forms(token, page_id, &mut forms).await {
+                let page = page_id.map_or_else(|| "me".to_owned(), |id| id.to_string());
+                tracing::warn!(page, %trouble, "the forms of a Page can't be listed");
+                self.count(|counts| counts.forms_failed += 1);
+            }
+        }
+        forms
     }
 
     async fn list_forms(
