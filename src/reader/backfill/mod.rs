@@ -1,6 +1,6 @@
 //! Looking for leads that the webhook lost: all leads of all forms since the mark of each form.
 //!
-//! There is one at a time, by hand or by schedule. [`run`] reads; this module keeps the wish and
+//! There is one at a time, by hand or by schedule. `run` reads; this module keeps the wish and
 //! the progress, which whoever asks can see.
 
 mod run;
