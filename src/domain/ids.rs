@@ -39,7 +39,7 @@ impl LeadId {
     /// Smallest number of 15 digits. Shorter ids are a CRM's own (META 7).
     const SMALLEST: u64 = 100_000_000_000_000;
     /// The smallest id of our own.
-    const OWN: u64 = 1 << 63;
+    pub const OWN: u64 = 1 << 63;
 
     /// Reads the digits of a lead id.
     ///

@@ -8,7 +8,7 @@ use crate::domain::lead::{Lead, RawLead};
 use crate::domain::matching::Ambiguous;
 use crate::domain::rules::{AcceptedTime, RefusedTime, judge_event_time};
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::limits::{EVENTS_PER_LEAD_MAX, OWN_CLOCK_TOLERANCE_S};
+use crate::limits::EVENTS_PER_LEAD_MAX;
 
 /// Why a stage update is not taken in.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,9 @@ pub enum Refusal {
     /// The lead is unknown and the source is strict.
     #[error("no lead is known that this is about")]
     LeadNotFound,
+    /// It would be sent without a lead, and says too little of the person.
+    #[error("without a lead this says too little of the customer: Meta would refuse it")]
+    CustomerInsufficient,
     /// Several leads fit, and the source wants to be told.
     #[error(transparent)]
     Ambiguous(#[from] Ambiguous),
@@ -74,12 +77,12 @@ pub fn decide(
     match lead {
         None if update.policy.strict => return Err(Refusal::LeadNotFound),
         Some(lead) if lead.raw_lead == RawLead::SkippedTest => return Err(Refusal::LeadIsTest),
+        Some(lead) if lead.is_unknown() && !update.customer.is_sendable_alone() => {
+            return Err(Refusal::CustomerInsufficient);
+        }
         _ => {}
     }
-    let tolerance_s = match update.event_time {
-        Some(_) => update.policy.clock_tolerance_s,
-        None => update.policy.clock_tolerance_s.max(OWN_CLOCK_TOLERANCE_S),
-    };
+    let tolerance_s = update.tolerance_s();
     let created_time = lead.and_then(Lead::created_time);
     let AcceptedTime { event_time, .. } =
         judge_event_time(reported_time, created_time, now, tolerance_s)?;
@@ -106,6 +109,10 @@ pub fn decide_awaited(
 ) -> Result<UnixSeconds, DeadReason> {
     if lead.raw_lead == RawLead::SkippedTest {
         return Err(DeadReason::LeadIsTest);
+    }
+    // Meta would refuse the whole batch with it.
+    if lead.is_unknown() && !event.customer.is_sendable_alone() {
+        return Err(DeadReason::LeadNotFound);
     }
     let verdict = judge_event_time(event.reported_time, lead.created_time(), now, tolerance_s);
     let event_time = match verdict {

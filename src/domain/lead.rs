@@ -101,10 +101,15 @@ impl Lead {
         Self { reported, source, received_at: now, raw_lead, dataset_id }
     }
 
+    /// Whether it is somebody whose lead is not known.
+    pub fn is_unknown(&self) -> bool {
+        self.raw_lead == RawLead::SkippedUnknown
+    }
+
     /// When the form was submitted, after which all of its events must be; not known of somebody
     /// whose lead is not known.
     pub fn created_time(&self) -> Option<UnixSeconds> {
-        (self.raw_lead != RawLead::SkippedUnknown).then_some(self.reported.created_time)
+        (!self.is_unknown()).then_some(self.reported.created_time)
     }
 
     /// The raw-lead event, if this lead has one: the same on every replay.

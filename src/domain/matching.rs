@@ -160,6 +160,9 @@ pub fn choose(
         let known = leads.entry(candidate.lead_id).or_insert(candidate);
         known.by = known.by.min(candidate.by);
     }
+    // Two people may share a phone number; what fits better counts alone.
+    let best = leads.values().map(|lead| lead.by).min();
+    leads.retain(|_, lead| Some(lead.by) == best);
     if leads.len() > 1 && ambiguity == Ambiguity::Refuse {
         return Err(Ambiguous { lead_ids: leads.into_keys().collect() });
     }
@@ -202,8 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn an_email_address_counts_before_a_phone_number_that_others_share() {
+        let found = [candidate(1, 100, MatchedBy::Email), candidate(2, 200, MatchedBy::Phone)];
+        let chosen = choose(found, UnixSeconds::new(300), Ambiguity::Refuse).unwrap();
+        assert_eq!(chosen, Some(found[0]));
+    }
+
+    #[test]
     fn several_leads_are_refused_where_the_source_wants_it() {
-        let found = [candidate(2, 100, MatchedBy::Email), candidate(1, 100, MatchedBy::Phone)];
+        let found = [candidate(2, 100, MatchedBy::Email), candidate(1, 100, MatchedBy::Email)];
         let refused = choose(found, UnixSeconds::new(200), Ambiguity::Refuse).unwrap_err();
         assert_eq!(refused.lead_ids, [found[1].lead_id, found[0].lead_id]);
     }

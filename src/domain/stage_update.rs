@@ -5,9 +5,11 @@ use sha2::{Digest, Sha256};
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::ids::{DatasetId, LeadId};
+use crate::domain::lead::Lead;
 use crate::domain::matching::{Ambiguity, CrmId, LeadReference, contact_keys};
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::limits::OWN_CLOCK_TOLERANCE_S;
 
 /// A CRM's report that a lead reached a stage, checked in form but not yet against the lead.
 #[derive(Clone, Debug)]
@@ -76,6 +78,26 @@ impl StageUpdate {
             customer.join(";").as_bytes(),
             custom_data.as_bytes(),
         ])
+    }
+
+    /// How far the time of this report may be off, in seconds: the source's clock, or ours if the
+    /// report says no time.
+    pub fn tolerance_s(&self) -> u32 {
+        match self.event_time {
+            Some(_) => self.policy.clock_tolerance_s,
+            None => self.policy.clock_tolerance_s.max(OWN_CLOCK_TOLERANCE_S),
+        }
+    }
+
+    /// The latest moment that it may be about, to tell the leads of one person apart.
+    pub fn latest_time(&self, now: Timestamp) -> UnixSeconds {
+        self.event_time.unwrap_or(now.seconds()) + i64::from(self.tolerance_s())
+    }
+
+    /// Whether a lead may be meant by what it says of the person: one of its source's dataset, if
+    /// the source has one.
+    pub fn may_mean(&self, lead: &Lead) -> bool {
+        self.policy.dataset_id.is_none() || self.policy.dataset_id == lead.dataset_id
     }
 
     /// Whether it is sent by what it says of the person if it fits no lead: where the source wants

@@ -232,6 +232,7 @@ impl From<Refusal> for ApiError {
                 Self::new(Code::AmbiguousMatch, detail)
                     .with("lead_ids", lead_ids.collect::<Vec<_>>())
             }
+            Refusal::CustomerInsufficient => Self::new(Code::CustomerInsufficient, detail),
             Refusal::LeadNotFound | Refusal::LeadErased => Self::new(Code::LeadNotFound, detail),
             Refusal::LeadIsTest => Self::new(Code::LeadIsTest, detail),
             Refusal::IdempotencyConflict => Self::new(Code::IdempotencyConflict, detail),

@@ -137,11 +137,11 @@ pub async fn list_leads(
         state: read_with("state", query.state.as_deref(), read_state)?,
         created_from: read_with("created_from", query.created_from.as_deref(), time)?,
         created_before: read_with("created_before", query.created_before.as_deref(), time)?,
-        crm_id: read_with("crm_id", query.crm_id.as_deref(), |text| {
+        crm_id: sought("crm_id", query.crm_id.as_deref(), |text| {
             CrmId::parse(text).map_err(|error| error.to_string())
         })?,
-        email: read_with("email", query.email.as_deref(), |text| contact(Parameter::Em, text))?,
-        phone: read_with("phone", query.phone.as_deref(), |text| contact(Parameter::Ph, text))?,
+        email: sought("email", query.email.as_deref(), |text| contact(Parameter::Em, text))?,
+        phone: sought("phone", query.phone.as_deref(), |text| contact(Parameter::Ph, text))?,
     };
     let page = page_request(query.limit.as_deref(), query.cursor.as_deref())?;
     let page = state.store.list_leads(filter, page, state.clock.now()).await?;
@@ -149,6 +149,20 @@ pub async fn list_leads(
         leads: page.items.iter().map(LeadView::summary).collect(),
         next_cursor: show_cursor(page.next_cursor),
     }))
+}
+
+/// Reads what a lead is found by. An empty one would list every lead, and whoever looks for one
+/// would take a stranger's.
+fn sought<T>(
+    name: &str,
+    value: Option<&str>,
+    read: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<Option<T>, ApiError> {
+    if value.is_some_and(|value| value.trim().is_empty()) {
+        let detail = format!("{name}: is empty, and would list every lead");
+        return Err(ApiError::new(Code::InvalidRequest, detail).with("field", name));
+    }
+    read_with(name, value, read)
 }
 
 /// The key to a person by an e-mail address or phone number.

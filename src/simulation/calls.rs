@@ -260,7 +260,9 @@ impl Store for MirrorStore {
     ) -> Result<Option<Erased>, StoreError> {
         let was_known = self.is_known(lead_id);
         let done = write!(self.erase_lead(lead_id, now), copies of lead_id, now);
-        if was_known && !self.is_known(lead_id) {
+        // It may have become known while this waited for its turn.
+        let was_told = matches!(done, Ok(Some(_)));
+        if was_told || was_known && !self.is_known(lead_id) {
             self.ledger.open().erase(lead_id);
         }
         done

@@ -99,6 +99,10 @@ async fn a_lead_is_matched_and_listed_by_email_and_phone() {
         assert_eq!(leads.len(), 1, "{query}");
         assert_eq!(leads[0]["lead_id"], lead_id(1).to_string());
     }
+    for empty in ["email=", "phone=%20", "crm_id="] {
+        let answer = app.get(&format!("/v1/leads?{empty}")).await;
+        assert_eq!(answer.problem(), (400, "invalid_request".into()), "{empty}");
+    }
     let wrong = app.get("/v1/leads?email=nobody").await;
     assert_eq!(wrong.problem(), (400, "invalid_request".into()));
     assert!(!wrong.text.contains("nobody"));
@@ -158,6 +162,8 @@ async fn a_batch_is_judged_without_being_stored() {
     assert_eq!(statuses, [202, 422, 200]);
     assert_eq!(results[0]["state"], "pending");
     assert_eq!(app.timeline(1).await, ["initial_lead delivered"]);
+    let asked = app.post("/v1/stage-updates/batch?dry_run=true", &json!({"updates": []})).await;
+    assert_eq!(asked.problem(), (400, "invalid_request".into()), "it stands in the body");
     let done = app.batch(&updates).await;
     assert_eq!(done[0]["event_id"], results[0]["event_id"]);
     app.delivered(2).await;

@@ -4,9 +4,10 @@ use super::support::{
     DAY, accept, at, due, found, heard_of, ingest, ingest_at, keyed, know, lead, lead_id, line,
     listed, refuse, reported, routing, second, strict, timeline, tolerant, update,
 };
-use crate::domain::event::{EventState, Standing};
+use crate::domain::event::{EventState, StageUpdate, Standing};
 use crate::domain::intake::Refusal;
 use crate::domain::lead::ReportedLead;
+use crate::domain::matching::{CrmId, LeadReference};
 use crate::store::{Requeued, Stats, Store};
 
 on_every_store![
@@ -45,6 +46,8 @@ async fn the_leads_that_are_awaited_are_named_once_each_and_in_portions(store: &
         accept(store, update(number, "won", 6), at(9)).await;
         accept(store, update(number, "paid", 7), at(9)).await;
     }
+    let nobody = LeadReference { lead_id: None, crm_id: CrmId::parse("1").ok() };
+    accept(store, StageUpdate { lead: nobody, ..update(5, "won", 6) }, at(9)).await;
     ingest_at(store, &[lead(2)], at(10)).await;
     let awaited = async |after, limit| store.awaited_leads(after, limit).await.unwrap();
     assert_eq!(awaited(None, 9).await, [1, 3, 4].map(lead_id));

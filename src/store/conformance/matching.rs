@@ -30,6 +30,12 @@ on_every_store![
     leads_are_listed_by_what_they_are_found_by,
     an_erased_lead_is_found_by_nothing_and_nothing_is_kept_of_it,
     a_removed_lead_leaves_no_trace_in_what_leads_are_found_by,
+    what_awaits_a_person_is_found_when_a_lead_arrives_that_is_known_to_be_of_them,
+    what_was_reported_before_a_lead_of_the_person_waits_for_an_earlier_one,
+    a_record_whose_report_found_its_lead_by_the_person_is_that_leads,
+    nobody_is_sent_of_whom_meta_would_be_told_too_little,
+    a_report_is_known_though_its_lead_was_found_after_it_was_sent,
+    a_source_with_a_dataset_means_no_lead_of_another,
     a_dry_run_says_what_would_become_of_each_and_stores_nothing,
 ];
 
@@ -338,4 +344,74 @@ async fn a_dry_run_says_what_would_become_of_each_and_stores_nothing(store: &dyn
     assert_eq!(store.stats().await.unwrap().awaiting, 0);
     let recorded = store.record_stage_updates(updates, &routing(), at(9)).await.unwrap();
     assert_eq!(judged, recorded.outcomes, "and so it comes");
+}
+
+async fn what_awaits_a_person_is_found_when_a_lead_arrives_that_is_known_to_be_of_them(
+    store: &dyn Store,
+) {
+    accept(store, StageUpdate { customer: email("a"), ..update(1, "qualified", 3) }, at(9)).await;
+    accept(store, of_person(email("a"), "won", 4), at(9)).await;
+    ingest(store, &[lead(1)]).await;
+    assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 qualified", "1 won"]);
+}
+
+async fn what_was_reported_before_a_lead_of_the_person_waits_for_an_earlier_one(store: &dyn Store) {
+    accept(store, of_person(email("a"), "won", 4), at(9)).await;
+    let later = ReportedLead { created_time: second(6), ..reported(2, 1) };
+    ingest_at(store, &[heard_of(later, at(9))], at(9)).await;
+    store.add_customer(lead_id(2), email("a"), at(9)).await.unwrap();
+    assert_eq!(due(store, 1, at(9)).await, ["2 initial_lead"]);
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 won", "2 initial_lead"]);
+}
+
+async fn a_record_whose_report_found_its_lead_by_the_person_is_that_leads(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    let both = person(&[(Parameter::Em, "a"), (Parameter::Ph, "1")]);
+    let with_record = StageUpdate { customer: both, ..of_record("4711", "qualified", 3) };
+    accept(store, with_record, at(9)).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    for update in
+        [of_record("4711", "won", 4), of_person(person(&[(Parameter::Ph, "1")]), "lost", 5)]
+    {
+        assert_eq!(judged(store, update).await.detail.event.lead_id, lead_id(1));
+    }
+}
+
+async fn nobody_is_sent_of_whom_meta_would_be_told_too_little(store: &dyn Store) {
+    let of = |update: StageUpdate| {
+        let mut update = sent_unmatched(update);
+        update.policy.dataset_id = Some(dataset(1));
+        update
+    };
+    let routing = routing().and_datasets([dataset(1)]);
+    accept(store, of_record("4711", "new", 2), at(9)).await;
+    let first = of(StageUpdate { customer: email("a"), ..of_record("4711", "qualified", 3) });
+    let next = of(of_record("4711", "won", 4));
+    store.record_stage_updates(vec![first, next], &routing, at(9)).await.unwrap();
+    let batch = store.next_batch(dataset(1), at(9), 10, &NOBODY).await.unwrap();
+    assert_eq!(batch.events.len(), 3);
+    for queued in batch.events {
+        assert_eq!(queued.event.customer, email("a"), "{}", queued.event.stage);
+    }
+}
+
+async fn a_report_is_known_though_its_lead_was_found_after_it_was_sent(store: &dyn Store) {
+    let mut first = sent_unmatched(of_person(email("a"), "won", 4));
+    first.policy.dataset_id = Some(dataset(1));
+    let sent = accept(store, first.clone(), at(9)).await;
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    assert_eq!(know(store, first, at(9)).await, sent);
+}
+
+async fn a_source_with_a_dataset_means_no_lead_of_another(store: &dyn Store) {
+    ingest(store, &[super::support::lead_of(1, 1), super::support::lead_of(2, 2)]).await;
+    for number in [1, 2] {
+        store.add_customer(lead_id(number), email("a"), at(9)).await.unwrap();
+    }
+    let mut update = of_person(email("a"), "won", 4);
+    update.policy.dataset_id = Some(dataset(1));
+    assert_eq!(judged(store, update).await.detail.event.lead_id, lead_id(1));
 }

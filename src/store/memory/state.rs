@@ -53,7 +53,7 @@ pub(super) struct Row {
     /// Whether it is its lead's raw-lead event.
     pub(super) raw: bool,
     /// With which tolerance it is judged when its lead arrives.
-    tolerance_s: u32,
+    pub(super) tolerance_s: u32,
 }
 
 /// Whether an event is not to be sent any more.
@@ -139,6 +139,7 @@ impl State {
             self.enqueue(seq, dataset_id, &mut effects.enqueued);
         }
         self.join_awaiting(lead_id, awaiting, now, effects);
+        self.adopt_by_contact(lead_id, now, effects);
     }
 
     /// Judges events that awaited a lead, and queues them.
@@ -155,6 +156,11 @@ impl State {
         let mut siblings: Vec<Event> =
             siblings.map(|seq| self.events[&seq].event.clone()).collect();
         for seq in awaiting {
+            if lead.is_unknown()
+                && let Some(known) = self.customers.get(&lead_id).cloned()
+            {
+                self.events.entry(seq).and_modify(|row| row.event.customer.merge(&known));
+            }
             let Row { event, standing, tolerance_s, .. } = &self.events[&seq];
             if *standing != Standing::AwaitingLead {
                 continue;

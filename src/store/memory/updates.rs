@@ -42,21 +42,22 @@ impl State {
             return Ok((lead_id, Some(MatchedBy::LeadId)));
         }
         let link = update.lead.crm_id.clone().map(|crm_id| (crm_id, update.source.clone()));
-        if let Some(lead_id) = link.and_then(|link| self.crm_ids.get(&link)) {
-            return Ok((*lead_id, Some(MatchedBy::CrmId)));
+        if let Some((crm_id, source)) = link
+            && let Some(lead_id) = self.linked_lead(&crm_id, &source)
+        {
+            return Ok((lead_id, Some(MatchedBy::CrmId)));
         }
         let mut candidates = Vec::new();
         for (by, key) in contact_keys(&update.customer) {
             for lead in self.leads.values().filter(|lead| !lead.reported.lead_id.is_own()) {
                 let lead_id = lead.reported.lead_id;
-                if self.is_of(lead_id, &key) {
+                if self.is_of(lead_id, &key) && update.may_mean(lead) {
                     let created_time = lead.reported.created_time;
                     candidates.push(Candidate { lead_id, created_time, by });
                 }
             }
         }
-        let event_time = update.event_time.unwrap_or(now.seconds());
-        let chosen = choose(candidates, event_time, update.policy.ambiguity)?;
+        let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)?;
         Ok(match chosen {
             Some(candidate) => (candidate.lead_id, Some(candidate.by)),
             None => (update.lead.own_id(&update.source, &update.customer), None),
@@ -81,13 +82,16 @@ impl State {
         if known.is_none() && self.erased.contains_key(&lead_id) {
             return Err(Refusal::LeadErased);
         }
+        known = known.or_else(|| self.known_without_lead(update, lead_id, now));
         let timeline = self.timeline(lead_id);
         let events: Vec<Event> =
             timeline.iter().map(|seq| self.events[seq].event.clone()).collect();
         let lead = self.lead(lead_id);
         let (mut times, mut tolerance) = ((UnixSeconds::new(0), UnixSeconds::new(0)), 0);
         if known.is_none() {
-            match decide(update, lead, &events, now)? {
+            let mut update = update.clone();
+            update.customer.merge(&self.customers.get(&lead_id).cloned().unwrap_or_default());
+            match decide(&update, lead, &events, now)? {
                 Decision::Known { sibling } => known = Some(timeline[sibling]),
                 Decision::New { reported_time, event_time, tolerance_s } => {
                     (times, tolerance) = ((reported_time, event_time), tolerance_s);
@@ -142,6 +146,7 @@ impl State {
             if is_sent && self.lead(lead_id).is_none() {
                 let dataset_id = routing.dataset_for(update, None);
                 let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
+                self.customers.entry(lead_id).or_default().merge(&update.customer);
                 self.put_lead(lead, now, effects);
             }
             for (stage, time) in &skipped.filled {
@@ -160,7 +165,9 @@ impl State {
             self.link(crm_id, &update.source, lead_id, now, effects);
         }
         let is_sent = lead_id.is_own() && self.lead(lead_id).is_some();
-        if !is_sent && !contact_keys(&update.customer).is_empty() {
+        if is_sent {
+            self.customers.entry(lead_id).or_default().merge(&update.customer);
+        } else if !contact_keys(&update.customer).is_empty() {
             self.learn(lead_id, &update.customer, now, effects);
         }
         let judged = Judged { detail: self.summary(seq), matched_by, skipped };
@@ -218,9 +225,10 @@ impl State {
         now: Timestamp,
         effects: &mut Effects,
     ) -> Option<LeadId> {
-        let before = self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+        let before = self.linked_lead(crm_id, source);
         if before != Some(lead_id) {
-            self.adopt(own_id_of_record(source, crm_id), lead_id, now, effects);
+            self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+            self.adopt(own_id_of_record(source, crm_id), lead_id, None, now, effects);
         }
         before
     }
@@ -251,23 +259,71 @@ impl State {
         if known == before {
             return;
         }
-        self.customers.insert(lead_id, known.clone());
-        if lead_id.is_own() {
-            return;
-        }
-        for (_, key) in contact_keys(&known) {
-            let of_key = self.customers.keys().filter(|id| id.is_own() && self.is_of(**id, &key));
-            let unknown: Vec<LeadId> = of_key.copied().collect();
+        self.customers.insert(lead_id, known);
+        self.adopt_by_contact(lead_id, now, effects);
+    }
+
+    /// Gives a lead that is known what people with its e-mail address or phone number wait for.
+    pub(super) fn adopt_by_contact(
+        &mut self,
+        lead_id: LeadId,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let Some(lead) = self.lead(lead_id).filter(|_| !lead_id.is_own()) else { return };
+        let after = lead.created_time();
+        for (_, key) in self.customers.get(&lead_id).map(contact_keys).unwrap_or_default() {
+            let found_by_it =
+                |id: &LeadId| id.is_own() && self.lead(*id).is_none() && self.is_of(*id, &key);
+            let unknown: Vec<LeadId> =
+                self.customers.keys().filter(|id| found_by_it(id)).copied().collect();
             for own in unknown.into_iter().rev() {
-                self.adopt(own, lead_id, now, effects);
+                self.adopt(own, lead_id, after, now, effects);
             }
         }
     }
 
-    fn adopt(&mut self, own: LeadId, lead_id: LeadId, now: Timestamp, effects: &mut Effects) {
+    fn linked_lead(&self, crm_id: &CrmId, source: &SourceName) -> Option<LeadId> {
+        let linked = self.crm_ids.get(&(crm_id.clone(), source.clone()));
+        linked.or_else(|| self.found_leads.get(&own_id_of_record(source, crm_id))).copied()
+    }
+
+    /// The event that says the same and was reported before the lead was found that is meant now.
+    fn known_without_lead(
+        &self,
+        update: &StageUpdate,
+        found: LeadId,
+        now: Timestamp,
+    ) -> Option<u64> {
+        let own = update.lead.own_id(&update.source, &update.customer);
+        if update.lead.lead_id.is_some() || own == found {
+            return None;
+        }
+        let time = update.event_time.unwrap_or(now.seconds());
+        let says_so = |seq: &u64| self.events[seq].event.says(&update.stage, time);
+        self.timeline(own).into_iter().find(says_so)
+    }
+
+    fn adopt(
+        &mut self,
+        own: LeadId,
+        lead_id: LeadId,
+        after: Option<UnixSeconds>,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
         let mut awaited = self.timeline(own);
         awaited.retain(|seq| self.events[seq].standing == Standing::AwaitingLead);
-        self.customers.remove(&own);
+        let before = awaited.len();
+        awaited.retain(|seq| {
+            let row = &self.events[seq];
+            let latest = row.event.reported_time + i64::from(row.tolerance_s);
+            after.is_none_or(|after| latest > after)
+        });
+        if awaited.len() == before {
+            let customer = self.customers.remove(&own).unwrap_or_default();
+            self.learn(lead_id, &customer, now, effects);
+        }
         if awaited.is_empty() {
             return;
         }

@@ -10,6 +10,7 @@ use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
 use crate::store::redb::alarms;
+use crate::store::redb::matching::{adopt_by_contact, customer_of, keep_customer};
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{NumberedLead, lead_by_id};
 use crate::store::redb::records::{
@@ -111,6 +112,7 @@ fn put_lead(
     }
     let (numbered, siblings) = ((seq, lead.clone()), raw.into_iter().collect());
     join_awaiting(unit, &numbered, siblings, awaited, now, effects)?;
+    adopt_by_contact(unit, lead_id, now, effects)?;
     Ok(numbered)
 }
 
@@ -125,6 +127,7 @@ pub(super) fn add_unknown(
 ) -> Result<NumberedLead, StoreError> {
     let dataset_id = routing.dataset_for(update, None);
     let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
+    keep_customer(unit, lead_id, &update.customer)?;
     put_lead(unit, &lead, now, effects)
 }
 
@@ -170,6 +173,9 @@ pub(super) fn join_awaiting(
         let missing = || StoreError::Corrupt(format!("awaited event {seq} is missing"));
         let mut event = decode_event(bytes.ok_or_else(missing)?.value())?;
         event.lead_id = lead.reported.lead_id;
+        if lead.is_unknown() {
+            event.customer.merge(&customer_of(&unit.tables, event.lead_id)?);
+        }
         let verdict = decide_awaited(&event, lead, &siblings, tolerance_s, now);
         event.event_time = verdict.unwrap_or(event.event_time);
         unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;

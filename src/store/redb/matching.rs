@@ -1,6 +1,8 @@
 //! Whom a report is about: links with CRMs' own ids, the index of contacts, and what is filed under
 //! an id of our own until its lead is known.
 
+use std::ops::RangeBounds;
+
 use redb::ReadableTable;
 
 use crate::domain::customer::Customer;
@@ -11,7 +13,7 @@ use crate::domain::matching::{
     Candidate, ContactKey, CrmId, MatchedBy, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::stage::SourceName;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::MATCH_CANDIDATES_MAX;
 use crate::store::redb::ingest::{Awaited, Effects, join_awaiting};
 use crate::store::redb::read::{event_by_seq, lead_by_id, timeline};
@@ -53,14 +55,15 @@ pub(super) fn resolve(
     for (by, key) in contact_keys(&update.customer) {
         for lead_id in leads_by_contact(view, &key)? {
             // A contact may be known before its lead is.
-            if let Some((_, lead)) = lead_by_id(view, lead_id)? {
+            if let Some((_, lead)) = lead_by_id(view, lead_id)?
+                && update.may_mean(&lead)
+            {
                 let created_time = lead.reported.created_time;
                 candidates.push(Candidate { lead_id, created_time, by });
             }
         }
     }
-    let event_time = update.event_time.unwrap_or(now.seconds());
-    let chosen = choose(candidates, event_time, update.policy.ambiguity)
+    let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)
         .map_err(|ambiguous| Stop::Refused(ambiguous.into()))?;
     Ok(match chosen {
         Some(candidate) => (candidate.lead_id, Some(candidate.by)),
@@ -73,7 +76,11 @@ fn linked(
     crm_id: &CrmId,
     source: &SourceName,
 ) -> Result<Option<LeadId>, StoreError> {
-    let lead_id = view.crm_ids().get((crm_id.as_str(), source.as_str()))?;
+    let mut lead_id = view.crm_ids().get((crm_id.as_str(), source.as_str()))?;
+    if lead_id.is_none() {
+        // What was reported under it may have found its lead by an e-mail address or phone number.
+        lead_id = view.found_leads().get(own_id_of_record(source, crm_id).get())?;
+    }
     lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
 }
 
@@ -100,19 +107,16 @@ pub(super) fn leads_by_contact(
     view: &impl View,
     key: &ContactKey,
 ) -> Result<Vec<LeadId>, StoreError> {
-    let (leads, _) = by_contact(view, key)?;
-    Ok(leads)
+    by_contact(view, (key, 0)..(key, LeadId::OWN))
 }
 
-/// Who has a contact: leads of Meta's, and people whose lead is not known.
-fn by_contact(
+fn by_contact<'k>(
     view: &impl View,
-    key: &ContactKey,
-) -> Result<(Vec<LeadId>, Vec<LeadId>), StoreError> {
-    let rows = view.contacts().range((key, 0)..=(key, u64::MAX))?;
-    let ids = rows.rev().take(MATCH_CANDIDATES_MAX).map(|row| known_id(row?.0.value().1));
-    let ids: Vec<LeadId> = ids.collect::<Result<_, StoreError>>()?;
-    Ok(ids.into_iter().partition(|id| !id.is_own()))
+    keys: impl RangeBounds<(&'k ContactKey, u64)>,
+) -> Result<Vec<LeadId>, StoreError> {
+    let keys = (keys.start_bound().cloned(), keys.end_bound().cloned());
+    let rows = view.contacts().range::<(&ContactKey, u64)>(keys)?;
+    rows.rev().take(MATCH_CANDIDATES_MAX).map(|row| known_id(row?.0.value().1)).collect()
 }
 
 /// The CRMs' own ids of a lead.
@@ -181,7 +185,7 @@ pub(super) fn link(
     }
     unit.tables.crm_ids.insert((crm_key, source_key), lead_id.get())?;
     unit.tables.lead_crm_ids.insert((lead_id.get(), source_key, crm_key), ())?;
-    adopt(unit, own_id_of_record(source, crm_id), lead_id, now, effects)?;
+    adopt(unit, own_id_of_record(source, crm_id), lead_id, None, now, effects)?;
     Ok(before)
 }
 
@@ -219,33 +223,73 @@ pub(super) fn learn(
     unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice())?;
     for (_, key) in contact_keys(&known) {
         unit.tables.contacts.insert((&key, lead_id.get()), ())?;
-        if !lead_id.is_own() {
-            let (_, unknown) = by_contact(&unit.tables, &key)?;
-            for own in unknown {
-                adopt(unit, own, lead_id, now, effects)?;
-            }
+    }
+    adopt_by_contact(unit, lead_id, now, effects)
+}
+
+/// Remembers what is said of somebody whose events are sent without a lead; nobody finds them by it.
+pub(super) fn keep_customer(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    customer: &Customer,
+) -> Result<(), StoreError> {
+    let mut known = customer_of(&unit.tables, lead_id)?;
+    known.merge(customer);
+    unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice())?;
+    Ok(())
+}
+
+/// Gives a lead that is known what people with its e-mail address or phone number are waiting for.
+pub(super) fn adopt_by_contact(
+    unit: &mut Unit<'_>,
+    lead_id: LeadId,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    if lead_id.is_own() {
+        return Ok(());
+    }
+    let Some((_, lead)) = lead_by_id(&unit.tables, lead_id)? else { return Ok(()) };
+    for (_, key) in contact_keys(&customer_of(&unit.tables, lead_id)?) {
+        for own in by_contact(&unit.tables, (&key, LeadId::OWN)..=(&key, u64::MAX))? {
+            adopt(unit, own, lead_id, lead.created_time(), now, effects)?;
         }
     }
     Ok(())
 }
 
 /// Gives a lead what was filed under an id of our own and awaits its lead. An event keeps its id.
+///
+/// What is dated before `after`, if that is given, is about another lead of the person, which may be
+/// found later.
 fn adopt(
     unit: &mut Unit<'_>,
     own: LeadId,
     lead_id: LeadId,
+    after: Option<UnixSeconds>,
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
-    let mut awaited = Vec::new();
+    let (mut awaited, mut left) = (Vec::new(), 0);
     for row in Awaited::all_of(unit, own)? {
         // A dead letter stays where it was reported.
-        if unit.tables.dead.get(row.seq)?.is_none() {
+        if unit.tables.dead.get(row.seq)?.is_some() {
+            continue;
+        }
+        let latest =
+            event_by_seq(&unit.tables, row.seq)?.reported_time + i64::from(row.tolerance_s);
+        if after.is_some_and(|after| latest <= after) {
+            left += 1;
+        } else {
             unit.tables.awaiting.remove((own.get(), row.seq))?;
             awaited.push(row);
         }
     }
-    forget_customer(unit, own)?;
+    if left == 0 {
+        let customer = customer_of(&unit.tables, own)?;
+        forget_customer(unit, own)?;
+        learn(unit, lead_id, &customer, now, effects)?;
+    }
     if awaited.is_empty() {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use crate::domain::matching::{MatchedBy, contact_keys};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::redb::ingest::{Effects, add_unknown, enqueue};
-use crate::store::redb::matching::{Stop, customer_of, learn, link, resolve};
+use crate::store::redb::matching::{Stop, customer_of, keep_customer, learn, link, resolve};
 use crate::store::redb::queue::route_lead;
 use crate::store::redb::read::{NumberedLead, lead_by_id, summary_by_seq, timeline};
 use crate::store::redb::records::encode_event;
@@ -57,11 +57,14 @@ fn plan(
     let (seqs, siblings): (Vec<u64>, Vec<Event>) =
         timeline(view, lead_id, lead.as_ref())?.into_iter().unzip();
     let matched_by = by.filter(|_| lead.is_some());
+    let known = known.or(known_without_lead(view, update, lead_id, now)?);
     let lead_only = lead.as_ref().map(|(_, lead)| lead);
     let step = if let Some(seq) = known {
         Step::Known(seq)
     } else {
-        match decide(update, lead_only, &siblings, now).map_err(Stop::Refused)? {
+        let mut update = update.clone();
+        update.customer.merge(&customer_of(view, lead_id)?);
+        match decide(&update, lead_only, &siblings, now).map_err(Stop::Refused)? {
             Decision::Known { sibling } => Step::Known(seqs[sibling]),
             Decision::New { reported_time, event_time, tolerance_s } => {
                 Step::New { reported_time, event_time, tolerance_s }
@@ -75,6 +78,23 @@ fn plan(
         Step::Known(_) => routing.still_skipped(lead_only, &siblings, &update.stage),
     };
     Ok(Plan { lead_id, lead, matched_by, skipped, step })
+}
+
+/// The event that says the same and was reported before the lead was found that is meant by now.
+fn known_without_lead(
+    view: &impl View,
+    update: &StageUpdate,
+    found: LeadId,
+    now: Timestamp,
+) -> Result<Option<u64>, StoreError> {
+    let own = update.lead.own_id(&update.source, &update.customer);
+    if update.lead.lead_id.is_some() || own == found {
+        return Ok(None);
+    }
+    let time = update.event_time.unwrap_or(now.seconds());
+    let events = timeline(view, own, lead_by_id(view, own)?.as_ref())?;
+    let same = events.into_iter().find(|(_, event)| event.says(&update.stage, time));
+    Ok(same.map(|(seq, _)| seq))
 }
 
 /// The event that an idempotency key was used for.
@@ -230,7 +250,9 @@ fn remember(
     }
     // Of somebody whose events are sent without a lead, nothing waits to be found.
     let is_sent = lead_id.is_own() && lead_by_id(&unit.tables, lead_id)?.is_some();
-    if !is_sent && !contact_keys(&update.customer).is_empty() {
+    if is_sent {
+        keep_customer(unit, lead_id, &update.customer)?;
+    } else if !contact_keys(&update.customer).is_empty() {
         learn(unit, lead_id, &update.customer, now, effects)?;
     }
     Ok(())
