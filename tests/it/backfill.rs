@@ -123,7 +123,7 @@ async fn a_pass_that_was_broken_off_goes_on_where_it_was_after_a_start() {
     let app = TestApp::start_with(READS, store.clone()).await;
     have_leads(&app);
     // The list of forms and two pages of leads, then a throttle in which the server ends.
-    app.meta.misbehave_reading_after(3, [Fault::Throttle { minutes: 60 }]);
+    app.meta.misbehave_reading_after(3, [Fault::Throttle { minutes: 15 }]);
     app.post("/v1/backfill", &json!({})).await;
     app.until(async || shown(&app).await["waits_until"].is_string()).await;
     let pass = mark(&app).await.pass.unwrap();
@@ -154,6 +154,36 @@ async fn a_throttle_is_waited_out_and_shown() {
     assert_eq!(counts(&ended(&app).await), [1, 1, 0, 0, 0]);
     assert!(shown(&app).await["waits_until"].is_null());
     app.delivered(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_throttle_without_an_end_costs_its_page_and_the_next_backfill_makes_up_for_it() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    app.meta.misbehave_reading([10, 10, 10].map(|minutes| Fault::Throttle { minutes }));
+    app.post("/v1/backfill", &json!({})).await;
+    for asked in 1..=2 {
+        app.until(async || app.meta.reads("forms") == asked).await;
+        app.until(async || shown(&app).await["waits_until"].is_string()).await;
+        app.advance_s(600);
+    }
+    let given_up = ended(&app).await;
+    assert_eq!((&given_up["forms_failed"], counts(&given_up)), (&json!(1), [0; 5]));
+    assert_eq!((app.meta.reads("forms"), read_until(&app).await), (3, None));
+    app.advance_s(600);
+    assert_eq!(counts(&backfill(&app, &json!({})).await)[..2], [1, 1]);
+    app.delivered(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_long_throttle_is_not_waited_out() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    app.meta.misbehave_reading([Fault::Throttle { minutes: 16 }]);
+    assert_eq!(backfill(&app, &json!({})).await["forms_failed"], 1);
+    assert_eq!((app.meta.reads("forms"), read_until(&app).await), (1, None));
     app.finish().await;
 }
 

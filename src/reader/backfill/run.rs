@@ -1,8 +1,8 @@
 //! One backfill: the forms, and the leads of each, page by page.
 //!
 //! A page is taken in before the mark that says so is set: if we die between the two, the page is
-//! read again, which changes nothing. Throttles are waited out; what goes wrong otherwise costs the
-//! form, whose mark stays where it was.
+//! read again, which changes nothing. Short throttles are waited out; what goes wrong otherwise costs
+//! the form, whose mark stays where it was.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,10 @@ use crate::domain::ids::{FormId, PageId};
 use crate::domain::mark::{FormMark, Pass};
 use crate::domain::stage::SourceName;
 use crate::domain::time::UnixSeconds;
-use crate::limits::{BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, WEBHOOK_LATE_S};
+use crate::limits::{
+    BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, BACKFILL_WAIT_MS_MAX, BACKFILL_WAITS_MAX,
+    WEBHOOK_LATE_S,
+};
 use crate::meta::graph::{Form, GraphQuery, LeadPage, read_form, read_forms, read_leads};
 use crate::reader::backfill::{Backfiller, Counts, Wish};
 use crate::reader::gate::Why;
@@ -141,17 +144,29 @@ impl<'b> Run<'b> {
         Err(Trouble::Endless)
     }
 
-    /// Asks until there is an answer: a throttle is waited out, trouble of Meta's for a few tries,
-    /// and a denial not at all.
+    /// Asks until there is an answer: a throttle that is over soon is waited out, and again once;
+    /// trouble of Meta's for a few tries, and a denial not at all. What would take longer would
+    /// keep all other forms waiting.
     async fn ask(&self, token: usize, query: &GraphQuery) -> Result<Vec<u8>, Miss> {
-        let mut tries = 0;
+        let (mut tries, mut waits) = (0, 0);
         loop {
             let closed = match self.by.graph.ask(token, query).await {
                 Err(Miss::Closed(closed)) => closed,
                 other => return other,
             };
-            tries += u32::from(closed.why == Why::Trouble);
-            if matches!(closed.why, Why::Denied(_)) || tries >= BACKFILL_TRIES_MAX {
+            let give_up = match closed.why {
+                Why::Denied(_) => true,
+                Why::Trouble => {
+                    tries += 1;
+                    tries >= BACKFILL_TRIES_MAX
+                }
+                Why::Budget => {
+                    waits += 1;
+                    let wait_ms = closed.until.millis_since(self.by.intake.clock.now());
+                    waits > BACKFILL_WAITS_MAX || wait_ms > BACKFILL_WAIT_MS_MAX
+                }
+            };
+            if give_up {
                 return Err(Miss::Closed(closed));
             }
             self.by.board.change(|progress| progress.waits_until = Some(closed.until));
