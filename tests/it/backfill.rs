@@ -242,6 +242,21 @@ async fn a_mark_does_not_move_past_a_page_that_failed() {
 }
 
 #[tokio::test]
+async fn a_next_page_without_a_cursor_fails_the_form_and_the_mark_stays() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    // A page without rows has no cursor, and says that there is more.
+    app.meta.show_leads_per_page(0);
+    let ended = backfill(&app, &json!({})).await;
+    assert_eq!((&ended["forms_failed"], &ended["forms_read"]), (&json!(1), &json!(0)));
+    assert_eq!(read_until(&app).await, None);
+    app.meta.show_leads_per_page(1);
+    assert_eq!(counts(&backfill(&app, &json!({})).await)[..2], [1, 1]);
+    app.delivered(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_cursor_that_meta_forgot_costs_a_new_beginning_and_only_one() {
     let app = reads_with("").await;
     app.meta.show_leads_per_page(1);

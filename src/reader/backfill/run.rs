@@ -37,6 +37,8 @@ enum Trouble {
     Store(#[from] StoreError),
     #[error("the list has no end")]
     Endless,
+    #[error("there is a next page, and Meta does not say where")]
+    Lost,
 }
 
 impl<'b> Run<'b> {
@@ -136,10 +138,10 @@ impl<'b> Run<'b> {
                     forms.push((token, self.by.graph.remember(form)));
                 }
             }
-            if page.next.is_none() || page.next == after {
+            after = further(page.next, after.as_deref())?;
+            if after.is_none() {
                 return Ok(());
             }
-            after = page.next;
         }
         Err(Trouble::Endless)
     }
@@ -216,11 +218,12 @@ impl<'b> Run<'b> {
             self.take_in(token, form, &page).await?;
             let created = page.leads.iter().map(|lead| lead.created_time);
             pass.add_page(created, page.unreadable.iter().copied());
-            let is_last = page.next.is_none() || page.next == pass.after;
+            let next = further(page.next, pass.after.as_deref())?;
+            let is_last = next.is_none();
             if is_last {
                 mark = mark.after(&pass, self.now());
             } else {
-                pass.after = page.next;
+                pass.after = next;
                 mark.pass = Some(pass.clone());
             }
             if !self.wish.dry_run {
@@ -264,5 +267,30 @@ impl<'b> Run<'b> {
             counts.failed += number(page.unreadable.len());
         });
         Ok(())
+    }
+}
+
+/// Where the next page begins, if there is one. A cursor that leads nowhere, or to the same page
+/// again, is not the end of the list: nobody knows what is behind it.
+fn further(next: Option<String>, after: Option<&str>) -> Result<Option<String>, Trouble> {
+    match next.as_deref() {
+        Some(cursor) if cursor.is_empty() || Some(cursor) == after => Err(Trouble::Lost),
+        _ => Ok(next),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_leads_nowhere_is_not_the_end() {
+        let further = |next: Option<&str>, after| further(next.map(str::to_owned), after).ok();
+        assert_eq!(further(None, None), Some(None));
+        assert_eq!(further(None, Some("A")), Some(None));
+        assert_eq!(further(Some("A"), None), Some(Some("A".to_owned())));
+        assert_eq!(further(Some("B"), Some("A")), Some(Some("B".to_owned())));
+        assert_eq!(further(Some("A"), Some("A")), None);
+        assert_eq!(further(Some(""), None), None);
     }
 }
