@@ -153,7 +153,7 @@ impl<'b> Run<'b> {
         let (mut tries, mut waits) = (0, 0);
         loop {
             let closed = match self.by.graph.ask(token, query).await {
-                Err(Miss::Closed(closed)) => closed,
+                Err(Miss::Closed(closed) | Miss::Shut(closed)) => closed,
                 other => return other,
             };
             let give_up = match closed.why {
