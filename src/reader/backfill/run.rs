@@ -204,6 +204,7 @@ impl<'b> Run<'b> {
         mut pass: Pass,
     ) -> Result<FormMark, Trouble> {
         let mut began_anew = false;
+        let had_mark = mark.read_until.is_some();
         for _ in 0..BACKFILL_PAGES_MAX {
             let query = GraphQuery::leads(form.id, pass.since, pass.after.as_deref());
             let page = match self.ask(token, &query).await {
@@ -215,7 +216,7 @@ impl<'b> Run<'b> {
                 }
                 asked => read_leads(&asked?).map_err(|_| Miss::Senseless)?,
             };
-            self.take_in(token, form, &page).await?;
+            self.take_in(token, form, &page, had_mark).await?;
             let created = page.leads.iter().map(|lead| lead.created_time);
             pass.add_page(created, page.unreadable.iter().copied());
             let next = further(page.next, pass.after.as_deref())?;
@@ -237,7 +238,13 @@ impl<'b> Run<'b> {
         Err(Trouble::Endless)
     }
 
-    async fn take_in(&self, token: usize, form: &Form, page: &LeadPage) -> Result<(), Trouble> {
+    async fn take_in(
+        &self,
+        token: usize,
+        form: &Form,
+        page: &LeadPage,
+        had_mark: bool,
+    ) -> Result<(), Trouble> {
         let own_page = self.by.graph.tokens()[token].page_id;
         let page_id = form.page_id.or(self.wish.page_id).or(own_page);
         // Without its Page nobody knows where its events go.
@@ -257,7 +264,8 @@ impl<'b> Run<'b> {
         let late_before = self.now() + -WEBHOOK_LATE_S;
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let new = page.leads.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
-        let lost = new.clone().filter(|(lead, _)| lead.created_time < late_before).count();
+        let is_late = |created_time| had_mark && created_time < late_before;
+        let lost = new.clone().filter(|(lead, _)| is_late(lead.created_time)).count();
         let new = new.count();
         self.count(|counts| {
             counts.read += number(page.leads.len());
