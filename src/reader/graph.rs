@@ -40,7 +40,7 @@ pub enum Miss {
     /// The token can't be used for a while; nobody knows whether it exists.
     #[error("the token can't be used at the moment")]
     Closed(Closed),
-    /// The answer to this question is why the token can't be used for a while: trouble, or a denial.
+    /// The answer to this question is why the token can't be used for a while: trouble or denial.
     #[error("Meta has trouble with it, or refuses the token")]
     Shut(Closed),
     /// The question or the answer makes no sense.

@@ -1,8 +1,8 @@
 //! One backfill: the forms, and the leads of each, page by page.
 //!
 //! A page is taken in before the mark that says so is set: if we die between the two, the page is
-//! read again, which changes nothing. Short throttles are waited out; what goes wrong otherwise costs
-//! the form, whose mark stays where it was.
+//! read again, which changes nothing. Short throttles are waited out; what goes wrong otherwise
+//! costs the form, whose mark stays where it was.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
