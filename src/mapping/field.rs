@@ -118,7 +118,7 @@ fn is_blank(value: &Value) -> bool {
     }
 }
 
-/// Whether it is an object around a value that is not there, as HubSpot and Pipedrive write one
+/// Whether it is an object around a value that is not there, as `HubSpot` and Pipedrive write one
 /// that somebody cleared: `{"value": ""}`. Only where one value is looked for; a whole record may
 /// well have a blank `value` among its fields.
 fn holds_blank(value: &Value) -> bool {

@@ -74,7 +74,7 @@ impl Columns {
         };
         // A first line without names is a row, with what it says about a person.
         let shown = || {
-            let has_names = names.iter().any(|name| is_known(name));
+            let has_names = names.iter().any(is_known);
             if has_names { names.join(", ") } else { "no name of a field".to_owned() }
         };
         if let Some(Renamed { column, .. }) =
