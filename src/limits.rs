@@ -257,6 +257,11 @@ pub const BACKFILL_OVERLAP_S: i64 = 6 * 60 * 60;
 pub const WEBHOOK_LATE_S: i64 = 15 * 60;
 /// Tries of one question of a backfill while Meta has trouble, before the form is given up.
 pub const BACKFILL_TRIES_MAX: u32 = 5;
+/// Waits of one question of a backfill for Meta's budget of calls, before the form or Page is given
+/// up: others may have a budget of their own.
+pub const BACKFILL_WAITS_MAX: u32 = 2;
+/// Longest such wait, in milliseconds; the next backfill asks again after a longer one.
+pub const BACKFILL_WAIT_MS_MAX: i64 = 15 * 60 * 1_000;
 /// Most pages of leads that one pass over a form reads.
 pub const BACKFILL_PAGES_MAX: u32 = 100_000;
 /// Longest time that a backfill may go back, in seconds: Meta keeps leads for 90 days.

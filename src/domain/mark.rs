@@ -58,7 +58,10 @@ impl FormMark {
     pub fn after(&self, pass: &Pass, now: UnixSeconds) -> Self {
         // A pass that leaves a gap behind the mark says nothing about what is in the gap.
         let leaves_gap = pass.since > self.read_until.unwrap_or_else(|| self.since(now));
-        let read_until = if leaves_gap {
+        // Nor does one with a lead that failed nobody knows when: it would move the mark back, and
+        // the next one further. The mark stays, so that the next pass meets that lead again.
+        let failed_anywhere = pass.failed.is_some_and(|created| created <= pass.since);
+        let read_until = if leaves_gap || failed_anywhere {
             self.read_until
         } else {
             let reached = self.read_until.max(pass.newest);
@@ -100,7 +103,9 @@ mod tests {
             (None, WEEK, &[], &[], None),
             (None, WEEK, &[500, 100], &[Some(300)], Some(301)),
             (None, WEEK, &[], &[Some(300)], None),
-            (None, WEEK, &[100], &[None], Some(WEEK + 1)),
+            (None, WEEK, &[100], &[None], None),
+            (Some(1_000), 1_600, &[100], &[None], Some(1_000)),
+            (Some(1_000), 1_600, &[100], &[Some(500), None], Some(1_000)),
             (Some(1_000), 1_600, &[1_500, 100], &[], Some(100)),
             (Some(1_000), 1_600, &[1_500], &[], Some(1_000)),
             (Some(1_000), 1_600, &[], &[], Some(1_000)),
@@ -110,6 +115,21 @@ mod tests {
             let moved = after(mark, since, read, failed);
             assert_eq!(moved, expected, "{mark:?} {since} {read:?} {failed:?}");
         }
+    }
+
+    #[test]
+    fn a_lead_that_failed_nobody_knows_when_holds_the_mark_where_it_is() {
+        let mut mark = FormMark { read_until: Some(ago(1_000)), pass: None };
+        for pass in 1..=2 {
+            let mut pass_on = Pass::since(mark.since(NOW));
+            pass_on.add_page([ago(100)].into_iter(), [None].into_iter());
+            mark = mark.after(&pass_on, NOW);
+            assert_eq!(mark.read_until, Some(ago(1_000)), "pass {pass}");
+        }
+        // Once it can be read, the mark goes on.
+        let mut pass = Pass::since(mark.since(NOW));
+        pass.add_page([ago(100)].into_iter(), std::iter::empty());
+        assert_eq!(mark.after(&pass, NOW).read_until, Some(ago(100)));
     }
 
     #[test]

@@ -20,8 +20,8 @@ use crate::http::view::{ErasedView, LeadPage, LeadView};
 use crate::store::Linking;
 use crate::store::query::LeadFilter;
 
-/// Which leads to list.
-#[derive(Debug, Deserialize, IntoParams)]
+/// Which leads to list. It has no `Debug`: an e-mail address and a phone number are a person's.
+#[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct LeadQuery {

@@ -94,7 +94,11 @@ impl Source {
 
     fn values<'a>(&'a self, record: &'a Value) -> Vec<&'a Value> {
         match self {
-            Self::Path(path) => present(path, record),
+            Self::Path(path) => {
+                let mut values = present(path, record);
+                values.retain(|value| !holds_blank(value));
+                values
+            }
             Self::Fixed(value) => vec![value],
         }
     }
@@ -112,6 +116,13 @@ fn is_blank(value: &Value) -> bool {
         Value::String(text) => text.trim().is_empty(),
         _ => false,
     }
+}
+
+/// Whether it is an object around a value that is not there, as `HubSpot` and Pipedrive write one
+/// that somebody cleared: `{"value": ""}`. Only where one value is looked for; a whole record may
+/// well have a blank `value` among its fields.
+fn holds_blank(value: &Value) -> bool {
+    value.as_object().and_then(|members| members.get("value")).is_some_and(is_blank)
 }
 
 /// A condition of the filter.

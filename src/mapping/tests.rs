@@ -315,6 +315,43 @@ fn pipedrive_tells_of_deals_that_change_their_stage_or_are_won_or_lost() {
     assert_eq!(read(&moved)[0].get("stage"), None, "nothing of it changed");
 }
 
+#[test]
+fn a_property_that_was_cleared_says_nothing_and_the_rest_of_the_report_counts() {
+    let own = "[stages]\ncustomer = 'won'";
+    let workflow = file(include_str!("presets/samples/hubspot-workflow.json"));
+    for blank in [json!({"value": ""}), json!({"value": null, "versions": []}), json!(null)] {
+        let mut cleared = workflow.clone();
+        for name in ["meta_lead_id", "amount", "firstname"] {
+            cleared["properties"][name] = blank.clone();
+        }
+        let update = json!({
+            "crm_id": "1246965", "stage": "won", "event_time": 1_762_000_500,
+            "customer": {"em": ["erika.mustermann@example.org"]},
+        });
+        assert_eq!(sample("hubspot", own, &cleared), [update], "{blank}");
+    }
+    let mut other = workflow;
+    other["properties"]["meta_lead_id"] = json!({"source": "API"});
+    assert_eq!(sample("hubspot", own, &other), [json!({"unmappable": "lead_id"})]);
+
+    let mut deal = file(include_str!("presets/samples/pipedrive-v2.json"));
+    deal["data"]["custom_fields"] = json!({"hash": {"type": "varchar", "value": null}});
+    deal["data"]["value"] = Value::Null;
+    let own = "lead_id = '$.data.custom_fields.hash'\n[stages]\n3 = 'qualified'";
+    let update = json!({"crm_id": "4711", "stage": "qualified", "event_time": 1_762_000_500});
+    assert_eq!(sample("pipedrive", own, &deal), [update]);
+}
+
+#[test]
+fn a_record_with_a_blank_value_is_a_record() {
+    let file = format!("each = '$.all[*]'\n{MINIMUM}[[filter]]\npath = '$'\nexists = true\n");
+    let payload = json!({"all": [{"id": "1", "stage": "won", "value": null}]});
+    let mapping = mapping(&file);
+    let records = mapping.records(&payload).unwrap();
+    assert_eq!(records.len(), 1);
+    assert!(matches!(mapping.read(records[0], None).outcome, Outcome::Update(_)));
+}
+
 /// A sample in whatever form it is.
 fn payload(text: &str) -> Value {
     let form = Form::of(Some("application/x-www-form-urlencoded"), text.as_bytes());

@@ -2,7 +2,7 @@
 //!
 //! What goes on from here is Unix seconds, so that the rules about times know one form only.
 
-use jiff::civil::DateTime;
+use jiff::civil::{DateTime, date};
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use serde_json::Value;
@@ -33,11 +33,8 @@ impl TimeFormat {
             "unix_s" => Ok(Self::UnixS),
             "unix_ms" => Ok(Self::UnixMs),
             "rfc3339" => Ok(Self::Rfc3339),
-            // Writing some time by it finds what reading never could.
             pattern if pattern.contains('%') => {
-                let some_time = jiff::Timestamp::UNIX_EPOCH.to_zoned(TimeZone::UTC);
-                strtime::format(pattern, &some_time)
-                    .map_err(|error| format!("is no pattern of a time: {error}"))?;
+                check_pattern(pattern)?;
                 Ok(Self::Pattern(pattern.to_owned()))
             }
             _ => Err("must be auto, unix_s, unix_ms, rfc3339, or a pattern such as %Y-%m-%d \
@@ -109,6 +106,21 @@ fn rfc3339(text: &str, zone: Option<&TimeZone>) -> Result<Option<i64>, String> {
     in_zone(local, zone).map(Some)
 }
 
+/// Writing some time by a pattern finds what reading never could. Two times of one day that it
+/// writes alike would be read alike, as midnight.
+fn check_pattern(pattern: &str) -> Result<(), String> {
+    let written = |hour| {
+        let time = date(2025, 11, 1).at(hour, 0, 0, 0).to_zoned(TimeZone::UTC);
+        time.and_then(|time| strtime::format(pattern, &time))
+            .map_err(|error| format!("is no pattern of a time: {error}"))
+    };
+    // Not twelve hours: a pattern may write those of a clock without AM and PM.
+    if written(1)? == written(14)? {
+        return Err("has no time of day: a date alone does not say when".into());
+    }
+    Ok(())
+}
+
 fn by_pattern(pattern: &str, text: &str, zone: Option<&TimeZone>) -> Result<Option<i64>, String> {
     let Ok(parts) = strtime::parse(pattern, text) else { return Ok(None) };
     if let Ok(time) = parts.to_timestamp() {
@@ -163,7 +175,7 @@ mod tests {
             ("unix_s", json!(1_762_000_000_000_i64)),
             ("unix_ms", json!(SECONDS)),
             ("rfc3339", json!(SECONDS)),
-            ("%d.%m.%Y", json!("2025-11-01")),
+            ("%d.%m.%Y %H:%M", json!("2025-11-01 13:26")),
             ("auto", json!("2025-11-01")),
             ("auto", json!("erika@example.org")),
             ("auto", json!("/Date()/")),
@@ -184,6 +196,17 @@ mod tests {
         {
             let read = TimeFormat::parse(format).unwrap().read(&json!(text), None);
             assert!(read.unwrap_err().contains("time_zone"), "{format}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_without_a_time_of_day_is_refused() {
+        for pattern in ["%d.%m.%Y", "%Y-%m-%d", "%F", "%d.%m.%Y um %M"] {
+            let problem = TimeFormat::parse(pattern).unwrap_err();
+            assert!(problem.contains("no time of day"), "{pattern}: {problem}");
+        }
+        for pattern in ["%s", "%F %H", "%d.%m.%Y %I:%M %p", "%Y-%m-%dT%T%z"] {
+            assert!(TimeFormat::parse(pattern).is_ok(), "{pattern}");
         }
     }
 

@@ -40,6 +40,9 @@ pub enum Miss {
     /// The token can't be used for a while; nobody knows whether it exists.
     #[error("the token can't be used at the moment")]
     Closed(Closed),
+    /// The answer to this question is why the token can't be used for a while: trouble or denial.
+    #[error("Meta has trouble with it, or refuses the token")]
+    Shut(Closed),
     /// The question or the answer makes no sense.
     #[error("Meta refuses the question, or its answer makes no sense")]
     Senseless,
@@ -100,8 +103,9 @@ impl Graph {
         read.map_err(|trouble| match trouble {
             Trouble::NotFound => Miss::NotFound,
             Trouble::Refused => Miss::Senseless,
-            Trouble::Throttled { .. } | Trouble::Denied(_) | Trouble::Passing { .. } => {
-                closed.map_or(Miss::NotFound, Miss::Closed)
+            Trouble::Throttled { .. } => closed.map_or(Miss::NotFound, Miss::Closed),
+            Trouble::Denied(_) | Trouble::Passing { .. } => {
+                closed.map_or(Miss::NotFound, Miss::Shut)
             }
         })
     }
@@ -153,23 +157,31 @@ impl Graph {
     /// known.
     ///
     /// # Errors
-    /// [`Miss::Closed`] if a token that could not be used might have found it.
+    /// [`Miss::Closed`] if a token that could not be used might have found it, [`Miss::Shut`] if
+    /// asking for it is why.
     pub async fn find_lead(
         &self,
         lead_id: LeadId,
         page_id: Option<PageId>,
     ) -> Result<FoundLead, Miss> {
-        let mut miss = Miss::NotFound;
+        let (mut miss, mut is_shut) = (Miss::NotFound, false);
         let own = self.tokens.iter().position(|it| page_id.is_some() && it.page_id == page_id);
         let tokens = own.map_or(0..self.tokens.len(), |token| token..token + 1);
         for token in tokens {
             match self.find_lead_with(token, lead_id).await {
                 Ok(found) => return Ok(found),
                 Err(Miss::Closed(closed)) => miss = earlier(miss, closed),
+                Err(Miss::Shut(closed)) => {
+                    is_shut = true;
+                    miss = earlier(miss, closed);
+                }
                 Err(Miss::NotFound | Miss::Senseless) => {}
             }
         }
-        Err(miss)
+        Err(match miss {
+            Miss::Closed(closed) if is_shut => Miss::Shut(closed),
+            miss => miss,
+        })
     }
 
     async fn find_lead_with(&self, token: usize, lead_id: LeadId) -> Result<FoundLead, Miss> {
@@ -183,7 +195,7 @@ impl Graph {
             None => None,
             Some(form_id) => match self.form(token, form_id).await {
                 Ok(form) => Some(form),
-                Err(Miss::Closed(closed)) => return Err(Miss::Closed(closed)),
+                Err(miss @ (Miss::Closed(_) | Miss::Shut(_))) => return Err(miss),
                 Err(Miss::NotFound | Miss::Senseless) => None,
             },
         };

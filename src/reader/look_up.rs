@@ -139,7 +139,8 @@ impl Searcher {
         let found = match self.graph.find_lead(lead_id, page_id).await {
             Ok(found) => found,
             Err(Miss::Closed(closed)) => return self.agenda.postpone(lead_id, closed.until),
-            Err(Miss::NotFound | Miss::Senseless) => {
+            // If asking for this lead is what closed the gate, it must not go first for ever.
+            Err(Miss::NotFound | Miss::Senseless | Miss::Shut(_)) => {
                 if !self.agenda.missed(lead_id, now) {
                     tracing::info!(%lead_id, "a lead can't be read from Meta");
                 }

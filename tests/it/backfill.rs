@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leadloop::domain::ids::{FormId, PageId};
 use leadloop::domain::mark::FormMark;
-use leadloop::domain::time::Timestamp;
+use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::sandbox::faults::Fault;
 use leadloop::sandbox::form::FilledForm;
 use leadloop::store::Store;
@@ -44,6 +44,13 @@ async fn mark(app: &TestApp) -> FormMark {
     app.store.form_mark(FormId::from_u64(17).unwrap()).await.unwrap()
 }
 
+/// As if the form had been read up to a day before.
+async fn was_read(app: &TestApp) {
+    let read_until = Some(UnixSeconds::new(CREATED - DAY));
+    let mark = FormMark { read_until, pass: None };
+    app.store.set_form_mark(FormId::from_u64(17).unwrap(), mark).await.unwrap();
+}
+
 /// Seconds from the creation of lead 1 to the mark of its form.
 async fn read_until(app: &TestApp) -> Option<i64> {
     mark(app).await.read_until.map(|until| until.get() - CREATED)
@@ -55,6 +62,7 @@ async fn what_the_webhook_lost_is_taken_in_and_what_is_known_stays_as_it_is() {
     app.report(&[lead(1)]).await;
     app.meta.have_lead(filled(1));
     app.meta.have_lead(filled_at(2, CREATED - HOUR));
+    was_read(&app).await;
     let ended = backfill(&app, &json!({})).await;
     assert_eq!(counts(&ended), [2, 1, 1, 0, 1]);
     assert_eq!((&ended["forms"], &ended["forms_read"]), (&json!(1), &json!(1)));
@@ -73,8 +81,20 @@ async fn a_lead_that_may_just_be_late_does_not_count_as_lost() {
     let app = reads_with("").await;
     app.meta.have_lead(filled_at(1, START - 899));
     app.meta.have_lead(filled_at(2, START - 901));
+    was_read(&app).await;
     let ended = backfill(&app, &json!({})).await;
     assert_eq!(counts(&ended), [2, 2, 0, 0, 1]);
+    app.delivered(2).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_first_reading_of_a_form_finds_was_not_lost() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled_at(1, CREATED - DAY));
+    assert_eq!(counts(&backfill(&app, &json!({})).await), [1, 1, 0, 0, 0]);
+    app.meta.have_lead(filled_at(2, CREATED - DAY + HOUR));
+    assert_eq!(counts(&backfill(&app, &json!({})).await), [2, 1, 1, 0, 1]);
     app.delivered(2).await;
     app.finish().await;
 }
@@ -123,7 +143,7 @@ async fn a_pass_that_was_broken_off_goes_on_where_it_was_after_a_start() {
     let app = TestApp::start_with(READS, store.clone()).await;
     have_leads(&app);
     // The list of forms and two pages of leads, then a throttle in which the server ends.
-    app.meta.misbehave_reading_after(3, [Fault::Throttle { minutes: 60 }]);
+    app.meta.misbehave_reading_after(3, [Fault::Throttle { minutes: 15 }]);
     app.post("/v1/backfill", &json!({})).await;
     app.until(async || shown(&app).await["waits_until"].is_string()).await;
     let pass = mark(&app).await.pass.unwrap();
@@ -133,7 +153,7 @@ async fn a_pass_that_was_broken_off_goes_on_where_it_was_after_a_start() {
     let app = TestApp::start_with(READS, store).await;
     have_leads(&app);
     // Two pages are left of four; then what is newer than some hours before the mark.
-    assert_eq!(counts(&backfill(&app, &json!({})).await), [4, 3, 1, 0, 3]);
+    assert_eq!(counts(&backfill(&app, &json!({})).await), [4, 3, 1, 0, 0]);
     assert_eq!(app.meta.reads("leads"), 3);
     assert_eq!((app.stored().await[0], read_until(&app).await), (7, Some(-20 * HOUR)));
     app.until(async || app.listed("delivered").await == 7).await;
@@ -158,6 +178,36 @@ async fn a_throttle_is_waited_out_and_shown() {
 }
 
 #[tokio::test]
+async fn a_throttle_without_an_end_costs_its_page_and_the_next_backfill_makes_up_for_it() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    app.meta.misbehave_reading([10, 10, 10].map(|minutes| Fault::Throttle { minutes }));
+    app.post("/v1/backfill", &json!({})).await;
+    for asked in 1..=2 {
+        app.until(async || app.meta.reads("forms") == asked).await;
+        app.until(async || shown(&app).await["waits_until"].is_string()).await;
+        app.advance_s(600);
+    }
+    let given_up = ended(&app).await;
+    assert_eq!((&given_up["forms_failed"], counts(&given_up)), (&json!(1), [0; 5]));
+    assert_eq!((app.meta.reads("forms"), read_until(&app).await), (3, None));
+    app.advance_s(600);
+    assert_eq!(counts(&backfill(&app, &json!({})).await)[..2], [1, 1]);
+    app.delivered(1).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_long_throttle_is_not_waited_out() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    app.meta.misbehave_reading([Fault::Throttle { minutes: 16 }]);
+    assert_eq!(backfill(&app, &json!({})).await["forms_failed"], 1);
+    assert_eq!((app.meta.reads("forms"), read_until(&app).await), (1, None));
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn a_token_that_is_refused_costs_its_page_and_the_next_one_makes_up_for_it() {
     let app = reads_with("").await;
     app.meta.have_lead(filled(1));
@@ -170,7 +220,7 @@ async fn a_token_that_is_refused_costs_its_page_and_the_next_one_makes_up_for_it
     assert_eq!(backfill(&app, &json!({})).await["forms_failed"], 1);
     assert_eq!(app.meta.reads("forms"), 1);
     app.advance_s(900);
-    assert_eq!(counts(&backfill(&app, &json!({})).await), [1, 1, 0, 0, 1]);
+    assert_eq!(counts(&backfill(&app, &json!({})).await), [1, 1, 0, 0, 0]);
     app.delivered(1).await;
     app.finish().await;
 }
@@ -182,7 +232,7 @@ async fn a_mark_does_not_move_past_a_lead_that_cannot_be_read() {
     app.meta.have_lead(FilledForm { garbled: true, ..filled_at(2, CREATED - HOUR) });
     app.meta.have_lead(filled_at(3, CREATED - 2 * HOUR));
     let ended = backfill(&app, &json!({})).await;
-    assert_eq!(counts(&ended), [2, 2, 0, 1, 1], "the others beside it are taken in");
+    assert_eq!(counts(&ended), [2, 2, 0, 1, 0], "the others beside it are taken in");
     assert_eq!(read_until(&app).await, Some(-HOUR - 1));
     // Long after the overlap, it is still asked for; now it can be read.
     app.meta.have_lead(filled_at(2, CREATED - HOUR));
@@ -208,6 +258,21 @@ async fn a_mark_does_not_move_past_a_page_that_failed() {
     assert_eq!(counts(&backfill(&app, &json!({})).await), [2, 1, 1, 0, 0]);
     assert_eq!(read_until(&app).await, Some(50));
     app.delivered(2).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_next_page_without_a_cursor_fails_the_form_and_the_mark_stays() {
+    let app = reads_with("").await;
+    app.meta.have_lead(filled(1));
+    // A page without rows has no cursor, and says that there is more.
+    app.meta.show_leads_per_page(0);
+    let ended = backfill(&app, &json!({})).await;
+    assert_eq!((&ended["forms_failed"], &ended["forms_read"]), (&json!(1), &json!(0)));
+    assert_eq!(read_until(&app).await, None);
+    app.meta.show_leads_per_page(1);
+    assert_eq!(counts(&backfill(&app, &json!({})).await)[..2], [1, 1]);
+    app.delivered(1).await;
     app.finish().await;
 }
 
@@ -268,7 +333,7 @@ async fn late_finds_follow_the_rule_on_age() {
     let app = reads_with("").await;
     app.meta.have_lead(filled_at(1, CREATED - 6 * DAY));
     app.meta.have_lead(filled_at(2, CREATED - 8 * DAY));
-    assert_eq!(counts(&backfill(&app, &json!({})).await), [1, 1, 0, 0, 1]);
+    assert_eq!(counts(&backfill(&app, &json!({})).await), [1, 1, 0, 0, 0]);
     let since = CREATED - 30 * DAY;
     assert_eq!(counts(&backfill(&app, &json!({"since": since})).await), [2, 1, 1, 0, 1]);
     app.delivered(1).await;

@@ -320,3 +320,26 @@ async fn what_was_not_read_before_a_start_is_read_by_the_backfill_after_it() {
     assert_eq!(app.meta.reads("lead"), 0, "the webhook's wish was forgotten");
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_lead_that_closes_the_gate_itself_is_given_up_and_the_others_have_their_turn() {
+    let app = reads_with("").await;
+    let denied =
+        || Fault::Error { http_status: 403, code: 200, subcode: None, is_transient: false };
+    // Six tries, and no more: the first one and five by the schedule.
+    app.meta.misbehave_reading(std::iter::repeat_with(denied).take(6));
+    app.stage(1, "qualified", 60).await;
+    for tried in 1..=6 {
+        app.until(async || app.meta.reads("lead") == tried).await;
+        app.until(async || counted(&app, "denied", tried).await).await;
+        app.advance_s(if tried < 5 { 900 } else { 1_800 });
+    }
+    app.meta.have_lead(filled(2));
+    app.stage(2, "qualified", 60).await;
+    app.delivered(2).await;
+    assert_eq!(
+        (app.meta.reads("lead"), app.taken()),
+        (7, vec!["2 initial_lead".to_owned(), "2 qualified".to_owned()])
+    );
+    app.finish_with_rest().await;
+}

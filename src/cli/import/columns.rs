@@ -68,14 +68,23 @@ impl Columns {
             return Err(format!("has over {IMPORT_COLUMNS_MAX} columns"));
         }
         let is = |name: &str, other: &str| name.to_lowercase() == other.to_lowercase();
+        let field_named = |name: &str| Field::from_name(&name.to_lowercase());
+        let is_known = |name: &&str| {
+            field_named(name).is_some() || renamed.iter().any(|it| is(name, &it.column))
+        };
+        // A first line without names is a row, with what it says about a person.
+        let shown = || {
+            let has_names = names.iter().any(is_known);
+            if has_names { names.join(", ") } else { "no name of a field".to_owned() }
+        };
         if let Some(Renamed { column, .. }) =
             renamed.iter().find(|it| !names.iter().any(|name| is(name, &it.column)))
         {
-            return Err(format!("has no column {column:?}; it has {}", names.join(", ")));
+            return Err(format!("has no column {column:?}; its first line has {}", shown()));
         }
         let field_of = |name: &&str| {
             let other = renamed.iter().find(|it| is(name, &it.column)).map(|it| it.field);
-            let own = || Field::from_name(&name.to_lowercase());
+            let own = || field_named(name);
             other.or_else(|| own().filter(|field| renamed.iter().all(|it| it.field != *field)))
         };
         let fields: Vec<Option<Field>> = names.iter().map(field_of).collect();
@@ -88,12 +97,10 @@ impl Columns {
         let has = |name| fields.contains(&Some(Field::Update(name)));
         let missing = ["stage", "event_time"].into_iter().find(|name| !has(name));
         if let Some(name) = missing {
-            // A first line without names is a row, with what it says about a person.
-            let found = fields.iter().any(Option::is_some);
-            let names = if found { names.join(", ") } else { "no name of a field".to_owned() };
             return Err(format!(
                 "has no column {name}; name the one that it is: --column {name}=NAME; its first \
-                 line has {names}"
+                 line has {}",
+                shown()
             ));
         }
         let unused = pairs().filter(|(_, field)| field.is_none());
@@ -205,6 +212,8 @@ mod tests {
             (&["lead_id", "stage", "when"], &[], "--column event_time=NAME"),
             (&["Max Mustermann", "a@x.org"], &[], "first line has no name of a field"),
             (&["stage", "event_time"], &["ph=Mobile"], "has no column \"Mobile\""),
+            (&["stage", "event_time"], &["ph=Mobile"], "first line has stage, event_time"),
+            (&["Max Mustermann", "a@x.org"], &["ph=Mobile"], "first line has no name of a field"),
             (
                 &["stage", "event_time", "em", "email"],
                 &[],

@@ -30,7 +30,7 @@ pub struct FormPage {
     pub forms: Vec<Form>,
     /// How many could not.
     pub unreadable: usize,
-    /// Where the next page begins.
+    /// Where the next page begins; empty if there is one and Meta does not say where.
     pub next: Option<String>,
 }
 

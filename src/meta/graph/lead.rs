@@ -64,7 +64,7 @@ pub struct LeadPage {
     pub leads: Vec<GraphLead>,
     /// For each that could not be read: when it was created, if that can be told.
     pub unreadable: Vec<Option<UnixSeconds>>,
-    /// Where the next page begins.
+    /// Where the next page begins; empty if there is one and Meta does not say where.
     pub next: Option<String>,
 }
 
@@ -222,6 +222,15 @@ mod tests {
         assert_eq!(page.leads.len(), 1);
         assert_eq!(page.unreadable, [Some(UnixSeconds::new(1_762_000_000)), None]);
         assert_eq!(page.next.as_deref(), Some("B"));
+    }
+
+    #[test]
+    fn a_next_page_without_a_cursor_is_not_taken_for_the_end() {
+        for cursors in ["{}", r#"{"after":null}"#, r#"{"after":""}"#] {
+            let body = format!(r#"{{"data":[],"paging":{{"cursors":{cursors},"next":"https"}}}}"#);
+            let page = read_leads(body.as_bytes()).unwrap();
+            assert_eq!(page.next.as_deref(), Some(""), "{cursors}");
+        }
     }
 
     #[test]

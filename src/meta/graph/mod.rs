@@ -106,9 +106,10 @@ struct Cursors {
 }
 
 impl Paging {
-    /// The cursor of the next page; the last page has a cursor, too, and no `next`.
+    /// The cursor of the next page, empty if there is a page and no cursor; the last page has a
+    /// cursor, too, and no `next`.
     fn next_cursor(self) -> Option<String> {
-        self.next.and(self.cursors.after)
+        self.next.map(|_| self.cursors.after.unwrap_or_default())
     }
 }
 

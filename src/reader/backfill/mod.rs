@@ -63,7 +63,8 @@ pub struct Counts {
     pub known: u64,
     /// Leads that could not be read.
     pub failed: u64,
-    /// Of the new ones, those that the webhook should have brought long ago.
+    /// Of the new ones, those that the webhook should have brought long ago. What is found before a
+    /// form has a mark may be older than the webhook, and is not counted.
     pub lost: u64,
 }
 
@@ -126,10 +127,8 @@ impl Board {
         Ok(begun)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Progress)) {
-        if let Some(progress) = self.open().as_mut() {
-            change(progress);
-        }
+    fn change<T>(&self, change: impl FnOnce(&mut Progress) -> T) -> Option<T> {
+        self.open().as_mut().map(change)
     }
 }
 
@@ -186,13 +185,13 @@ impl Backfiller {
     async fn fill(&self) {
         Run::new(self).all().await;
         let now = self.intake.clock.now();
-        self.board.change(|progress| {
+        // As soon as this one has ended, another one may be begun in its place.
+        let ended = self.board.change(|progress| {
             progress.finished_at = Some(now);
             progress.waits_until = None;
+            progress.clone()
         });
-        let Some(Progress { counts, wish, scheduled, .. }) = self.board.open().clone() else {
-            return;
-        };
+        let Some(Progress { counts, wish, scheduled, .. }) = ended else { return };
         let Counts { forms, forms_failed, read, new, failed, lost, .. } = counts;
         let dry_run = wish.dry_run;
         tracing::info!(

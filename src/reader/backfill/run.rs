@@ -1,8 +1,8 @@
 //! One backfill: the forms, and the leads of each, page by page.
 //!
 //! A page is taken in before the mark that says so is set: if we die between the two, the page is
-//! read again, which changes nothing. Throttles are waited out; what goes wrong otherwise costs the
-//! form, whose mark stays where it was.
+//! read again, which changes nothing. Short throttles are waited out; what goes wrong otherwise
+//! costs the form, whose mark stays where it was.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,10 @@ use crate::domain::ids::{FormId, PageId};
 use crate::domain::mark::{FormMark, Pass};
 use crate::domain::stage::SourceName;
 use crate::domain::time::UnixSeconds;
-use crate::limits::{BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, WEBHOOK_LATE_S};
+use crate::limits::{
+    BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, BACKFILL_WAIT_MS_MAX, BACKFILL_WAITS_MAX,
+    WEBHOOK_LATE_S,
+};
 use crate::meta::graph::{Form, GraphQuery, LeadPage, read_form, read_forms, read_leads};
 use crate::reader::backfill::{Backfiller, Counts, Wish};
 use crate::reader::gate::Why;
@@ -34,6 +37,8 @@ enum Trouble {
     Store(#[from] StoreError),
     #[error("the list has no end")]
     Endless,
+    #[error("there is a next page, and Meta does not say where")]
+    Lost,
 }
 
 impl<'b> Run<'b> {
@@ -133,25 +138,37 @@ impl<'b> Run<'b> {
                     forms.push((token, self.by.graph.remember(form)));
                 }
             }
-            if page.next.is_none() || page.next == after {
+            after = further(page.next, after.as_deref())?;
+            if after.is_none() {
                 return Ok(());
             }
-            after = page.next;
         }
         Err(Trouble::Endless)
     }
 
-    /// Asks until there is an answer: a throttle is waited out, trouble of Meta's for a few tries,
-    /// and a denial not at all.
+    /// Asks until there is an answer: a throttle that is over soon is waited out, and again once;
+    /// trouble of Meta's for a few tries, and a denial not at all. What would take longer would
+    /// keep all other forms waiting.
     async fn ask(&self, token: usize, query: &GraphQuery) -> Result<Vec<u8>, Miss> {
-        let mut tries = 0;
+        let (mut tries, mut waits) = (0, 0);
         loop {
             let closed = match self.by.graph.ask(token, query).await {
-                Err(Miss::Closed(closed)) => closed,
+                Err(Miss::Closed(closed) | Miss::Shut(closed)) => closed,
                 other => return other,
             };
-            tries += u32::from(closed.why == Why::Trouble);
-            if matches!(closed.why, Why::Denied(_)) || tries >= BACKFILL_TRIES_MAX {
+            let give_up = match closed.why {
+                Why::Denied(_) => true,
+                Why::Trouble => {
+                    tries += 1;
+                    tries >= BACKFILL_TRIES_MAX
+                }
+                Why::Budget => {
+                    waits += 1;
+                    let wait_ms = closed.until.millis_since(self.by.intake.clock.now());
+                    waits > BACKFILL_WAITS_MAX || wait_ms > BACKFILL_WAIT_MS_MAX
+                }
+            };
+            if give_up {
                 return Err(Miss::Closed(closed));
             }
             self.by.board.change(|progress| progress.waits_until = Some(closed.until));
@@ -187,6 +204,7 @@ impl<'b> Run<'b> {
         mut pass: Pass,
     ) -> Result<FormMark, Trouble> {
         let mut began_anew = false;
+        let had_mark = mark.read_until.is_some();
         for _ in 0..BACKFILL_PAGES_MAX {
             let query = GraphQuery::leads(form.id, pass.since, pass.after.as_deref());
             let page = match self.ask(token, &query).await {
@@ -198,14 +216,15 @@ impl<'b> Run<'b> {
                 }
                 asked => read_leads(&asked?).map_err(|_| Miss::Senseless)?,
             };
-            self.take_in(token, form, &page).await?;
+            self.take_in(token, form, &page, had_mark).await?;
             let created = page.leads.iter().map(|lead| lead.created_time);
             pass.add_page(created, page.unreadable.iter().copied());
-            let is_last = page.next.is_none() || page.next == pass.after;
+            let next = further(page.next, pass.after.as_deref())?;
+            let is_last = next.is_none();
             if is_last {
                 mark = mark.after(&pass, self.now());
             } else {
-                pass.after = page.next;
+                pass.after = next;
                 mark.pass = Some(pass.clone());
             }
             if !self.wish.dry_run {
@@ -219,7 +238,13 @@ impl<'b> Run<'b> {
         Err(Trouble::Endless)
     }
 
-    async fn take_in(&self, token: usize, form: &Form, page: &LeadPage) -> Result<(), Trouble> {
+    async fn take_in(
+        &self,
+        token: usize,
+        form: &Form,
+        page: &LeadPage,
+        had_mark: bool,
+    ) -> Result<(), Trouble> {
         let own_page = self.by.graph.tokens()[token].page_id;
         let page_id = form.page_id.or(self.wish.page_id).or(own_page);
         // Without its Page nobody knows where its events go.
@@ -239,7 +264,8 @@ impl<'b> Run<'b> {
         let late_before = self.now() + -WEBHOOK_LATE_S;
         let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let new = page.leads.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
-        let lost = new.clone().filter(|(lead, _)| lead.created_time < late_before).count();
+        let is_late = |created_time| had_mark && created_time < late_before;
+        let lost = new.clone().filter(|(lead, _)| is_late(lead.created_time)).count();
         let new = new.count();
         self.count(|counts| {
             counts.read += number(page.leads.len());
@@ -249,5 +275,30 @@ impl<'b> Run<'b> {
             counts.failed += number(page.unreadable.len());
         });
         Ok(())
+    }
+}
+
+/// Where the next page begins, if there is one. A cursor that leads nowhere, or to the same page
+/// again, is not the end of the list: nobody knows what is behind it.
+fn further(next: Option<String>, after: Option<&str>) -> Result<Option<String>, Trouble> {
+    match next.as_deref() {
+        Some(cursor) if cursor.is_empty() || Some(cursor) == after => Err(Trouble::Lost),
+        _ => Ok(next),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_leads_nowhere_is_not_the_end() {
+        let further = |next: Option<&str>, after| further(next.map(str::to_owned), after).ok();
+        assert_eq!(further(None, None), Some(None));
+        assert_eq!(further(None, Some("A")), Some(None));
+        assert_eq!(further(Some("A"), None), Some(Some("A".to_owned())));
+        assert_eq!(further(Some("B"), Some("A")), Some(Some("B".to_owned())));
+        assert_eq!(further(Some("A"), Some("A")), None);
+        assert_eq!(further(Some(""), None), None);
     }
 }
