@@ -6,7 +6,7 @@
 //! ([`ledger`]); at the end comes peace, in which everything must be delivered. The same seed gives
 //! the same run, to the letter.
 //!
-//! `LEADLOOP_SEEDS=100000 cargo test --release --lib simulation -- --nocapture` makes the long run,
+//! `LEADLOOP_SEEDS=5000 cargo test --release --lib simulation -- --nocapture` makes the long run,
 //! `LEADLOOP_SEED=7 cargo test --lib simulation -- --nocapture` shows one.
 
 mod calls;

@@ -227,7 +227,8 @@ pub(super) fn learn(
     adopt_by_contact(unit, lead_id, now, effects)
 }
 
-/// Remembers what is said of somebody whose events are sent without a lead; nobody finds them by it.
+/// Remembers what is said of somebody whose events are sent without a lead; nobody finds them by
+/// it.
 pub(super) fn keep_customer(
     unit: &mut Unit<'_>,
     lead_id: LeadId,
@@ -260,8 +261,8 @@ pub(super) fn adopt_by_contact(
 
 /// Gives a lead what was filed under an id of our own and awaits its lead. An event keeps its id.
 ///
-/// What is dated before `after`, if that is given, is about another lead of the person, which may be
-/// found later.
+/// What is dated before `after`, if that is given, is about another lead of the person, which may
+/// be found later.
 fn adopt(
     unit: &mut Unit<'_>,
     own: LeadId,
