@@ -44,8 +44,8 @@ pub const RETRY_EVENTS_MAX: usize = 1_000;
 pub const HOOK_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Most levels of elements in what a CRM sends as XML; of JSON, serde takes 128.
 pub const HOOK_DEPTH_MAX: usize = 64;
-/// Most reports of CRMs that no mapping fits and that are kept for replay.
-pub const UNMAPPED_MAX: u64 = 1_000;
+/// Most reports of one CRM that no mapping fits and that are kept for replay.
+pub const UNMAPPED_PER_SOURCE_MAX: usize = 1_000;
 /// Largest such report that is kept, in bytes.
 pub const UNMAPPED_BYTES_MAX: usize = 128 * 1024;
 /// How long one is kept, in milliseconds: after that nothing in it can be sent (META 3.4).

@@ -399,3 +399,46 @@ async fn what_is_too_large_to_be_kept_is_answered_and_counted() {
     app.delivered(2).await;
     app.finish().await;
 }
+
+/// The source `plain` with records at a path.
+fn with_each(each: &str) -> String {
+    let each = format!("each = \"{each}\"\nother_stages");
+    with_stage("Won").replace("other_stages", &each)
+}
+
+#[tokio::test]
+async fn a_payload_that_was_taken_apart_wrongly_is_kept_whole_and_rescued_by_a_mended_path() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let wrong = with_each("$.changes[*].stage");
+    let app = TestApp::start_at(&wrong, store.clone(), clock.clone()).await;
+    app.report(&[lead(1), lead(2)]).await;
+    let both = json!({"changes": [update(1, "Won"), update(2, "Won")]});
+    let answer = plain_admin(&app, &both).await;
+    assert_eq!(answer.problem(), (422, "unmappable".into()));
+    assert_eq!(answer.json()["records"], 2);
+    assert_eq!(kept(&app).await.len(), 1, "the payload, and not its pieces");
+    app.delivered(2).await;
+    app.finish().await;
+
+    let app = TestApp::start_at(&with_each("$.changes[*]"), store, clock).await;
+    for number in [1, 2] {
+        app.meta.know_lead(lead_id(number), UnixSeconds::new(CREATED));
+    }
+    let answer = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    assert_eq!((&answer["taken"], &answer["unmappable"]), (&json!(2), &json!(0)), "{answer}");
+    assert_eq!(kept(&app).await.len(), 0);
+    app.until(async || app.listed("delivered").await == 4).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn of_a_payload_with_a_stage_change_only_the_records_that_fail_are_kept() {
+    let app = start().await;
+    let mut short = update(1, "won");
+    short["lead_id"] = "4711".into();
+    let answer = plain_admin(&app, &json!([short, update(1, "won"), {"note": "no stage"}])).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    assert_eq!(kept(&app).await.len(), 2);
+    app.delivered(3).await;
+    app.finish().await;
+}

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::config::hooks::Hook;
+use crate::domain::alarm::{Cause, Subject};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
@@ -23,7 +24,8 @@ use crate::mapping::payload::Form;
 use crate::store::query::PageRequest;
 use crate::store::{SetAside, Unmapped};
 
-/// What is kept of a payload: one record of it, or all of it where no records could be told apart.
+/// What is kept of a payload: one record of it, or all of it where none could be understood.
+#[derive(Clone, Copy)]
 pub(super) enum Kept<'a> {
     /// A record.
     Record(&'a Value),
@@ -36,13 +38,10 @@ impl Kept<'_> {
     const FORMS: [(u8, Form); 3] =
         [(b'J', Form::Json), (b'U', Form::Urlencoded), (b'X', Form::Xml)];
 
+    /// What is sealed: a byte that says what follows, and that.
     fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Record(record) => {
-                let mut bytes = vec![Self::RECORD];
-                bytes.extend(record.to_string().into_bytes());
-                bytes
-            }
+            Self::Record(record) => [&[Self::RECORD], record.to_string().as_bytes()].concat(),
             Self::Payload(form, payload) => {
                 let tag = Self::FORMS.into_iter().find(|(_, known)| known == form);
                 [&[tag.map_or(0, |(tag, _)| tag)], *payload].concat()
@@ -51,44 +50,62 @@ impl Kept<'_> {
     }
 }
 
-/// Keeps what could not be mapped; that it can't be kept is told to whoever reads the log.
+/// Keeps what could not be mapped, all in one transaction, and tells whoever can mend it; and more
+/// loudly what can't be kept.
 pub(super) async fn set_aside(
     state: &AppState,
     source: &SourceName,
-    kept: Kept<'_>,
-    error: &ApiError,
+    failed: Vec<(Kept<'_>, &ApiError)>,
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    state.metrics.hook("unmappable");
-    let problem = error.to_json();
-    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-    let (field, plain) = (text("field"), kept.to_bytes());
-    let sealed = Sealer::new(&state.config.app_secrets).seal(source, &plain);
-    let set_aside = match sealed.filter(|sealed| sealed.len() <= UNMAPPED_BYTES_MAX) {
-        None => SetAside::Full,
-        Some(sealed) => {
-            let (received_at, source, reason) = (now, source.clone(), text("detail"));
-            let unmapped = Unmapped { received_at, source, field: field.clone(), reason, sealed };
-            state.store.set_aside(unmapped).await?
-        }
-    };
-    let bytes = plain.len();
-    match set_aside {
-        SetAside::Known => {}
-        SetAside::Kept => {
-            tracing::error!(%source, field, bytes, "a CRM's report fits no mapping and is kept");
-        }
-        SetAside::Full => {
-            state.metrics.hook("not_kept");
-            tracing::error!(
-                %source,
-                field,
-                bytes,
-                "a CRM's report fits no mapping and is not kept: it is too large, or too many are"
-            );
+    let sealer = Sealer::new(&state.config.app_secrets);
+    let (mut unmapped, mut sizes, mut not_kept) = (Vec::new(), Vec::new(), 0);
+    for (kept, error) in failed {
+        let problem = error.to_json();
+        let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+        let (field, plain) = (text("field"), kept.to_bytes());
+        let bytes = plain.len() - 1;
+        match sealer.seal(source, &plain).filter(|_| bytes <= UNMAPPED_BYTES_MAX) {
+            Some(sealed) => {
+                let (source, reason) = (source.clone(), text("detail"));
+                unmapped.push(Unmapped { received_at: now, source, field, reason, sealed });
+                sizes.push(bytes);
+            }
+            None => {
+                not_kept += 1;
+                tell_not_kept(state, source, &field, bytes);
+            }
         }
     }
+    let told: Vec<_> = unmapped.iter().map(|it| it.field.clone()).zip(sizes).collect();
+    for ((field, bytes), outcome) in told.into_iter().zip(state.store.set_aside(unmapped).await?) {
+        match outcome {
+            SetAside::Known => {}
+            SetAside::Kept => {
+                tracing::error!(%source, field, bytes, "a CRM's report fits no mapping and is kept");
+            }
+            SetAside::Full => {
+                not_kept += 1;
+                tell_not_kept(state, source, &field, bytes);
+            }
+        }
+    }
+    if not_kept > 0 {
+        let subject = Subject::ReportsNotKept { source: source.clone() };
+        let cause = Cause { count: not_kept, ..Cause::once(subject, None) };
+        state.store.raise_alarm(cause, now).await?;
+    }
     Ok(())
+}
+
+fn tell_not_kept(state: &AppState, source: &SourceName, field: &str, bytes: usize) {
+    state.metrics.hook("not_kept");
+    tracing::error!(
+        %source,
+        field,
+        bytes,
+        "a CRM's report fits no mapping and is not kept: it is too large, or too many are"
+    );
 }
 
 /// Something that no mapping fits.

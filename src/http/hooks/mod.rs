@@ -28,6 +28,7 @@ use crate::http::hooks::kept::{Kept, set_aside};
 use crate::http::stage_body::{ReadUpdate, read_update};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
+use crate::limits::UNMAPPED_BYTES_MAX;
 use crate::mapping::payload::{Form, read};
 use crate::mapping::{Outcome, Unmappable};
 
@@ -127,25 +128,26 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     let HookBody { source, hook, content_type, body } = came;
     let now = state.clock.now();
     let form = Form::of(content_type.as_deref(), body);
-    let results = match read(form, body) {
-        Ok(payload) => match hook.mapping.records(&payload) {
-            Ok(records) => Ok(results(state, &records, source, hook, now).await?),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    };
-    let results = match results {
-        Ok(results) => results,
+    let whole = Kept::Payload(form, body);
+    let payload = read(form, body);
+    let records = payload.as_ref().map_err(Unmappable::clone);
+    let records = match records.and_then(|payload| hook.mapping.records(payload)) {
+        Ok(records) => records,
         Err(error) => {
+            state.metrics.hook("unmappable");
             let error = unmappable(&error);
-            set_aside(state, source, Kept::Payload(form, body), &error, now).await?;
+            set_aside(state, source, vec![(whole, &error)], now).await?;
             return Err(error);
         }
     };
+    let map = |record: &&Value| map(record, source, hook, &state.config, When::Now(now));
+    let mapped: Vec<Record> = records.iter().map(map).collect();
+    set_aside(state, source, to_keep(whole, body.len(), &records, &mapped), now).await?;
+    let results = results(state, mapped, now).await?;
     if results.iter().all(|result| result["code"] == Code::Unmappable.name())
         && let Some(first) = results.first()
     {
-        return Err(whole(first, results.len()));
+        return Err(problem_of_all(first, results.len()));
     }
     if form == Form::Xml {
         let xml = HeaderValue::from_static("text/xml; charset=utf-8");
@@ -156,17 +158,34 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     Ok((status, Json(HookAnswer { results })).into_response())
 }
 
+/// What is kept of a payload: each record that can't be mapped. But the whole payload if there is no
+/// change of a stage in it, since it may be taken apart wrongly, and pieces could not be mended.
+fn to_keep<'a>(
+    whole: Kept<'a>,
+    bytes: usize,
+    records: &[&'a Value],
+    mapped: &'a [Record],
+) -> Vec<(Kept<'a>, &'a ApiError)> {
+    let failed = records.iter().zip(mapped).filter_map(|(record, mapped)| match mapped {
+        Record::Unmappable(error) => Some((Kept::Record(record), error)),
+        Record::Update(_) | Record::Ignored(_) => None,
+    });
+    let nothing_fits = !mapped.iter().any(|mapped| matches!(mapped, Record::Update(_)));
+    if nothing_fits && bytes <= UNMAPPED_BYTES_MAX {
+        return failed.take(1).map(|(_, error)| (whole, error)).collect();
+    }
+    failed.collect()
+}
+
 /// What becomes of each record, in order: judged by the store, left out, or kept for replay.
 async fn results(
     state: &AppState,
-    records: &[&Value],
-    source: &SourceName,
-    hook: &Hook,
+    mapped: Vec<Record>,
     now: Timestamp,
 ) -> Result<Vec<Value>, ApiError> {
     let (mut updates, mut results) = (Vec::new(), Vec::new());
-    for record in records {
-        results.push(match map(record, source, hook, &state.config, When::Now(now)) {
+    for record in mapped {
+        results.push(match record {
             Record::Update(update) => {
                 updates.push(Ok(*update));
                 Value::Null
@@ -176,7 +195,7 @@ async fn results(
                 json!({"status": 200, "not_a_stage_change": path})
             }
             Record::Unmappable(error) => {
-                set_aside(state, source, Kept::Record(record), &error, now).await?;
+                state.metrics.hook("unmappable");
                 error.to_json()
             }
         });
@@ -256,7 +275,7 @@ fn unmappable(error: &Unmappable) -> ApiError {
 }
 
 /// The problem of a payload none of whose records can be read, in the words of the first.
-fn whole(first: &Value, records: usize) -> ApiError {
+fn problem_of_all(first: &Value, records: usize) -> ApiError {
     let text = |name: &str| first[name].as_str().unwrap_or_default().to_owned();
     let error = ApiError::new(Code::Unmappable, text("detail")).with("records", records);
     ["field", "path"]

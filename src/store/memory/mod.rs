@@ -240,8 +240,9 @@ impl Store for MemoryStore {
         Ok(page_of(&self.state().quarantine, page, |_, piece| Some(piece.clone())))
     }
 
-    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
-        Ok(self.state().set_aside(unmapped))
+    async fn set_aside(&self, unmapped: Vec<Unmapped>) -> Result<Vec<SetAside>, StoreError> {
+        let mut state = self.state();
+        Ok(unmapped.into_iter().map(|unmapped| state.set_aside(unmapped)).collect())
     }
 
     async fn list_unmapped(

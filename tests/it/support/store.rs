@@ -115,7 +115,7 @@ store! {
     list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;
     list_events(filter: EventFilter, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
-    set_aside(unmapped: Unmapped) -> SetAside;
+    set_aside(unmapped: Vec<Unmapped>) -> Vec<SetAside>;
     list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
     end_unmapped(seq: u64) -> ();
     remove_unmapped(before: Timestamp) -> u64;
