@@ -115,6 +115,7 @@ pub fn read_update(
         lead,
         stage,
         event_time,
+        came_at: None,
         source,
         idempotency_key: body.idempotency_key.map(read_idempotency_key).transpose()?,
         customer,

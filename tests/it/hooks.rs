@@ -442,3 +442,35 @@ async fn of_a_payload_with_a_stage_change_only_the_records_that_fail_are_kept() 
     app.delivered(3).await;
     app.finish().await;
 }
+
+#[tokio::test]
+async fn a_report_without_a_time_that_comes_again_and_is_replayed_is_one_event() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Wan"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1), lead(2)]).await;
+    let timeless = |number| json!({"lead_id": lead_id(number).to_string(), "stage": "Won"});
+    for number in [1, 2] {
+        assert_eq!(plain_admin(&app, &timeless(number)).await.status, 422);
+        app.advance_s(60);
+    }
+    app.delivered(2).await;
+    app.finish().await;
+
+    clock.advance_ms(3_600_000);
+    let app = TestApp::start_at(&with_stage("Won"), store, clock).await;
+    for number in [1, 2] {
+        app.meta.know_lead(lead_id(number), UnixSeconds::new(CREATED));
+    }
+    let first = plain_admin(&app, &timeless(1)).await.json();
+    assert_eq!(first["results"][0]["status"], 202, "the CRM comes before the replay");
+    let replay = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    assert_eq!((&replay["taken"], &replay["refused"]), (&json!(2), &json!(0)), "{replay}");
+    let again = plain_admin(&app, &timeless(2)).await.json();
+    assert_eq!(again["results"][0]["status"], 200, "the CRM comes after the replay");
+    assert_eq!(again["results"][0]["event_time"], START + 60, "it is of when it came first");
+    app.until(async || app.listed("delivered").await == 4).await;
+    for number in [1, 2] {
+        assert_eq!(app.timeline(number).await.len(), 2, "the raw lead, and one stage");
+    }
+    app.finish().await;
+}

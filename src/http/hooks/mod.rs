@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use crate::config::Config;
 use crate::config::hooks::Hook;
+use crate::domain::event::short_digest;
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
@@ -109,15 +110,6 @@ enum Record {
     Unmappable(ApiError),
 }
 
-/// When a record came.
-#[derive(Clone, Copy)]
-enum When {
-    /// Now, which is also the time of what has none.
-    Now(Timestamp),
-    /// Before it was kept; what has no time is of then.
-    Then(Timestamp),
-}
-
 async fn take_in(state: AppState, came: HookBody) -> Result<Response, ApiError> {
     // Whoever hangs up now has handed it over all the same: the rest is done without them.
     let taking = tokio::spawn(async move { take_all(&state, &came).await });
@@ -140,7 +132,7 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
             return Err(error);
         }
     };
-    let map = |record: &&Value| map(record, source, hook, &state.config, When::Now(now));
+    let map = |record: &&Value| map(record, source, hook, &state.config, now);
     let mapped: Vec<Record> = records.iter().map(map).collect();
     set_aside(state, source, to_keep(whole, body.len(), &records, &mapped), now).await?;
     let results = results(state, mapped, now).await?;
@@ -217,7 +209,7 @@ fn read_kept(
     config: &Config,
     came_at: Timestamp,
 ) -> Vec<Record> {
-    let map = |record: &Value| map(record, source, hook, config, When::Then(came_at));
+    let map = |record: &Value| map(record, source, hook, config, came_at);
     let (form, bytes) = kept::unpack(plain).unwrap_or((None, plain));
     let records = read(form.unwrap_or(Form::Json), bytes).and_then(|payload| {
         if form.is_none() {
@@ -228,7 +220,13 @@ fn read_kept(
     records.unwrap_or_else(|error| vec![Record::Unmappable(unmappable(&error))])
 }
 
-fn map(record: &Value, source: &SourceName, hook: &Hook, config: &Config, when: When) -> Record {
+fn map(
+    record: &Value,
+    source: &SourceName,
+    hook: &Hook,
+    config: &Config,
+    came_at: Timestamp,
+) -> Record {
     let zone = config.source(source).time_zone;
     let reading = hook.mapping.read(record, zone.as_ref());
     let mut update = match reading.outcome {
@@ -236,12 +234,17 @@ fn map(record: &Value, source: &SourceName, hook: &Hook, config: &Config, when: 
         Outcome::Unmappable(error) => return Record::Unmappable(unmappable(&error)),
         Outcome::Update(update) => update,
     };
-    let (When::Now(came_at) | When::Then(came_at)) = when;
-    if matches!(when, When::Then(_)) && !update.contains_key("event_time") {
-        update.insert("event_time".into(), came_at.seconds().get().into());
+    // It may come again, and be replayed besides; without a time nothing else would tell that it is
+    // the same report.
+    if !update.contains_key("event_time") && !update.contains_key("idempotency_key") {
+        let digest = short_digest(&[record.to_string().as_bytes()]);
+        update.insert("idempotency_key".into(), format!("record {}", hex::encode(digest)).into());
     }
     match judge(update, source, config, came_at) {
-        Ok(update) => Record::Update(Box::new(update)),
+        Ok(mut read) => {
+            read.update.came_at = Some(came_at);
+            Record::Update(Box::new(read))
+        }
         // The mapping points at something that our own rules for the form don't take.
         Err(error) => {
             let error = error.with_code(Code::Unmappable);
