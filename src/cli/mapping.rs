@@ -64,6 +64,16 @@ enum Action {
         #[command(flatten)]
         server: Server,
     },
+    /// Let the server drop something that it kept and that is not to be replayed, for good
+    Drop {
+        /// Its `id` in the list
+        id: u64,
+        /// Confirm that it is to be dropped
+        #[arg(long, required = true)]
+        yes: bool,
+        #[command(flatten)]
+        server: Server,
+    },
     /// Let the server map what it kept of a source again
     ///
     /// Mend the mapping and restart the server first. What can be mapped now is taken in and not
@@ -108,6 +118,10 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         Action::Test { which, payload } => test(&choose(global, &which)?, &payload),
         Action::Unmapped { paging, server } => {
             server.print(global, Method::GET, "/v1/hooks/unmapped", &paging.query()).await
+        }
+        Action::Drop { id, server, .. } => {
+            let path = format!("/v1/hooks/unmapped/{id}");
+            server.print(global, Method::DELETE, &path, &[]).await
         }
         Action::Replay { source, server } => {
             let source: String = form_urlencoded::byte_serialize(source.as_bytes()).collect();

@@ -314,7 +314,7 @@ impl Store for MirrorStore {
         at_once(self.real.list_unmapped(source, page))
     }
 
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError> {
         write!(self.end_unmapped(seq), copies of seq)
     }
 

@@ -215,8 +215,9 @@ pub trait Store: Send + Sync {
         page: PageRequest,
     ) -> Result<Page<NumberedUnmapped>, StoreError>;
 
-    /// Forgets something that no mapping fitted, because one does now.
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError>;
+    /// Forgets something that no mapping fitted, because one does now, or because nobody wants it;
+    /// whether it was there.
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError>;
 
     /// Forgets what came before a moment and no mapping fitted; how much that was.
     async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError>;

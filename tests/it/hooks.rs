@@ -474,3 +474,28 @@ async fn a_report_without_a_time_that_comes_again_and_is_replayed_is_one_event()
     }
     app.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_kept_can_be_dropped_by_hand() {
+    let app = start().await;
+    for note in ["one", "two"] {
+        assert_eq!(plain_admin(&app, &json!({"note": note})).await.status, 422);
+    }
+    let id = kept(&app).await[0]["id"].as_str().unwrap().to_owned();
+    let drop = async |id: &str| {
+        let request = app.request(Method::DELETE, &format!("/v1/hooks/unmapped/{id}"));
+        app.send(request.bearer_auth(ADMIN_KEY)).await
+    };
+    let dry = drop(&format!("{id}?dry_run=1")).await;
+    assert_eq!(dry.problem(), (400, "invalid_request".into()), "nothing is passed over");
+    let answer = drop(&id).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"id": id})));
+    let left = kept(&app).await;
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0]["id"], id);
+    for id in [&*id, "x", "-1", "99999999999999999999999"] {
+        assert_eq!(drop(id).await.problem(), (404, "not_found".into()), "{id}");
+    }
+    app.delivered(2).await;
+    app.finish().await;
+}

@@ -162,6 +162,41 @@ pub async fn list_unmapped(
     Ok(Json(UnmappedPage { unmapped, next_cursor: show_cursor(page.next_cursor) }))
 }
 
+/// A report that was dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DroppedView {
+    /// Its number.
+    id: String,
+}
+
+/// Drops a report that is kept and that nobody wants to replay, for good.
+#[utoipa::path(
+    delete,
+    path = "/v1/hooks/unmapped/{id}",
+    tag = "stage updates",
+    params(("id" = String, Path, description = "The report's `id` in the list")),
+    responses(
+        (status = 200, description = "It is not kept any more", body = DroppedView),
+        (status = 404, description = "not_found: nothing is kept under this id"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn drop_unmapped(
+    _: Admin,
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath,
+) -> Result<Json<DroppedView>, ApiError> {
+    let was_kept = match id.parse() {
+        Ok(seq) => state.store.end_unmapped(seq).await?,
+        Err(_) => false,
+    };
+    if !was_kept {
+        return Err(ApiError::new(Code::NotFound, "nothing is kept under this id"));
+    }
+    tracing::info!(id, "a report that fits no mapping is dropped by hand");
+    Ok(Json(DroppedView { id }))
+}
+
 /// What became of a replay.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct ReplayAnswer {

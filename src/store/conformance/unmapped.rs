@@ -59,8 +59,8 @@ async fn the_same_is_kept_once_and_listed_newest_first_by_source(store: &dyn Sto
 async fn what_is_ended_is_gone_and_may_come_again(store: &dyn Store) {
     keep(store, "a", b"1", 1).await;
     let (seq, _) = kept(store, None).await.remove(0);
-    store.end_unmapped(seq).await.unwrap();
-    store.end_unmapped(seq).await.unwrap();
+    assert_eq!(store.end_unmapped(seq).await, Ok(true));
+    assert_eq!(store.end_unmapped(seq).await, Ok(false), "it is gone already");
     assert_eq!(kept(store, None).await, []);
     assert_eq!(keep(store, "a", b"1", 2).await, SetAside::Kept);
     assert!(kept(store, None).await[0].0 > seq, "a number is given out once");

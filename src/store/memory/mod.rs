@@ -253,9 +253,8 @@ impl Store for MemoryStore {
         Ok(unmapped::list(&self.state().unmapped, source.as_ref(), page))
     }
 
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
-        self.state().unmapped.remove(&seq);
-        Ok(())
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError> {
+        Ok(self.state().unmapped.remove(&seq).is_some())
     }
 
     async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {

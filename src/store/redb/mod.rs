@@ -310,7 +310,7 @@ impl Store for RedbStore {
         self.read(move |tables| unmapped::list(tables, source.as_ref(), page)).await
     }
 
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError> {
         self.writer.submit(move |unit| unmapped::end(unit, seq)).await
     }
 

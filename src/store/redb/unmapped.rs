@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use redb::ReadableTable;
 
 use crate::domain::event::{KeyDigest, short_digest};
 use crate::domain::stage::SourceName;
@@ -74,15 +74,14 @@ pub(super) fn list(
 }
 
 /// See [`crate::store::Store::end_unmapped`].
-pub(super) fn end(unit: &mut Unit<'_>, seq: u64) -> Result<(), StoreError> {
+pub(super) fn end(unit: &mut Unit<'_>, seq: u64) -> Result<bool, StoreError> {
     let bytes = unit.tables.unmapped.remove(seq)?;
     let unmapped = bytes.map(|bytes| decode_unmapped(bytes.value())).transpose()?;
-    if let Some(unmapped) = unmapped {
-        unit.tables.unmapped_index.remove(&digest(&unmapped))?;
-        unit.tables.unmapped_sources.remove((unmapped.source.as_str(), seq))?;
-        keep_seq(unit)?;
-    }
-    Ok(())
+    let Some(unmapped) = unmapped else { return Ok(false) };
+    unit.tables.unmapped_index.remove(&digest(&unmapped))?;
+    unit.tables.unmapped_sources.remove((unmapped.source.as_str(), seq))?;
+    keep_seq(unit)?;
+    Ok(true)
 }
 
 /// The numbers of what came before a moment.
@@ -100,9 +99,7 @@ pub(super) fn find_old(view: &impl View, before: Timestamp) -> Result<Vec<u64>, 
 
 /// See [`crate::store::Store::remove_unmapped`].
 pub(super) fn remove(unit: &mut Unit<'_>, old: &[u64]) -> Result<u64, StoreError> {
-    let before = unit.tables.unmapped.len()?;
-    old.iter().try_for_each(|seq| end(unit, *seq))?;
-    Ok(before - unit.tables.unmapped.len()?)
+    old.iter().try_fold(0, |gone, seq| Ok(gone + u64::from(end(unit, *seq)?)))
 }
 
 /// What is the same is sealed to the same bytes.

@@ -358,7 +358,7 @@ store! {
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
     set_aside(unmapped: Vec<Unmapped>) -> Vec<SetAside>;
     list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
-    end_unmapped(seq: u64) -> ();
+    end_unmapped(seq: u64) -> bool;
     remove_unmapped(before: Timestamp) -> u64;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
