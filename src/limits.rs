@@ -54,7 +54,7 @@ pub const UNMAPPED_KEPT_MS: i64 = 7 * DAY_MS;
 pub const REPLAY_PAGE: usize = 50;
 /// How far the time of a CRM's signature may be from now, in seconds: an older one may be a replay.
 pub const HOOK_TIMESTAMP_TOLERANCE_S: i64 = 5 * 60;
-/// Shortest secret that a CRM may show in a path or a header, in bytes.
+/// Shortest secret that a CRM may show in a path or a header, or sign with, in bytes.
 pub const HOOK_SECRET_BYTES_MIN: usize = 16;
 /// Longest value of any query parameter in bytes.
 pub const QUERY_VALUE_BYTES_MAX: usize = 512;
