@@ -189,7 +189,7 @@ fn test(mut chosen: Chosen, content_type: Option<&str>, path: &PathBuf) -> Resul
         let _ = writeln!(text, "record {} of {}", n + 1, records.len());
         text.push_str(&fields(&mapping, &reading));
         let is_update = matches!(reading.outcome, Outcome::Update(_));
-        match outcome(&chosen, reading.outcome) {
+        match outcome(&chosen, reading) {
             Ok(words) => text.push_str(&words),
             Err(words) => {
                 unmappable += 1;
@@ -248,8 +248,8 @@ fn is_personal(field: &str) -> bool {
 }
 
 /// What becomes of a record, in words; an error if it can't be mapped.
-fn outcome(chosen: &Chosen, outcome: Outcome) -> Result<String, String> {
-    let mut update = match outcome {
+fn outcome(chosen: &Chosen, reading: Reading) -> Result<String, String> {
+    let mut update = match reading.outcome {
         Outcome::NotAStageChange(path) => {
             return Ok(format!("  => not a change of a stage, by {path}\n"));
         }
@@ -269,6 +269,13 @@ fn outcome(chosen: &Chosen, outcome: Outcome) -> Result<String, String> {
             for LeftOut { parameter, reason } in read.left_out {
                 let (name, why) = (parameter.name(), reason.name());
                 let _ = writeln!(text, "     customer.{name} would be left out: {why}");
+            }
+            if let Some(left_out) = reading.left_out {
+                let _ = writeln!(
+                    text,
+                    "     {} would be left out: {}",
+                    left_out.field, left_out.reason
+                );
             }
             Ok(text)
         }

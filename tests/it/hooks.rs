@@ -202,15 +202,11 @@ async fn what_cannot_be_mapped_is_named_and_holds_up_nothing_beside_it() {
     late["event_time"] = "yesterday".into();
     let mut nobody = update(1, "won");
     nobody["lead_id"] = Value::Null;
-    let mut costly = update(1, "won");
-    costly["value"] = json!(5);
-    costly["currency"] = "dollars".into();
     for (body, field, path) in [
         (&short, "lead_id", json!("$.lead_id")),
         (&rounded, "lead_id", json!("$.lead_id")),
         (&late, "event_time", json!("$.event_time")),
         (&nobody, "lead_id", json!("$.lead_id")),
-        (&costly, "custom_data", Value::Null),
         (&json!({"lead_id": "1"}), "stage", json!("$.stage")),
     ] {
         let answer = plain(&app, body).await;
@@ -497,5 +493,28 @@ async fn what_is_kept_can_be_dropped_by_hand() {
         assert_eq!(drop(id).await.problem(), (404, "not_found".into()), "{id}");
     }
     app.delivered(2).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_holds_up_no_stage_and_is_told() {
+    let app = start().await;
+    let mut local = update(1, "won");
+    (local["value"], local["currency"]) = (json!("1.234,56"), json!("EUR"));
+    let mut dollars = update(2, "won");
+    (dollars["value"], dollars["currency"]) = (json!(5), json!("dollars"));
+    (dollars["email"], dollars["phone"]) = (json!(EMAIL), json!("no number"));
+    let answer = plain(&app, &json!([local, {"note": "no stage"}, dollars])).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let results = answer.json()["results"].clone();
+    let left_out = |field: &str| json!({"field": field, "reason": "impossible_value"});
+    assert_eq!(results[0]["left_out"], json!([left_out("custom_data.value")]));
+    let both = json!([left_out("customer.ph"), left_out("custom_data.currency")]);
+    assert_eq!(results[2]["left_out"], both, "{}", answer.text);
+    app.delivered(4).await;
+    let sent = app.meta.events();
+    let won: Vec<_> = sent.iter().filter(|sent| sent.event["event_name"] == "won").collect();
+    assert_eq!(won.len(), 2);
+    assert!(won.iter().all(|sent| sent.event["custom_data"].get("value").is_none()));
     app.finish().await;
 }

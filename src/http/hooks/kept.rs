@@ -286,7 +286,7 @@ async fn replay_one(
     let (mut updates, mut done) = (Vec::new(), true);
     for record in records {
         match record {
-            Record::Update(update) => updates.push(Ok(*update)),
+            Record::Update(update, _) => updates.push(Ok(*update)),
             Record::Ignored(_) => answer.ignored += 1,
             Record::Unmappable(error) => {
                 (answer.unmappable, done) = (answer.unmappable + 1, false);

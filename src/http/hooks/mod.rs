@@ -30,6 +30,7 @@ use crate::http::stage_body::{ReadUpdate, read_update};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
 use crate::limits::UNMAPPED_BYTES_MAX;
+use crate::mapping::money::LeftOut;
 use crate::mapping::payload::{Form, read};
 use crate::mapping::{Outcome, Unmappable};
 
@@ -102,8 +103,8 @@ pub async fn take_hook_by_path(
 
 /// What a record of a payload comes to.
 enum Record {
-    /// A stage update that can be judged.
-    Update(Box<ReadUpdate>),
+    /// A stage update that can be judged, and what of its value is left out.
+    Update(Box<ReadUpdate>, Option<LeftOut>),
     /// No change of a stage, by the condition at this path.
     Ignored(String),
     /// Nothing that can be read by the mapping.
@@ -160,9 +161,9 @@ fn to_keep<'a>(
 ) -> Vec<(Kept<'a>, &'a ApiError)> {
     let failed = records.iter().zip(mapped).filter_map(|(record, mapped)| match mapped {
         Record::Unmappable(error) => Some((Kept::Record(record), error)),
-        Record::Update(_) | Record::Ignored(_) => None,
+        Record::Update(..) | Record::Ignored(_) => None,
     });
-    let nothing_fits = !mapped.iter().any(|mapped| matches!(mapped, Record::Update(_)));
+    let nothing_fits = !mapped.iter().any(|mapped| matches!(mapped, Record::Update(..)));
     if nothing_fits && bytes <= UNMAPPED_BYTES_MAX {
         return failed.take(1).map(|(_, error)| (whole, error)).collect();
     }
@@ -175,11 +176,12 @@ async fn results(
     mapped: Vec<Record>,
     now: Timestamp,
 ) -> Result<Vec<Value>, ApiError> {
-    let (mut updates, mut results) = (Vec::new(), Vec::new());
+    let (mut updates, mut results, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for record in mapped {
         results.push(match record {
-            Record::Update(update) => {
+            Record::Update(update, without) => {
                 updates.push(Ok(*update));
+                left_out.push(without);
                 Value::Null
             }
             Record::Ignored(path) => {
@@ -194,9 +196,14 @@ async fn results(
     }
     let verdicts = verdicts(state, updates, false, now).await?;
     let waiting = results.iter_mut().filter(|result| result.is_null());
-    for (result, verdict) in waiting.zip(verdicts) {
+    for (result, (verdict, without)) in waiting.zip(verdicts.into_iter().zip(left_out)) {
         state.metrics.hook("taken");
         *result = verdict;
+        if let (Some(LeftOut { field, reason }), Some(Value::Array(left_out))) =
+            (without, result.get_mut("left_out"))
+        {
+            left_out.push(json!({"field": field, "reason": reason}));
+        }
     }
     Ok(results)
 }
@@ -243,7 +250,10 @@ fn map(
     match judge(update, source, config, came_at) {
         Ok(mut read) => {
             read.update.came_at = Some(came_at);
-            Record::Update(Box::new(read))
+            if let Some(LeftOut { field, reason }) = reading.left_out {
+                tracing::warn!(%source, field, reason, "a CRM's stage is taken without its value");
+            }
+            Record::Update(Box::new(read), reading.left_out)
         }
         // The mapping points at something that our own rules for the form don't take.
         Err(error) => {
