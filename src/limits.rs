@@ -44,8 +44,8 @@ pub const RETRY_EVENTS_MAX: usize = 1_000;
 pub const HOOK_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Most levels of elements in what a CRM sends as XML; of JSON, serde takes 128.
 pub const HOOK_DEPTH_MAX: usize = 64;
-/// Most reports of CRMs that no mapping fits and that are kept for replay.
-pub const UNMAPPED_MAX: u64 = 1_000;
+/// Most reports of one CRM that no mapping fits and that are kept for replay.
+pub const UNMAPPED_PER_SOURCE_MAX: usize = 1_000;
 /// Largest such report that is kept, in bytes.
 pub const UNMAPPED_BYTES_MAX: usize = 128 * 1024;
 /// How long one is kept, in milliseconds: after that nothing in it can be sent (META 3.4).
@@ -54,7 +54,7 @@ pub const UNMAPPED_KEPT_MS: i64 = 7 * DAY_MS;
 pub const REPLAY_PAGE: usize = 50;
 /// How far the time of a CRM's signature may be from now, in seconds: an older one may be a replay.
 pub const HOOK_TIMESTAMP_TOLERANCE_S: i64 = 5 * 60;
-/// Shortest secret that a CRM may show in a path or a header, in bytes.
+/// Shortest secret that a CRM may show in a path or a header, or sign with, in bytes.
 pub const HOOK_SECRET_BYTES_MIN: usize = 16;
 /// Longest value of any query parameter in bytes.
 pub const QUERY_VALUE_BYTES_MAX: usize = 512;

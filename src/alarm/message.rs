@@ -62,6 +62,8 @@ pub struct Data {
     #[serde(skip_serializing_if = "Option::is_none")]
     dataset_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<i64>,
@@ -94,6 +96,7 @@ impl Data {
         };
         let mut data = Self {
             dataset_id: None,
+            source: None,
             reason: None,
             code: None,
             subcode: None,
@@ -122,6 +125,7 @@ impl Data {
             Subject::DatasetResumed { dataset_id } => {
                 data.dataset_id = Some(dataset_id.to_string());
             }
+            Subject::ReportsNotKept { source } => data.source = Some(source.to_string()),
             Subject::WebhookSilent | Subject::WebhookResumed | Subject::QuarantineAdded => {}
         }
         data
@@ -151,6 +155,10 @@ fn words(subject: &Subject) -> Words {
         Subject::QuarantineAdded => {
             (None, Some("Look at GET /v1/quarantine: a lead may be in what could not be read."))
         }
+        Subject::ReportsNotKept { .. } => (
+            Some("They fit no mapping, and are too large or too many to be kept: they are lost."),
+            Some("Mend the source's mapping, replay what is kept, and let the CRM send again."),
+        ),
         Subject::DatasetResumed { .. } | Subject::WebhookResumed => (None, None),
     }
 }

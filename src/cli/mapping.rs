@@ -23,7 +23,7 @@ use crate::domain::stage::SourceName;
 use crate::http::stage_body::read_update;
 use crate::limits::HOOK_BODY_BYTES_MAX;
 use crate::mapping::payload::{Form, read};
-use crate::mapping::spec::MappingSpec;
+use crate::mapping::spec::{MappingSpec, OtherStages};
 use crate::mapping::{Mapping, Outcome, Reading};
 
 /// Options of `mapping`.
@@ -39,12 +39,16 @@ enum Action {
     ///
     /// For each record of the payload: each field with the path that gave it, the stage update that
     /// it comes to, or why it comes to none. What is about a person is shown as `(hashed)`. No
-    /// server is asked, so whether the lead is known, and its time good, is not said. The exit code
-    /// is 1 if a record can't be mapped.
+    /// server is asked, so whether the lead is known, and its time good, is not said. A preset alone
+    /// has no table of stages; then the stage is shown as the CRM calls it. The exit code is 1 if a
+    /// record can't be mapped.
     Test {
         #[command(flatten)]
         which: Which,
-        /// The payload as the CRM sends it: JSON, a form or XML; `-` for stdin
+        /// What the CRM calls the payload, where its look says nothing
+        #[arg(long, value_name = "TYPE")]
+        content_type: Option<String>,
+        /// The payload as the CRM sends it: JSON, a form (`name=value&…`) or XML; `-` for stdin
         #[arg(value_name = "FILE")]
         payload: PathBuf,
     },
@@ -61,6 +65,16 @@ enum Action {
     Unmapped {
         #[command(flatten)]
         paging: Paging,
+        #[command(flatten)]
+        server: Server,
+    },
+    /// Let the server drop something that it kept and that is not to be replayed, for good
+    Drop {
+        /// Its `id` in the list
+        id: u64,
+        /// Confirm that it is to be dropped
+        #[arg(long, required = true)]
+        yes: bool,
         #[command(flatten)]
         server: Server,
     },
@@ -90,6 +104,10 @@ struct Which {
     preset: Option<String>,
 }
 
+/// Said of a stage that no table could be asked for.
+const NO_STAGES: &str = "     the stage is as the CRM calls it: no table of stages is configured, \
+                         which a source needs\n";
+
 /// A mapping with what is needed to judge its results.
 struct Chosen {
     spec: MappingSpec,
@@ -105,9 +123,16 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
             let spec = choose(global, &which)?.spec;
             print(&toml::to_string(&spec).map_err(|error| failure(&error))?)
         }
-        Action::Test { which, payload } => test(&choose(global, &which)?, &payload),
+        Action::Test { which, content_type, payload } => {
+            let content_type = content_type.map(|name| name.to_lowercase());
+            test(choose(global, &which)?, content_type.as_deref(), &payload)
+        }
         Action::Unmapped { paging, server } => {
             server.print(global, Method::GET, "/v1/hooks/unmapped", &paging.query()).await
+        }
+        Action::Drop { id, server, .. } => {
+            let path = format!("/v1/hooks/unmapped/{id}");
+            server.print(global, Method::DELETE, &path, &[]).await
         }
         Action::Replay { source, server } => {
             let source: String = form_urlencoded::byte_serialize(source.as_bytes()).collect();
@@ -145,24 +170,38 @@ fn choose(global: &Global, which: &Which) -> Result<Chosen, Failure> {
     Ok(Chosen { spec, source, zone, config })
 }
 
-fn test(chosen: &Chosen, path: &PathBuf) -> Result<(), Failure> {
+fn test(mut chosen: Chosen, content_type: Option<&str>, path: &PathBuf) -> Result<(), Failure> {
+    let spec = &mut chosen.spec;
+    // A preset can't know an account's stages; a source without them would not start.
+    let has_no_stages = spec.stages.is_none() && spec.other_stages.is_none();
+    if has_no_stages {
+        spec.other_stages = Some(OtherStages::Keep);
+    }
     let mapping = Mapping::new(&chosen.spec)
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let payload = payload(path)?;
-    let payload = read(Form::of(None, &payload), &payload).map_err(|error| failure(&error))?;
+    let form = Form::of(content_type, &payload);
+    let payload = read(form, &payload).map_err(|error| failure(&error))?;
     let records = mapping.records(&payload).map_err(|error| failure(&error))?;
     let (mut text, mut unmappable) = (String::new(), 0);
     for (n, record) in records.iter().enumerate() {
         let reading = mapping.read(record, chosen.zone.as_ref());
         let _ = writeln!(text, "record {} of {}", n + 1, records.len());
         text.push_str(&fields(&mapping, &reading));
-        match outcome(chosen, reading.outcome) {
+        let is_update = matches!(reading.outcome, Outcome::Update(_));
+        match outcome(&chosen, reading) {
             Ok(words) => text.push_str(&words),
             Err(words) => {
                 unmappable += 1;
                 text.push_str(&words);
             }
         }
+        if has_no_stages && is_update {
+            text.push_str(NO_STAGES);
+        }
+    }
+    if records.is_empty() {
+        text.push_str("no record: what is there is an empty list\n");
     }
     print(&text)?;
     if unmappable > 0 {
@@ -209,8 +248,8 @@ fn is_personal(field: &str) -> bool {
 }
 
 /// What becomes of a record, in words; an error if it can't be mapped.
-fn outcome(chosen: &Chosen, outcome: Outcome) -> Result<String, String> {
-    let mut update = match outcome {
+fn outcome(chosen: &Chosen, reading: Reading) -> Result<String, String> {
+    let mut update = match reading.outcome {
         Outcome::NotAStageChange(path) => {
             return Ok(format!("  => not a change of a stage, by {path}\n"));
         }
@@ -230,6 +269,13 @@ fn outcome(chosen: &Chosen, outcome: Outcome) -> Result<String, String> {
             for LeftOut { parameter, reason } in read.left_out {
                 let (name, why) = (parameter.name(), reason.name());
                 let _ = writeln!(text, "     customer.{name} would be left out: {why}");
+            }
+            if let Some(left_out) = reading.left_out {
+                let _ = writeln!(
+                    text,
+                    "     {} would be left out: {}",
+                    left_out.field, left_out.reason
+                );
             }
             Ok(text)
         }

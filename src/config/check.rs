@@ -320,7 +320,7 @@ fn source(
         dataset_id,
     };
     let (preset, mapping) = (table.preset.as_deref(), table.mapping.as_ref());
-    let hook = hook(&setting, preset, mapping, table.auth.as_ref())?.map(Arc::new);
+    let hook = hook(name.as_str(), preset, mapping, table.auth.as_ref())?.map(Arc::new);
     Ok((name, Source { policy, time_zone, default_country, hook }))
 }
 

@@ -126,20 +126,26 @@ pub fn merged(preset_name: Option<&str>, own: Option<&MappingSpec>) -> Result<Ma
 
 /// Checks what makes a hook of a source; none if it is not one.
 pub(super) fn hook(
-    setting: &str,
+    source: &str,
     preset_name: Option<&str>,
     own: Option<&MappingSpec>,
     auth: Option<&AuthTable>,
 ) -> Result<Option<Hook>, ConfigError> {
-    let wrong = |problem: String| ConfigError::new(setting, problem);
+    let setting = format!("source {source}");
+    let wrong = |problem: String| ConfigError::new(&setting, problem);
     if preset_name.is_none() && own.is_none() {
         return match auth {
             Some(_) => Err(wrong("has auth, but no preset and no mapping to read with".into())),
             None => Ok(None),
         };
     }
-    if setting == "source unmapped" {
+    if source == "unmapped" {
         return Err(wrong("is an address of the API: call it something else".into()));
+    }
+    if !source.bytes().all(is_plain) || source.bytes().all(|byte| byte == b'.') {
+        let problem = "its name is a part of the address that the CRM calls: take letters, digits, \
+                       and - _ . ~";
+        return Err(wrong(problem.into()));
     }
     let spec = merged(preset_name, own).map_err(wrong)?;
     let mapping = Mapping::new(&spec).map_err(|error| wrong(format!("mapping: {error}")))?;
@@ -164,7 +170,7 @@ impl HookAuth {
             }
             AuthKind::Hmac => Self::Hmac(HmacAuth {
                 header: header()?,
-                secret: secret?.into(),
+                secret: long_enough(secret?)?.into(),
                 encoding: table.encoding.unwrap_or_default(),
                 prefix: table.prefix.clone().unwrap_or_default(),
                 signed: table.signed_parts()?,
@@ -172,8 +178,7 @@ impl HookAuth {
             }),
             AuthKind::Path => {
                 let secret = long_enough(secret?)?;
-                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
-                if !secret.bytes().all(plain) {
+                if !secret.bytes().all(is_plain) {
                     return Err("secret has characters that a path would change: take letters, \
                                 digits, and - _ . ~"
                         .into());
@@ -182,6 +187,11 @@ impl HookAuth {
             }
         })
     }
+}
+
+/// Whether a path holds the character as it is (RFC 3986, 2.3).
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
 }
 
 fn long_enough(secret: &str) -> Result<&str, String> {
@@ -265,7 +275,7 @@ mod tests {
         let file = r#"
             kind = "hmac"
             header = "X-HubSpot-Signature-v3"
-            secret = "client-secret"
+            secret = "a-client-secret-of-16"
             encoding = "base64"
             signed = "{method}{uri}{body}{timestamp}"
             timestamp_header = "X-HubSpot-Request-Timestamp"
@@ -280,7 +290,8 @@ mod tests {
 
     #[test]
     fn the_simplest_signature_is_over_the_body() {
-        let Ok(HookAuth::Hmac(hmac)) = auth("kind = 'hmac'\nheader = 'x-sign'\nsecret = 's'")
+        let Ok(HookAuth::Hmac(hmac)) =
+            auth("kind = 'hmac'\nheader = 'x-sign'\nsecret = '0123456789abcdef'")
         else {
             panic!("it is complete")
         };
@@ -300,12 +311,31 @@ mod tests {
             ("kind = 'header'\nheader = 'x'\nsecret = 'short'", "less than"),
             ("kind = 'header'\nheader = 'a b'\nsecret = '0123456789abcdef'", "name of a header"),
             ("kind = 'hmac'\nheader = 'x'", "secret is missing"),
-            ("kind = 'hmac'\nheader = 'x'\nsecret = 's'\nsigned = '{timestamp}'", "{body}"),
-            ("kind = 'hmac'\nheader = 'x'\nsecret = 's'\nsigned = '{body}{timestamp}'", "together"),
-            ("kind = 'hmac'\nheader = 'x'\nsecret = 's'\ntimestamp_header = 't'", "together"),
-            ("kind = 'hmac'\nheader = 'x'\nsecret = 's'\nsigned = '{uri}{body}'", "url is missing"),
-            ("kind = 'hmac'\nheader = 'x'\nsecret = 's'\nsigned = '{body'", "without its"),
-            ("kind = 'hmac'\nheader = 'x'\nsecret = 's'\nsigned = '{body}{x}'", "knows"),
+            ("kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcde'", "less than 16"),
+            (
+                "kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcdef'\nsigned = '{timestamp}'",
+                "{body}",
+            ),
+            (
+                "kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcdef'\nsigned = '{body}{timestamp}'",
+                "together",
+            ),
+            (
+                "kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcdef'\ntimestamp_header = 't'",
+                "together",
+            ),
+            (
+                "kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcdef'\nsigned = '{uri}{body}'",
+                "url is missing",
+            ),
+            (
+                "kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcdef'\nsigned = '{body'",
+                "without its",
+            ),
+            (
+                "kind = 'hmac'\nheader = 'x'\nsecret = '0123456789abcdef'\nsigned = '{body}{x}'",
+                "knows",
+            ),
         ] {
             let problem = auth(file).unwrap_err();
             assert!(problem.contains(word), "{file}: {problem}");
@@ -315,7 +345,7 @@ mod tests {
     #[test]
     fn a_hook_is_a_preset_a_mapping_or_both() {
         let own: MappingSpec = toml::from_str("stages = { x = 'won' }").unwrap();
-        let check = |name, own, auth: Option<&AuthTable>| hook("source x", name, own, auth);
+        let check = |name, own, auth: Option<&AuthTable>| hook("x", name, own, auth);
         assert!(check(None, None, None).unwrap().is_none());
         assert!(check(Some("generic"), None, None).unwrap().is_some());
         assert!(check(Some("hubspot"), Some(&own), None).unwrap().is_some());
@@ -328,6 +358,12 @@ mod tests {
             let error = check(name, own, auth).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
         }
+        for name in ["a/b", "a b", "a?b", "a#b", "a%b", "ü", "..", "unmapped"] {
+            let error = hook(name, Some("generic"), None, None).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("address"), "{error}");
+            assert!(hook(name, None, None, None).unwrap().is_none(), "{name}: nobody calls it");
+        }
+        assert!(hook("My.CRM-2_~", Some("generic"), None, None).unwrap().is_some());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::fmt;
 
 use crate::domain::event::{Attempt, DeadReason, short_digest};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
+use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::limits::ALARM_EVENT_IDS_MAX;
 
@@ -51,6 +52,8 @@ kinds! {
     WebhookResumed = "webhook.resumed";
     /// Pieces of a webhook could not be read.
     QuarantineAdded = "quarantine.added";
+    /// Reports of a CRM that no mapping fits could not be kept.
+    ReportsNotKept = "reports.not_kept";
 }
 
 impl AlarmKind {
@@ -132,6 +135,11 @@ pub enum Subject {
     WebhookResumed,
     /// Something was quarantined.
     QuarantineAdded,
+    /// Reports that no mapping fits could not be kept.
+    ReportsNotKept {
+        /// Whose.
+        source: SourceName,
+    },
 }
 
 impl Subject {
@@ -158,6 +166,7 @@ impl Subject {
             Self::WebhookSilent => AlarmKind::WebhookSilent,
             Self::WebhookResumed => AlarmKind::WebhookResumed,
             Self::QuarantineAdded => AlarmKind::QuarantineAdded,
+            Self::ReportsNotKept { .. } => AlarmKind::ReportsNotKept,
         }
     }
 
@@ -172,9 +181,10 @@ impl Subject {
             }
             Self::WebhookSilent => Some((Condition::WebhookSilent, true)),
             Self::WebhookResumed => Some((Condition::WebhookSilent, false)),
-            Self::EventsDead { .. } | Self::EventsDeadlineNear { .. } | Self::QuarantineAdded => {
-                None
-            }
+            Self::EventsDead { .. }
+            | Self::EventsDeadlineNear { .. }
+            | Self::QuarantineAdded
+            | Self::ReportsNotKept { .. } => None,
         }
     }
 }
@@ -194,6 +204,7 @@ impl fmt::Display for Subject {
             Self::DatasetPaused { dataset_id, reason } => write!(f, " {dataset_id} {reason}"),
             Self::DatasetResumed { dataset_id } => write!(f, " {dataset_id}"),
             Self::WebhookSilent | Self::WebhookResumed | Self::QuarantineAdded => Ok(()),
+            Self::ReportsNotKept { source } => write!(f, " {source}"),
         }
     }
 }
@@ -466,7 +477,7 @@ mod tests {
             assert!(!AlarmKinds::NONE.contains(*kind));
         }
         let all: AlarmKinds = AlarmKind::ALL.iter().copied().collect();
-        assert_eq!((all.bits(), AlarmKinds::from_bits(all.bits())), (127, all));
+        assert_eq!((all.bits(), AlarmKinds::from_bits(all.bits())), (255, all));
         assert_eq!(AlarmKind::from_name("events"), None);
     }
 }

@@ -68,7 +68,7 @@ pub fn decide(
     siblings: &[Event],
     now: Timestamp,
 ) -> Result<Decision, Refusal> {
-    let reported_time = update.event_time.unwrap_or(now.seconds());
+    let reported_time = update.reported_time(now);
     let known = |time| siblings.iter().position(|event| event.says(&update.stage, time));
     // What is known keeps its first answer, even when its time would be refused by now.
     if let Some(sibling) = known(reported_time) {
@@ -169,6 +169,7 @@ mod tests {
             lead: lead_id().into(),
             stage: stage(name),
             event_time: time.map(|time| UnixSeconds::new(CREATED + time)),
+            came_at: None,
             source: SourceName::unnamed_crm(),
             idempotency_key: None,
             customer: Customer::default(),

@@ -18,8 +18,10 @@ pub struct StageUpdate {
     pub lead: LeadReference,
     /// The stage.
     pub stage: StageName,
-    /// When it was reached; now if the CRM did not say.
+    /// When it was reached, if the CRM said so.
     pub event_time: Option<UnixSeconds>,
+    /// When it came, if that was not now.
+    pub came_at: Option<Timestamp>,
     /// Which CRM.
     pub source: SourceName,
     /// The CRM's key for this report, unique within its source.
@@ -59,6 +61,11 @@ impl StageUpdate {
         Some(short_digest(&[self.source.as_str().as_bytes(), key.as_bytes()]))
     }
 
+    /// When the stage was reached; without a word of the CRM when the report came.
+    pub fn reported_time(&self, now: Timestamp) -> UnixSeconds {
+        self.event_time.unwrap_or(self.came_at.unwrap_or(now).seconds())
+    }
+
     /// A digest of what the report says, as given: a retry without a time stays the same report.
     pub fn fingerprint(&self) -> KeyDigest {
         let time = self.event_time.map_or_else(String::new, |time| time.to_string());
@@ -91,7 +98,7 @@ impl StageUpdate {
 
     /// The latest moment that it may be about, to tell the leads of one person apart.
     pub fn latest_time(&self, now: Timestamp) -> UnixSeconds {
-        self.event_time.unwrap_or(now.seconds()) + i64::from(self.tolerance_s())
+        self.reported_time(now) + i64::from(self.tolerance_s())
     }
 
     /// Whether a lead may be meant by what it says of the person: one of its source's dataset, if
@@ -167,6 +174,7 @@ mod tests {
             lead: LeadId::from_u64(1_234_567_890_123_456).unwrap().into(),
             stage: StageName::parse("won").unwrap(),
             event_time: time.map(UnixSeconds::new),
+            came_at: None,
             source: SourceName::unnamed_crm(),
             idempotency_key: Some(key.into()),
             customer: Customer::default(),
@@ -180,6 +188,17 @@ mod tests {
         assert_eq!(update("a", None).fingerprint(), update("b", None).fingerprint());
         assert_ne!(update("a", None).fingerprint(), update("a", Some(1)).fingerprint());
         assert_ne!(update("a", None).key_digest(), update("b", None).key_digest());
+    }
+
+    #[test]
+    fn a_report_without_a_time_is_of_when_it_came_and_stays_the_same_report() {
+        let (now, came_at) = (Timestamp::from_millis(9_000), Timestamp::from_millis(5_000));
+        let kept = StageUpdate { came_at: Some(came_at), ..update("a", None) };
+        assert_eq!(kept.reported_time(now), UnixSeconds::new(5));
+        assert_eq!(kept.fingerprint(), update("a", None).fingerprint());
+        assert_eq!(update("a", None).reported_time(now), UnixSeconds::new(9));
+        let dated = StageUpdate { came_at: Some(came_at), ..update("a", Some(3)) };
+        assert_eq!(dated.reported_time(now), UnixSeconds::new(3));
     }
 
     #[test]

@@ -19,8 +19,8 @@ pub struct LeftOutView {
     /// Where it stood.
     #[schema(example = "customer.ph")]
     field: String,
-    /// Why: `no_value`, `digest_of_nothing`, `impossible_value`, or `country_code_missing` for a
-    /// phone number.
+    /// Why: `no_value`, `digest_of_nothing`, `impossible_value`, `country_code_missing` for a phone
+    /// number, or `currency_missing` for a value.
     #[schema(example = "impossible_value")]
     reason: &'static str,
 }

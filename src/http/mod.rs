@@ -51,6 +51,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(hooks::take_hook))
         .routes(routes!(hooks::take_hook_by_path))
         .routes(routes!(hooks::kept::list_unmapped))
+        .routes(routes!(hooks::kept::drop_unmapped))
         .routes(routes!(hooks::kept::replay))
         .routes(routes!(leads::list_leads))
         .routes(routes!(leads::get_lead, leads::erase_lead))
@@ -95,7 +96,9 @@ pub fn router(state: AppState) -> Router {
 /// made. The address of a hook is the CRM's affair.
 async fn without_query(request: Request, next: Next) -> Response {
     let uri = request.uri();
-    let is_ours = uri.path().starts_with("/v1/") && !uri.path().starts_with("/v1/hooks/");
+    let path = uri.path();
+    let is_hook = path.starts_with("/v1/hooks/") && !path.starts_with("/v1/hooks/unmapped/");
+    let is_ours = path.starts_with("/v1/") && !is_hook;
     let has_query = uri.query().is_some_and(|query| !query.is_empty());
     if is_ours && has_query && !matches!(*request.method(), Method::GET | Method::HEAD) {
         let detail = "this takes no query parameters; what it is told stands in its body";

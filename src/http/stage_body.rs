@@ -20,6 +20,7 @@ use crate::http::customer_body::{read_customer, view};
 use crate::http::error::{ApiError, Code};
 use crate::http::time::{day_number, read_time};
 use crate::limits::{CUSTOM_DATA_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::mapping::money::{is_amount, is_currency};
 
 fn lead_id_schema() -> Object {
     let types = SchemaType::from_iter([Type::String, Type::Integer, Type::Null]);
@@ -115,6 +116,7 @@ pub fn read_update(
         lead,
         stage,
         event_time,
+        came_at: None,
         source,
         idempotency_key: body.idempotency_key.map(read_idempotency_key).transpose()?,
         customer,
@@ -193,16 +195,6 @@ fn read_custom_data(mut data: Map<String, Value>) -> Result<Option<Box<str>>, Ap
     if data.contains_key("lead_event_source") {
         return wrong("lead_event_source is set by leadloop from CRM_NAME");
     }
-    let is_amount = |value: &Value| match value {
-        Value::Number(_) => true,
-        Value::String(text) => text.parse::<f64>().is_ok_and(f64::is_finite),
-        _ => false,
-    };
-    let is_currency = |value: &Value| {
-        value.as_str().is_some_and(|code| {
-            code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_alphabetic())
-        })
-    };
     match (data.get("value"), data.get("currency")) {
         (Some(value), _) if !is_amount(value) => return wrong("value must be a number"),
         (_, Some(currency)) if !is_currency(currency) => {

@@ -7,6 +7,7 @@ use serde_json_path::JsonPath;
 
 use crate::domain::customer::Parameter;
 use crate::limits::CUSTOMER_VALUES_MAX;
+use crate::mapping::money::LeftOut;
 use crate::mapping::spec::{Condition, Place, Places};
 use crate::mapping::{Found, InvalidMapping, Unmappable, invalid};
 
@@ -179,16 +180,13 @@ fn plain(value: &Value) -> Option<String> {
 /// Reads the fields of one record, and remembers what it found.
 pub(super) struct Reader<'a> {
     record: &'a Value,
-    found: Vec<Found>,
+    pub(super) found: Vec<Found>,
+    pub(super) left_out: Option<LeftOut>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(record: &'a Value) -> Self {
-        Self { record, found: Vec::new() }
-    }
-
-    pub(super) fn into_found(self) -> Vec<Found> {
-        self.found
+        Self { record, found: Vec::new(), left_out: None }
     }
 
     /// The first value that is there, in the form that `take` gives it.
@@ -276,14 +274,6 @@ pub(super) fn lead_id(value: &Value) -> Result<Option<Value>, String> {
         Some(bare) => bare.trim().into(),
         None => id,
     }))
-}
-
-/// A number, also as text.
-pub(super) fn amount(value: &Value) -> Result<Option<Value>, String> {
-    match value {
-        Value::Number(_) => Ok(Some(value.clone())),
-        value => text(value),
-    }
 }
 
 fn kind(value: &Value) -> &'static str {

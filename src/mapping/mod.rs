@@ -6,6 +6,7 @@
 //! Pure: nothing is read, sent or stored here, and whether a lead exists is not known here.
 
 mod field;
+pub mod money;
 pub mod payload;
 pub mod preset;
 pub mod spec;
@@ -19,7 +20,8 @@ use serde_json::{Map, Value, json};
 use crate::domain::customer::Parameter;
 use crate::domain::stage::StageName;
 use crate::limits::BATCH_UPDATES_MAX;
-use crate::mapping::field::{Criterion, Field, Reader, amount, id, lead_id, text};
+use crate::mapping::field::{Criterion, Field, Reader, id, lead_id, text};
+use crate::mapping::money::{LeftOut, money};
 use crate::mapping::spec::{MappingSpec, OtherStages};
 use crate::mapping::time::TimeFormat;
 
@@ -68,6 +70,8 @@ pub struct Mapping {
 pub struct Reading {
     /// What was found, in the order in which it was looked for.
     pub found: Vec<Found>,
+    /// What was found and is not sent, beside what becomes of the customer's values.
+    pub left_out: Option<LeftOut>,
     /// What it comes to.
     pub outcome: Outcome,
 }
@@ -198,7 +202,8 @@ impl Mapping {
             Some(criterion) => Outcome::NotAStageChange(criterion.path().to_owned()),
             None => self.update(&mut reader, zone).unwrap_or_else(Outcome::Unmappable),
         };
-        Reading { found: reader.into_found(), outcome }
+        let Reader { found, left_out, .. } = reader;
+        Reading { found, left_out, outcome }
     }
 
     fn update(
@@ -231,11 +236,15 @@ impl Mapping {
         };
         put("event_time", reader.first("event_time", &self.event_time, time)?);
         put("idempotency_key", reader.first("idempotency_key", &self.idempotency_key, text)?);
-        let value = reader.first("value", &self.value, amount)?;
-        let currency = reader.first("currency", &self.currency, text)?;
-        // Neither says anything without the other, and Meta refuses the one alone (META 3.2).
-        if let (Some(value), Some(currency)) = (value, currency) {
-            put("custom_data", Some(json!({"value": value, "currency": currency})));
+        let as_it_is = |value: &Value| Ok(Some(value.clone()));
+        let value = reader.first("value", &self.value, as_it_is)?;
+        let currency = reader.first("currency", &self.currency, as_it_is)?;
+        match money(value, currency) {
+            Ok(money) => put(
+                "custom_data",
+                money.map(|(value, currency)| json!({"value": value, "currency": currency})),
+            ),
+            Err(left_out) => reader.left_out = Some(left_out),
         }
         Ok(Outcome::Update(update))
     }

@@ -24,18 +24,27 @@ pub enum Form {
 }
 
 impl Form {
-    /// The form of a payload by its content type, or by its first character where that says
-    /// nothing: many CRMs send JSON under any name.
+    /// The form of a payload by how it looks, or by its content type where that says nothing: many
+    /// CRMs send JSON under any name.
     pub fn of(content_type: Option<&str>, payload: &[u8]) -> Self {
         match payload.trim_ascii_start().first() {
             Some(b'{' | b'[') => Self::Json,
             Some(b'<') => Self::Xml,
+            _ if looks_urlencoded(payload) => Self::Urlencoded,
             _ if content_type.is_some_and(|name| name.contains("urlencoded")) => Self::Urlencoded,
             // A byte order mark, say, or what is no payload at all: the reader says what is wrong.
             _ if content_type.is_some_and(|name| name.contains("xml")) => Self::Xml,
             _ => Self::Json,
         }
     }
+}
+
+/// Whether it is `name=value` of nothing but characters that a form may hold.
+fn looks_urlencoded(payload: &[u8]) -> bool {
+    let payload = payload.trim_ascii();
+    let may_be =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"=&%+-_.*~[]$:/@,;!'()".contains(byte);
+    payload.contains(&b'=') && payload.iter().all(may_be)
 }
 
 /// Reads a payload.
@@ -56,7 +65,7 @@ pub fn read(form: Form, payload: &[u8]) -> Result<Value, Unmappable> {
 
 fn urlencoded(payload: &[u8]) -> Value {
     let mut object = Map::new();
-    for (name, value) in form_urlencoded::parse(payload) {
+    for (name, value) in form_urlencoded::parse(payload.trim_ascii()) {
         put(&mut object, &name, Value::from(value.as_ref()));
     }
     Value::Object(object)
@@ -220,7 +229,11 @@ mod tests {
             (Some("text/xml"), "<a/>", Form::Xml),
             (Some("text/xml"), "\u{feff}<a/>", Form::Xml),
             (None, "<a/>", Form::Xml),
-            (None, "a=1", Form::Json),
+            (None, "a=1&b[c]=x%20y+z&d=\n", Form::Urlencoded),
+            (Some("text/plain"), "lead_id=1", Form::Urlencoded),
+            (None, "a = 1", Form::Json),
+            (None, "\"a=1\"", Form::Json),
+            (None, "true", Form::Json),
         ] {
             assert_eq!(Form::of(content_type, payload.as_bytes()), form, "{payload}");
         }

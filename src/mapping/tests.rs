@@ -126,8 +126,10 @@ fn a_value_and_its_currency_come_together_or_not_at_all() {
     assert_eq!(with(json!("9.5"))["custom_data"], json!({"value": "9.5", "currency": "EUR"}));
     assert_eq!(with(Value::Null).get("custom_data"), None);
     let alone = format!("{MINIMUM}value = '$.v'\ncurrency = '$.c'");
-    let alone = updated(&alone, &json!({"id": "1", "stage": "won", "v": 9.5}));
-    assert_eq!(alone.get("custom_data"), None);
+    let record = json!({"id": "1", "stage": "won", "v": 9.5});
+    let reading = mapping(&alone).read(&record, None);
+    assert_eq!(reading.left_out.map(|it| it.reason), Some("currency_missing"));
+    assert_eq!(updated(&alone, &record).get("custom_data"), None);
 }
 
 #[test]

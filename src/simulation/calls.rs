@@ -302,7 +302,7 @@ impl Store for MirrorStore {
         at_once(self.real.list_quarantine(page))
     }
 
-    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
+    async fn set_aside(&self, unmapped: Vec<Unmapped>) -> Result<Vec<SetAside>, StoreError> {
         write!(self.set_aside(unmapped), copies of unmapped)
     }
 
@@ -314,7 +314,7 @@ impl Store for MirrorStore {
         at_once(self.real.list_unmapped(source, page))
     }
 
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError> {
         write!(self.end_unmapped(seq), copies of seq)
     }
 

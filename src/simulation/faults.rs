@@ -233,6 +233,7 @@ fn unwritable() -> StageUpdate {
         lead: lead_id(LEADS).into(),
         stage: StageName::parse("unwritable").unwrap(),
         event_time: Some(UnixSeconds::new(BEGIN)),
+        came_at: None,
         source: SourceName::unnamed_crm(),
         idempotency_key: None,
         customer: Customer::default(),

@@ -204,8 +204,9 @@ pub trait Store: Send + Sync {
     /// What webhooks brought and could not be read, newest first.
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError>;
 
-    /// Keeps what a CRM sent and no mapping fits; the same is kept once, and only so much in all.
-    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError>;
+    /// Keeps what CRMs sent and no mapping fits, and says of each what became of it, in order; the
+    /// same is kept once, and only so much of each source.
+    async fn set_aside(&self, unmapped: Vec<Unmapped>) -> Result<Vec<SetAside>, StoreError>;
 
     /// What no mapping fits, of one source or of all, newest first.
     async fn list_unmapped(
@@ -214,8 +215,9 @@ pub trait Store: Send + Sync {
         page: PageRequest,
     ) -> Result<Page<NumberedUnmapped>, StoreError>;
 
-    /// Forgets something that no mapping fitted, because one does now.
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError>;
+    /// Forgets something that no mapping fitted, because one does now, or because nobody wants it;
+    /// whether it was there.
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError>;
 
     /// Forgets what came before a moment and no mapping fitted; how much that was.
     async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError>;

@@ -34,6 +34,6 @@ pub enum SetAside {
     Kept,
     /// The same is kept already, from when it came first.
     Known,
-    /// As much is kept as may be; this is not.
+    /// As much is kept of the source as may be; this is not.
     Full,
 }

@@ -134,6 +134,20 @@ async fn a_pause_its_end_and_a_quarantined_piece_are_told() {
 }
 
 #[tokio::test]
+async fn a_crms_report_that_fits_no_mapping_and_is_not_kept_is_told() {
+    let (app, receiver) = start("[[sources]]\nname = \"crm\"\npreset = \"generic\"\n").await;
+    let small = json!({"stage": "", "note": "small"});
+    assert_eq!(app.post("/v1/hooks/crm", &small).await.status, 422);
+    let large = json!({"stage": "", "note": "x".repeat(129 * 1024)});
+    assert_eq!(app.post("/v1/hooks/crm", &large).await.status, 422);
+    told(&app, &receiver, 1).await;
+    assert_eq!(receiver.types(), ["reports.not_kept"], "what is kept is not lost");
+    let data = receiver.bodies()[0]["data"].clone();
+    assert_eq!((&data["source"], &data["count"]), (&json!("crm"), &json!(1)));
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn events_near_their_deadline_are_told_before_they_are_dead_letters() {
     let (receiver, url) = Receiver::start().await;
     let settings = format!("{}{DATASET_701}", alarms_to(&url));

@@ -202,15 +202,11 @@ async fn what_cannot_be_mapped_is_named_and_holds_up_nothing_beside_it() {
     late["event_time"] = "yesterday".into();
     let mut nobody = update(1, "won");
     nobody["lead_id"] = Value::Null;
-    let mut costly = update(1, "won");
-    costly["value"] = json!(5);
-    costly["currency"] = "dollars".into();
     for (body, field, path) in [
         (&short, "lead_id", json!("$.lead_id")),
         (&rounded, "lead_id", json!("$.lead_id")),
         (&late, "event_time", json!("$.event_time")),
         (&nobody, "lead_id", json!("$.lead_id")),
-        (&costly, "custom_data", Value::Null),
         (&json!({"lead_id": "1"}), "stage", json!("$.stage")),
     ] {
         let answer = plain(&app, body).await;
@@ -397,5 +393,128 @@ async fn what_is_too_large_to_be_kept_is_answered_and_counted() {
     assert!(metrics.contains("leadloop_hooks_total{result=\"not_kept\"} 1"), "{metrics}");
     assert!(metrics.contains("leadloop_hooks_total{result=\"unmappable\"} 1"), "{metrics}");
     app.delivered(2).await;
+    app.finish().await;
+}
+
+/// The source `plain` with records at a path.
+fn with_each(each: &str) -> String {
+    let each = format!("each = \"{each}\"\nother_stages");
+    with_stage("Won").replace("other_stages", &each)
+}
+
+#[tokio::test]
+async fn a_payload_that_was_taken_apart_wrongly_is_kept_whole_and_rescued_by_a_mended_path() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let wrong = with_each("$.changes[*].stage");
+    let app = TestApp::start_at(&wrong, store.clone(), clock.clone()).await;
+    app.report(&[lead(1), lead(2)]).await;
+    let both = json!({"changes": [update(1, "Won"), update(2, "Won")]});
+    let answer = plain_admin(&app, &both).await;
+    assert_eq!(answer.problem(), (422, "unmappable".into()));
+    assert_eq!(answer.json()["records"], 2);
+    assert_eq!(kept(&app).await.len(), 1, "the payload, and not its pieces");
+    app.delivered(2).await;
+    app.finish().await;
+
+    let app = TestApp::start_at(&with_each("$.changes[*]"), store, clock).await;
+    for number in [1, 2] {
+        app.meta.know_lead(lead_id(number), UnixSeconds::new(CREATED));
+    }
+    let answer = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    assert_eq!((&answer["taken"], &answer["unmappable"]), (&json!(2), &json!(0)), "{answer}");
+    assert_eq!(kept(&app).await.len(), 0);
+    app.until(async || app.listed("delivered").await == 4).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn of_a_payload_with_a_stage_change_only_the_records_that_fail_are_kept() {
+    let app = start().await;
+    let mut short = update(1, "won");
+    short["lead_id"] = "4711".into();
+    let answer = plain_admin(&app, &json!([short, update(1, "won"), {"note": "no stage"}])).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    assert_eq!(kept(&app).await.len(), 2);
+    app.delivered(3).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_report_without_a_time_that_comes_again_and_is_replayed_is_one_event() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Wan"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1), lead(2)]).await;
+    let timeless = |number| json!({"lead_id": lead_id(number).to_string(), "stage": "Won"});
+    for number in [1, 2] {
+        assert_eq!(plain_admin(&app, &timeless(number)).await.status, 422);
+        app.advance_s(60);
+    }
+    app.delivered(2).await;
+    app.finish().await;
+
+    clock.advance_ms(3_600_000);
+    let app = TestApp::start_at(&with_stage("Won"), store, clock).await;
+    for number in [1, 2] {
+        app.meta.know_lead(lead_id(number), UnixSeconds::new(CREATED));
+    }
+    let first = plain_admin(&app, &timeless(1)).await.json();
+    assert_eq!(first["results"][0]["status"], 202, "the CRM comes before the replay");
+    let replay = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    assert_eq!((&replay["taken"], &replay["refused"]), (&json!(2), &json!(0)), "{replay}");
+    let again = plain_admin(&app, &timeless(2)).await.json();
+    assert_eq!(again["results"][0]["status"], 200, "the CRM comes after the replay");
+    assert_eq!(again["results"][0]["event_time"], START + 60, "it is of when it came first");
+    app.until(async || app.listed("delivered").await == 4).await;
+    for number in [1, 2] {
+        assert_eq!(app.timeline(number).await.len(), 2, "the raw lead, and one stage");
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_can_be_dropped_by_hand() {
+    let app = start().await;
+    for note in ["one", "two"] {
+        assert_eq!(plain_admin(&app, &json!({"note": note})).await.status, 422);
+    }
+    let id = kept(&app).await[0]["id"].as_str().unwrap().to_owned();
+    let drop = async |id: &str| {
+        let request = app.request(Method::DELETE, &format!("/v1/hooks/unmapped/{id}"));
+        app.send(request.bearer_auth(ADMIN_KEY)).await
+    };
+    let dry = drop(&format!("{id}?dry_run=1")).await;
+    assert_eq!(dry.problem(), (400, "invalid_request".into()), "nothing is passed over");
+    let answer = drop(&id).await;
+    assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"id": id})));
+    let left = kept(&app).await;
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0]["id"], id);
+    for id in [&*id, "x", "-1", "99999999999999999999999"] {
+        assert_eq!(drop(id).await.problem(), (404, "not_found".into()), "{id}");
+    }
+    app.delivered(2).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_holds_up_no_stage_and_is_told() {
+    let app = start().await;
+    let mut local = update(1, "won");
+    (local["value"], local["currency"]) = (json!("1.234,56"), json!("EUR"));
+    let mut dollars = update(2, "won");
+    (dollars["value"], dollars["currency"]) = (json!(5), json!("dollars"));
+    (dollars["email"], dollars["phone"]) = (json!(EMAIL), json!("no number"));
+    let answer = plain(&app, &json!([local, {"note": "no stage"}, dollars])).await;
+    assert_eq!(answer.status, 202, "{}", answer.text);
+    let results = answer.json()["results"].clone();
+    let left_out = |field: &str| json!({"field": field, "reason": "impossible_value"});
+    assert_eq!(results[0]["left_out"], json!([left_out("custom_data.value")]));
+    let both = json!([left_out("customer.ph"), left_out("custom_data.currency")]);
+    assert_eq!(results[2]["left_out"], both, "{}", answer.text);
+    app.delivered(4).await;
+    let sent = app.meta.events();
+    let won: Vec<_> = sent.iter().filter(|sent| sent.event["event_name"] == "won").collect();
+    assert_eq!(won.len(), 2);
+    assert!(won.iter().all(|sent| sent.event["custom_data"].get("value").is_none()));
     app.finish().await;
 }

@@ -8,7 +8,7 @@ use super::*;
 use crate::clock::SeededRandom;
 use crate::domain::alarm::Cause;
 use crate::domain::ids::{DatasetId, EventId, LeadId};
-use crate::domain::stage::StageName;
+use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::UnixSeconds;
 
 const NOW: i64 = 1_762_000_000;
@@ -34,6 +34,7 @@ fn examples() -> Vec<(&'static str, Alarm)> {
         code: Some(100),
         subcode: Some(2_804_036),
     };
+    let crm = SourceName::parse("hubspot").unwrap();
     let once = |subject, moment: Option<i64>| Cause::once(subject, moment.map(at));
     let near = Subject::EventsDeadlineNear { dataset_id: Some(dataset_id) };
     let paused = Subject::DatasetPaused { dataset_id, reason: "token".into() };
@@ -62,6 +63,11 @@ fn examples() -> Vec<(&'static str, Alarm)> {
         (
             "Something signed by Meta could not be read and is kept.",
             once(Subject::QuarantineAdded, None),
+        ),
+        (
+            "A CRM sent what no mapping fits, and it is not kept for replay: a report is over 128 KiB, \
+             or 1,000 of the source are kept already. `count` is how many came.",
+            Cause { count: 4, ..once(Subject::ReportsNotKept { source: crm }, None) },
         ),
     ];
     let alarm = |cause| Alarm { last_at: at(3), ..Alarm::new(cause, None, at(0)) };

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::config::hooks::Hook;
+use crate::domain::alarm::{Cause, Subject};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
@@ -23,7 +24,8 @@ use crate::mapping::payload::Form;
 use crate::store::query::PageRequest;
 use crate::store::{SetAside, Unmapped};
 
-/// What is kept of a payload: one record of it, or all of it where no records could be told apart.
+/// What is kept of a payload: one record of it, or all of it where none could be understood.
+#[derive(Clone, Copy)]
 pub(super) enum Kept<'a> {
     /// A record.
     Record(&'a Value),
@@ -36,13 +38,10 @@ impl Kept<'_> {
     const FORMS: [(u8, Form); 3] =
         [(b'J', Form::Json), (b'U', Form::Urlencoded), (b'X', Form::Xml)];
 
+    /// What is sealed: a byte that says what follows, and that.
     fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Record(record) => {
-                let mut bytes = vec![Self::RECORD];
-                bytes.extend(record.to_string().into_bytes());
-                bytes
-            }
+            Self::Record(record) => [&[Self::RECORD], record.to_string().as_bytes()].concat(),
             Self::Payload(form, payload) => {
                 let tag = Self::FORMS.into_iter().find(|(_, known)| known == form);
                 [&[tag.map_or(0, |(tag, _)| tag)], *payload].concat()
@@ -51,44 +50,62 @@ impl Kept<'_> {
     }
 }
 
-/// Keeps what could not be mapped; that it can't be kept is told to whoever reads the log.
+/// Keeps what could not be mapped, all in one transaction, and tells whoever can mend it; and more
+/// loudly what can't be kept.
 pub(super) async fn set_aside(
     state: &AppState,
     source: &SourceName,
-    kept: Kept<'_>,
-    error: &ApiError,
+    failed: Vec<(Kept<'_>, &ApiError)>,
     now: Timestamp,
 ) -> Result<(), ApiError> {
-    state.metrics.hook("unmappable");
-    let problem = error.to_json();
-    let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-    let (field, plain) = (text("field"), kept.to_bytes());
-    let sealed = Sealer::new(&state.config.app_secrets).seal(source, &plain);
-    let set_aside = match sealed.filter(|sealed| sealed.len() <= UNMAPPED_BYTES_MAX) {
-        None => SetAside::Full,
-        Some(sealed) => {
-            let (received_at, source, reason) = (now, source.clone(), text("detail"));
-            let unmapped = Unmapped { received_at, source, field: field.clone(), reason, sealed };
-            state.store.set_aside(unmapped).await?
-        }
-    };
-    let bytes = plain.len();
-    match set_aside {
-        SetAside::Known => {}
-        SetAside::Kept => {
-            tracing::error!(%source, field, bytes, "a CRM's report fits no mapping and is kept");
-        }
-        SetAside::Full => {
-            state.metrics.hook("not_kept");
-            tracing::error!(
-                %source,
-                field,
-                bytes,
-                "a CRM's report fits no mapping and is not kept: it is too large, or too many are"
-            );
+    let sealer = Sealer::new(&state.config.app_secrets);
+    let (mut unmapped, mut sizes, mut not_kept) = (Vec::new(), Vec::new(), 0);
+    for (kept, error) in failed {
+        let problem = error.to_json();
+        let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+        let (field, plain) = (text("field"), kept.to_bytes());
+        let bytes = plain.len() - 1;
+        match sealer.seal(source, &plain).filter(|_| bytes <= UNMAPPED_BYTES_MAX) {
+            Some(sealed) => {
+                let (source, reason) = (source.clone(), text("detail"));
+                unmapped.push(Unmapped { received_at: now, source, field, reason, sealed });
+                sizes.push(bytes);
+            }
+            None => {
+                not_kept += 1;
+                tell_not_kept(state, source, &field, bytes);
+            }
         }
     }
+    let told: Vec<_> = unmapped.iter().map(|it| it.field.clone()).zip(sizes).collect();
+    for ((field, bytes), outcome) in told.into_iter().zip(state.store.set_aside(unmapped).await?) {
+        match outcome {
+            SetAside::Known => {}
+            SetAside::Kept => {
+                tracing::error!(%source, field, bytes, "a CRM's report fits no mapping and is kept");
+            }
+            SetAside::Full => {
+                not_kept += 1;
+                tell_not_kept(state, source, &field, bytes);
+            }
+        }
+    }
+    if not_kept > 0 {
+        let subject = Subject::ReportsNotKept { source: source.clone() };
+        let cause = Cause { count: not_kept, ..Cause::once(subject, None) };
+        state.store.raise_alarm(cause, now).await?;
+    }
     Ok(())
+}
+
+fn tell_not_kept(state: &AppState, source: &SourceName, field: &str, bytes: usize) {
+    state.metrics.hook("not_kept");
+    tracing::error!(
+        %source,
+        field,
+        bytes,
+        "a CRM's report fits no mapping and is not kept: it is too large, or too many are"
+    );
 }
 
 /// Something that no mapping fits.
@@ -143,6 +160,41 @@ pub async fn list_unmapped(
     };
     let unmapped = page.items.iter().map(view).collect();
     Ok(Json(UnmappedPage { unmapped, next_cursor: show_cursor(page.next_cursor) }))
+}
+
+/// A report that was dropped.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DroppedView {
+    /// Its number.
+    id: String,
+}
+
+/// Drops a report that is kept and that nobody wants to replay, for good.
+#[utoipa::path(
+    delete,
+    path = "/v1/hooks/unmapped/{id}",
+    tag = "stage updates",
+    params(("id" = String, Path, description = "The report's `id` in the list")),
+    responses(
+        (status = 200, description = "It is not kept any more", body = DroppedView),
+        (status = 404, description = "not_found: nothing is kept under this id"),
+    ),
+    security(("api_key" = [])),
+)]
+pub async fn drop_unmapped(
+    _: Admin,
+    State(state): State<AppState>,
+    ApiPath(id): ApiPath,
+) -> Result<Json<DroppedView>, ApiError> {
+    let was_kept = match id.parse() {
+        Ok(seq) => state.store.end_unmapped(seq).await?,
+        Err(_) => false,
+    };
+    if !was_kept {
+        return Err(ApiError::new(Code::NotFound, "nothing is kept under this id"));
+    }
+    tracing::info!(id, "a report that fits no mapping is dropped by hand");
+    Ok(Json(DroppedView { id }))
 }
 
 /// What became of a replay.
@@ -234,7 +286,7 @@ async fn replay_one(
     let (mut updates, mut done) = (Vec::new(), true);
     for record in records {
         match record {
-            Record::Update(update) => updates.push(Ok(*update)),
+            Record::Update(update, _) => updates.push(Ok(*update)),
             Record::Ignored(_) => answer.ignored += 1,
             Record::Unmappable(error) => {
                 (answer.unmappable, done) = (answer.unmappable + 1, false);

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 
 use crate::config::Config;
 use crate::config::hooks::Hook;
+use crate::domain::event::short_digest;
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
@@ -28,6 +29,8 @@ use crate::http::hooks::kept::{Kept, set_aside};
 use crate::http::stage_body::{ReadUpdate, read_update};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
+use crate::limits::UNMAPPED_BYTES_MAX;
+use crate::mapping::money::LeftOut;
 use crate::mapping::payload::{Form, read};
 use crate::mapping::{Outcome, Unmappable};
 
@@ -100,21 +103,12 @@ pub async fn take_hook_by_path(
 
 /// What a record of a payload comes to.
 enum Record {
-    /// A stage update that can be judged.
-    Update(Box<ReadUpdate>),
+    /// A stage update that can be judged, and what of its value is left out.
+    Update(Box<ReadUpdate>, Option<LeftOut>),
     /// No change of a stage, by the condition at this path.
     Ignored(String),
     /// Nothing that can be read by the mapping.
     Unmappable(ApiError),
-}
-
-/// When a record came.
-#[derive(Clone, Copy)]
-enum When {
-    /// Now, which is also the time of what has none.
-    Now(Timestamp),
-    /// Before it was kept; what has no time is of then.
-    Then(Timestamp),
 }
 
 async fn take_in(state: AppState, came: HookBody) -> Result<Response, ApiError> {
@@ -127,25 +121,26 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     let HookBody { source, hook, content_type, body } = came;
     let now = state.clock.now();
     let form = Form::of(content_type.as_deref(), body);
-    let results = match read(form, body) {
-        Ok(payload) => match hook.mapping.records(&payload) {
-            Ok(records) => Ok(results(state, &records, source, hook, now).await?),
-            Err(error) => Err(error),
-        },
-        Err(error) => Err(error),
-    };
-    let results = match results {
-        Ok(results) => results,
+    let whole = Kept::Payload(form, body);
+    let payload = read(form, body);
+    let records = payload.as_ref().map_err(Unmappable::clone);
+    let records = match records.and_then(|payload| hook.mapping.records(payload)) {
+        Ok(records) => records,
         Err(error) => {
+            state.metrics.hook("unmappable");
             let error = unmappable(&error);
-            set_aside(state, source, Kept::Payload(form, body), &error, now).await?;
+            set_aside(state, source, vec![(whole, &error)], now).await?;
             return Err(error);
         }
     };
+    let map = |record: &&Value| map(record, source, hook, &state.config, now);
+    let mapped: Vec<Record> = records.iter().map(map).collect();
+    set_aside(state, source, to_keep(whole, body.len(), &records, &mapped), now).await?;
+    let results = results(state, mapped, now).await?;
     if results.iter().all(|result| result["code"] == Code::Unmappable.name())
         && let Some(first) = results.first()
     {
-        return Err(whole(first, results.len()));
+        return Err(problem_of_all(first, results.len()));
     }
     if form == Form::Xml {
         let xml = HeaderValue::from_static("text/xml; charset=utf-8");
@@ -156,19 +151,37 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     Ok((status, Json(HookAnswer { results })).into_response())
 }
 
+/// What is kept of a payload: each record that can't be mapped. But the whole payload if there is no
+/// change of a stage in it, since it may be taken apart wrongly, and pieces could not be mended.
+fn to_keep<'a>(
+    whole: Kept<'a>,
+    bytes: usize,
+    records: &[&'a Value],
+    mapped: &'a [Record],
+) -> Vec<(Kept<'a>, &'a ApiError)> {
+    let failed = records.iter().zip(mapped).filter_map(|(record, mapped)| match mapped {
+        Record::Unmappable(error) => Some((Kept::Record(record), error)),
+        Record::Update(..) | Record::Ignored(_) => None,
+    });
+    let nothing_fits = !mapped.iter().any(|mapped| matches!(mapped, Record::Update(..)));
+    if nothing_fits && bytes <= UNMAPPED_BYTES_MAX {
+        return failed.take(1).map(|(_, error)| (whole, error)).collect();
+    }
+    failed.collect()
+}
+
 /// What becomes of each record, in order: judged by the store, left out, or kept for replay.
 async fn results(
     state: &AppState,
-    records: &[&Value],
-    source: &SourceName,
-    hook: &Hook,
+    mapped: Vec<Record>,
     now: Timestamp,
 ) -> Result<Vec<Value>, ApiError> {
-    let (mut updates, mut results) = (Vec::new(), Vec::new());
-    for record in records {
-        results.push(match map(record, source, hook, &state.config, When::Now(now)) {
-            Record::Update(update) => {
+    let (mut updates, mut results, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for record in mapped {
+        results.push(match record {
+            Record::Update(update, without) => {
                 updates.push(Ok(*update));
+                left_out.push(without);
                 Value::Null
             }
             Record::Ignored(path) => {
@@ -176,16 +189,21 @@ async fn results(
                 json!({"status": 200, "not_a_stage_change": path})
             }
             Record::Unmappable(error) => {
-                set_aside(state, source, Kept::Record(record), &error, now).await?;
+                state.metrics.hook("unmappable");
                 error.to_json()
             }
         });
     }
     let verdicts = verdicts(state, updates, false, now).await?;
     let waiting = results.iter_mut().filter(|result| result.is_null());
-    for (result, verdict) in waiting.zip(verdicts) {
+    for (result, (verdict, without)) in waiting.zip(verdicts.into_iter().zip(left_out)) {
         state.metrics.hook("taken");
         *result = verdict;
+        if let (Some(LeftOut { field, reason }), Some(Value::Array(left_out))) =
+            (without, result.get_mut("left_out"))
+        {
+            left_out.push(json!({"field": field, "reason": reason}));
+        }
     }
     Ok(results)
 }
@@ -198,7 +216,7 @@ fn read_kept(
     config: &Config,
     came_at: Timestamp,
 ) -> Vec<Record> {
-    let map = |record: &Value| map(record, source, hook, config, When::Then(came_at));
+    let map = |record: &Value| map(record, source, hook, config, came_at);
     let (form, bytes) = kept::unpack(plain).unwrap_or((None, plain));
     let records = read(form.unwrap_or(Form::Json), bytes).and_then(|payload| {
         if form.is_none() {
@@ -209,7 +227,13 @@ fn read_kept(
     records.unwrap_or_else(|error| vec![Record::Unmappable(unmappable(&error))])
 }
 
-fn map(record: &Value, source: &SourceName, hook: &Hook, config: &Config, when: When) -> Record {
+fn map(
+    record: &Value,
+    source: &SourceName,
+    hook: &Hook,
+    config: &Config,
+    came_at: Timestamp,
+) -> Record {
     let zone = config.source(source).time_zone;
     let reading = hook.mapping.read(record, zone.as_ref());
     let mut update = match reading.outcome {
@@ -217,12 +241,20 @@ fn map(record: &Value, source: &SourceName, hook: &Hook, config: &Config, when: 
         Outcome::Unmappable(error) => return Record::Unmappable(unmappable(&error)),
         Outcome::Update(update) => update,
     };
-    let (When::Now(came_at) | When::Then(came_at)) = when;
-    if matches!(when, When::Then(_)) && !update.contains_key("event_time") {
-        update.insert("event_time".into(), came_at.seconds().get().into());
+    // It may come again, and be replayed besides; without a time nothing else would tell that it is
+    // the same report.
+    if !update.contains_key("event_time") && !update.contains_key("idempotency_key") {
+        let digest = short_digest(&[record.to_string().as_bytes()]);
+        update.insert("idempotency_key".into(), format!("record {}", hex::encode(digest)).into());
     }
     match judge(update, source, config, came_at) {
-        Ok(update) => Record::Update(Box::new(update)),
+        Ok(mut read) => {
+            read.update.came_at = Some(came_at);
+            if let Some(LeftOut { field, reason }) = reading.left_out {
+                tracing::warn!(%source, field, reason, "a CRM's stage is taken without its value");
+            }
+            Record::Update(Box::new(read), reading.left_out)
+        }
         // The mapping points at something that our own rules for the form don't take.
         Err(error) => {
             let error = error.with_code(Code::Unmappable);
@@ -256,7 +288,7 @@ fn unmappable(error: &Unmappable) -> ApiError {
 }
 
 /// The problem of a payload none of whose records can be read, in the words of the first.
-fn whole(first: &Value, records: usize) -> ApiError {
+fn problem_of_all(first: &Value, records: usize) -> ApiError {
     let text = |name: &str| first[name].as_str().unwrap_or_default().to_owned();
     let error = ApiError::new(Code::Unmappable, text("detail")).with("records", records);
     ["field", "path"]

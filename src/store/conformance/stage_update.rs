@@ -124,8 +124,12 @@ async fn a_retry_without_a_time_is_the_same_report_later(store: &dyn Store) {
     let first = accept(store, keyed("k", timeless.clone()), at(9)).await;
     assert_eq!(first.event.event_time, second(9));
     assert_eq!(know(store, keyed("k", timeless.clone()), at(60)).await, first);
-    let unkeyed = accept(store, timeless, at(60)).await;
+    let unkeyed = accept(store, timeless.clone(), at(60)).await;
     assert_eq!(unkeyed.event.event_time, second(60), "nothing says that it is the same");
+    let kept = StageUpdate { came_at: Some(at(20)), ..timeless.clone() };
+    let first = accept(store, keyed("kept", kept), at(60)).await;
+    assert_eq!(first.event.event_time, second(20), "it came before it was taken in");
+    assert_eq!(know(store, keyed("kept", timeless), at(70)).await, first);
 }
 
 async fn a_second_key_for_a_known_report_is_remembered_too(store: &dyn Store) {

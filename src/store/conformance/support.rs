@@ -101,6 +101,7 @@ pub fn update(number: u64, name: &str, time: i64) -> StageUpdate {
         lead: lead_id(number).into(),
         stage: stage(name),
         event_time: Some(second(time)),
+        came_at: None,
         source: SourceName::unnamed_crm(),
         idempotency_key: None,
         customer: Customer::default(),

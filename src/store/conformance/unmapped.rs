@@ -2,14 +2,14 @@
 
 use super::support::at;
 use crate::domain::stage::SourceName;
-use crate::limits::UNMAPPED_MAX;
+use crate::limits::UNMAPPED_PER_SOURCE_MAX;
 use crate::store::query::PageRequest;
 use crate::store::{SetAside, Store, Unmapped};
 
 on_every_store![
     the_same_is_kept_once_and_listed_newest_first_by_source,
     what_is_ended_is_gone_and_may_come_again,
-    no_more_is_kept_than_may_be_until_something_went,
+    no_more_is_kept_of_a_source_than_may_be_until_something_went,
     what_is_too_old_is_removed,
 ];
 
@@ -26,7 +26,7 @@ fn unmapped(source: &str, sealed: &[u8], second: i64) -> Unmapped {
 }
 
 async fn keep(store: &dyn Store, source: &str, sealed: &[u8], second: i64) -> SetAside {
-    store.set_aside(unmapped(source, sealed, second)).await.unwrap()
+    store.set_aside(vec![unmapped(source, sealed, second)]).await.unwrap().remove(0)
 }
 
 /// Number and contents of what is kept.
@@ -59,22 +59,27 @@ async fn the_same_is_kept_once_and_listed_newest_first_by_source(store: &dyn Sto
 async fn what_is_ended_is_gone_and_may_come_again(store: &dyn Store) {
     keep(store, "a", b"1", 1).await;
     let (seq, _) = kept(store, None).await.remove(0);
-    store.end_unmapped(seq).await.unwrap();
-    store.end_unmapped(seq).await.unwrap();
+    assert_eq!(store.end_unmapped(seq).await, Ok(true));
+    assert_eq!(store.end_unmapped(seq).await, Ok(false), "it is gone already");
     assert_eq!(kept(store, None).await, []);
     assert_eq!(keep(store, "a", b"1", 2).await, SetAside::Kept);
     assert!(kept(store, None).await[0].0 > seq, "a number is given out once");
 }
 
-async fn no_more_is_kept_than_may_be_until_something_went(store: &dyn Store) {
-    for number in 0..UNMAPPED_MAX {
-        assert_eq!(keep(store, "a", &number.to_be_bytes(), 1).await, SetAside::Kept);
-    }
+async fn no_more_is_kept_of_a_source_than_may_be_until_something_went(store: &dyn Store) {
+    let sealed = |number: usize| number.to_be_bytes();
+    let all = (0..=UNMAPPED_PER_SOURCE_MAX).map(|number| unmapped("a", &sealed(number), 1));
+    let outcomes = store.set_aside(all.collect()).await.unwrap();
+    let mut wanted = vec![SetAside::Kept; UNMAPPED_PER_SOURCE_MAX];
+    wanted.push(SetAside::Full);
+    assert!(outcomes == wanted, "the last is one too many");
+    assert_eq!(keep(store, "b", b"more", 2).await, SetAside::Kept, "another source has room");
     assert_eq!(keep(store, "a", b"more", 2).await, SetAside::Full);
-    assert_eq!(keep(store, "a", &0_u64.to_be_bytes(), 2).await, SetAside::Known);
-    let (seq, _) = kept(store, None).await.remove(0);
+    assert_eq!(keep(store, "a", &sealed(0), 2).await, SetAside::Known);
+    let (seq, _) = kept(store, Some("a")).await.remove(0);
     store.end_unmapped(seq).await.unwrap();
-    assert_eq!(keep(store, "a", b"more", 2).await, SetAside::Kept);
+    let two = vec![unmapped("a", b"more", 2), unmapped("a", b"and more", 2)];
+    assert_eq!(store.set_aside(two).await, Ok(vec![SetAside::Kept, SetAside::Full]));
 }
 
 async fn what_is_too_old_is_removed(store: &dyn Store) {

@@ -240,8 +240,9 @@ impl Store for MemoryStore {
         Ok(page_of(&self.state().quarantine, page, |_, piece| Some(piece.clone())))
     }
 
-    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
-        Ok(self.state().set_aside(unmapped))
+    async fn set_aside(&self, unmapped: Vec<Unmapped>) -> Result<Vec<SetAside>, StoreError> {
+        let mut state = self.state();
+        Ok(unmapped.into_iter().map(|unmapped| state.set_aside(unmapped)).collect())
     }
 
     async fn list_unmapped(
@@ -252,9 +253,8 @@ impl Store for MemoryStore {
         Ok(unmapped::list(&self.state().unmapped, source.as_ref(), page))
     }
 
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
-        self.state().unmapped.remove(&seq);
-        Ok(())
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError> {
+        Ok(self.state().unmapped.remove(&seq).is_some())
     }
 
     async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {

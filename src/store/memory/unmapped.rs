@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
-use crate::limits::UNMAPPED_MAX;
+use crate::limits::UNMAPPED_PER_SOURCE_MAX;
 use crate::store::memory::{State, page_of};
 use crate::store::query::{Page, PageRequest};
 use crate::store::{NumberedUnmapped, SetAside, Unmapped};
@@ -16,7 +16,8 @@ impl State {
         if self.unmapped.values().any(same) {
             return SetAside::Known;
         }
-        if self.unmapped.len() as u64 >= UNMAPPED_MAX {
+        let of_source = self.unmapped.values().filter(|kept| kept.source == unmapped.source);
+        if of_source.count() >= UNMAPPED_PER_SOURCE_MAX {
             return SetAside::Full;
         }
         let seq = self.seq();

@@ -299,7 +299,7 @@ impl State {
         if update.lead.lead_id.is_some() || own == found {
             return None;
         }
-        let time = update.event_time.unwrap_or(now.seconds());
+        let time = update.reported_time(now);
         let says_so = |seq: &u64| self.events[seq].event.says(&update.stage, time);
         self.timeline(own).into_iter().find(says_so)
     }

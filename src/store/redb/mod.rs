@@ -298,7 +298,7 @@ impl Store for RedbStore {
         self.read(move |tables| list::list_quarantine(tables, page)).await
     }
 
-    async fn set_aside(&self, unmapped: Unmapped) -> Result<SetAside, StoreError> {
+    async fn set_aside(&self, unmapped: Vec<Unmapped>) -> Result<Vec<SetAside>, StoreError> {
         self.writer.submit(move |unit| unmapped::set_aside(unit, &unmapped)).await
     }
 
@@ -310,7 +310,7 @@ impl Store for RedbStore {
         self.read(move |tables| unmapped::list(tables, source.as_ref(), page)).await
     }
 
-    async fn end_unmapped(&self, seq: u64) -> Result<(), StoreError> {
+    async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError> {
         self.writer.submit(move |unit| unmapped::end(unit, seq)).await
     }
 

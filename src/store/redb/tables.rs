@@ -160,6 +160,8 @@ tables! {
         quarantine_index: "quarantine_index", &'static KeyDigest => u64;
         /// Digest of what no mapping fits → its number.
         unmapped_index: "unmapped_index", &'static KeyDigest => u64;
+        /// (Source, number) of what no mapping fits: how much there is of each source.
+        unmapped_sources: "unmapped_sources", (&'static str, u64) => ();
         /// (Event's number, digest of an idempotency key): the keys that it was reported with.
         event_keys: "event_keys", (u64, &'static KeyDigest) => ();
         /// Number of an attempt → how many events it was about that are still here.

@@ -1,11 +1,14 @@
 //! What no mapping fits, in the order in which it came.
 
-use redb::{ReadableTable, ReadableTableMetadata};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use redb::ReadableTable;
 
 use crate::domain::event::{KeyDigest, short_digest};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
-use crate::limits::{PAGE_SCAN_MAX, UNMAPPED_MAX};
+use crate::limits::{PAGE_SCAN_MAX, UNMAPPED_PER_SOURCE_MAX};
 use crate::store::query::{Page, PageBuilder, PageRequest};
 use crate::store::redb::records::{decode_unmapped, encode_unmapped};
 use crate::store::redb::remove::keep_seq;
@@ -14,17 +17,40 @@ use crate::store::redb::writer::Unit;
 use crate::store::{NumberedUnmapped, SetAside, StoreError, Unmapped};
 
 /// See [`crate::store::Store::set_aside`].
-pub(super) fn set_aside(unit: &mut Unit<'_>, unmapped: &Unmapped) -> Result<SetAside, StoreError> {
+pub(super) fn set_aside(
+    unit: &mut Unit<'_>,
+    unmapped: &[Unmapped],
+) -> Result<Vec<SetAside>, StoreError> {
+    // Counted once for each source, since a payload may hold a thousand.
+    let mut counts = BTreeMap::new();
+    unmapped.iter().map(|unmapped| keep(unit, unmapped, &mut counts)).collect()
+}
+
+fn keep<'a>(
+    unit: &mut Unit<'_>,
+    unmapped: &'a Unmapped,
+    counts: &mut BTreeMap<&'a str, usize>,
+) -> Result<SetAside, StoreError> {
+    let source = unmapped.source.as_str();
     let digest = digest(unmapped);
     // A CRM repeats what it got an error for; it is kept once.
     if unit.tables.unmapped_index.get(&digest)?.is_some() {
         return Ok(SetAside::Known);
     }
-    if unit.tables.unmapped.len()? >= UNMAPPED_MAX {
+    let count = match counts.entry(source) {
+        Entry::Occupied(count) => count.into_mut(),
+        Entry::Vacant(count) => {
+            let rows = unit.tables.unmapped_sources.range((source, 0)..=(source, u64::MAX))?;
+            count.insert(rows.count())
+        }
+    };
+    if *count >= UNMAPPED_PER_SOURCE_MAX {
         return Ok(SetAside::Full);
     }
+    *count += 1;
     let seq = unit.seq();
     unit.tables.unmapped_index.insert(&digest, seq)?;
+    unit.tables.unmapped_sources.insert((source, seq), ())?;
     unit.tables.unmapped.insert(seq, encode_unmapped(unmapped)?.as_slice())?;
     Ok(SetAside::Kept)
 }
@@ -48,14 +74,14 @@ pub(super) fn list(
 }
 
 /// See [`crate::store::Store::end_unmapped`].
-pub(super) fn end(unit: &mut Unit<'_>, seq: u64) -> Result<(), StoreError> {
+pub(super) fn end(unit: &mut Unit<'_>, seq: u64) -> Result<bool, StoreError> {
     let bytes = unit.tables.unmapped.remove(seq)?;
     let unmapped = bytes.map(|bytes| decode_unmapped(bytes.value())).transpose()?;
-    if let Some(unmapped) = unmapped {
-        unit.tables.unmapped_index.remove(&digest(&unmapped))?;
-        keep_seq(unit)?;
-    }
-    Ok(())
+    let Some(unmapped) = unmapped else { return Ok(false) };
+    unit.tables.unmapped_index.remove(&digest(&unmapped))?;
+    unit.tables.unmapped_sources.remove((unmapped.source.as_str(), seq))?;
+    keep_seq(unit)?;
+    Ok(true)
 }
 
 /// The numbers of what came before a moment.
@@ -73,9 +99,7 @@ pub(super) fn find_old(view: &impl View, before: Timestamp) -> Result<Vec<u64>, 
 
 /// See [`crate::store::Store::remove_unmapped`].
 pub(super) fn remove(unit: &mut Unit<'_>, old: &[u64]) -> Result<u64, StoreError> {
-    let before = unit.tables.unmapped.len()?;
-    old.iter().try_for_each(|seq| end(unit, *seq))?;
-    Ok(before - unit.tables.unmapped.len()?)
+    old.iter().try_fold(0, |gone, seq| Ok(gone + u64::from(end(unit, *seq)?)))
 }
 
 /// What is the same is sealed to the same bytes.

@@ -91,7 +91,7 @@ fn known_without_lead(
     if update.lead.lead_id.is_some() || own == found {
         return Ok(None);
     }
-    let time = update.event_time.unwrap_or(now.seconds());
+    let time = update.reported_time(now);
     let events = timeline(view, own, lead_by_id(view, own)?.as_ref())?;
     let same = events.into_iter().find(|(_, event)| event.says(&update.stage, time));
     Ok(same.map(|(seq, _)| seq))

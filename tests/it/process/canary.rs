@@ -11,11 +11,12 @@ use super::program::{
 
 /// What only the program and its owner know, then what people told it, then what strangers try.
 /// In small letters, as everything is looked at.
-const CANARIES: [&str; 14] = [
+const CANARIES: [&str; 15] = [
     APP_SECRET,
     VERIFY_TOKEN,
     ACCESS_TOKEN,
     API_KEY,
+    HOOK_SECRET,
     EMAIL,
     "canaryson",
     "4915100canary",
@@ -27,6 +28,9 @@ const CANARIES: [&str; 14] = [
     "canary-secret",
     "canary-note",
 ];
+
+/// What CRMs show: one in the address, one in a header, and one signs with it.
+const HOOK_SECRET: &str = "canary-hook-secret";
 
 /// The server, and all that it answered.
 struct Watched {
@@ -74,6 +78,50 @@ impl Watched {
         for signature in [sign(&"canary-secret".into(), body.as_bytes()), "canary-key".into()] {
             let request = self.request(Method::POST, "/webhooks/meta").body(body.clone());
             assert_eq!(self.send(request.header(SIGNATURE_HEADER, signature)).await, 401);
+        }
+        for (path, value) in [
+            ("/v1/hooks/path/canary-token-of-nobody", ""),
+            ("/v1/hooks/header", "canary-token"),
+            ("/v1/hooks/hmac", "canary-token"),
+            ("/v1/hooks/canary-note/canary-token-of-nobody", ""),
+        ] {
+            let request = self.request(Method::POST, path).header("x-shown", value);
+            assert_eq!(self.send(request.body(body.clone())).await, 401, "{path}");
+        }
+    }
+
+    /// What CRMs send in their own formats, with the right secrets.
+    async fn crms(&mut self, lead: &str) {
+        let good = json!({"lead_id": lead, "stage": "in talks", "email": EMAIL}).to_string();
+        let bad = json!({"lead_id": "canary-note", "stage": "won", "email": EMAIL}).to_string();
+        let shown = format!("/v1/hooks/path/{HOOK_SECRET}");
+        for (body, status) in
+            [(&*good, 202), (&*bad, 422), ("{\"email\": canaryson", 422), ("[]", 200)]
+        {
+            let request = self.request(Method::POST, &shown).body(body.to_owned());
+            assert_eq!(self.send(request).await, status, "{body}");
+            let request = self.request(Method::POST, "/v1/hooks/header");
+            let request = request.header("x-shown", HOOK_SECRET).body(body.to_owned());
+            assert!([status, 200].contains(&self.send(request).await), "{body}");
+            let signature = sign(&HOOK_SECRET.into(), body.as_bytes());
+            let request = self.request(Method::POST, "/v1/hooks/hmac").body(body.to_owned());
+            let answered = self.send(request.header("x-shown", signature)).await;
+            assert!([status, 200].contains(&answered), "{answered}: {body}");
+        }
+        // What is not meant for it is refused before anybody looks at the secret, and not repeated.
+        let wrong = [
+            self.request(Method::GET, &shown),
+            self.request(Method::POST, &format!("{shown}/more")),
+            self.request(Method::POST, &format!("{shown}?note={HOOK_SECRET}")).body("{"),
+            self.request(Method::POST, &shown).header("content-encoding", "gzip").body(good),
+            // Nobody reads it to its end, so nothing else can come on its connection.
+            self.request(Method::POST, &shown)
+                .header("connection", "close")
+                .body(" ".repeat(600 * 1024)),
+        ];
+        for request in wrong {
+            let status = self.send(request).await;
+            assert!((400..500).contains(&status), "{status}");
         }
     }
 
@@ -143,6 +191,18 @@ async fn no_secret_and_no_persons_value_comes_out_of_a_program_that_was_told_all
         ("LEADLOOP_API_KEY", API_KEY),
         ("LEADLOOP_LOG", "trace"),
     ];
+    let source = |name: &str, auth: &str| {
+        format!(
+            "[[sources]]\nname = \"{name}\"\npreset = \"generic\"\n[sources.auth]\n\
+             kind = \"{name}\"\nsecret = \"{HOOK_SECRET}\"\n{auth}\n"
+        )
+    };
+    let sources = [
+        source("path", ""),
+        source("header", "header = \"x-shown\""),
+        source("hmac", "header = \"x-shown\"\nprefix = \"sha256=\""),
+    ];
+    place.write("leadloop.toml", &sources.concat());
     let server = place.serve(&settings(&[], with)).await;
     let webhook = format!("{}/webhooks/meta", server.url);
     let secret = [("META_APP_SECRET", APP_SECRET)];
@@ -151,14 +211,25 @@ async fn no_secret_and_no_persons_value_comes_out_of_a_program_that_was_told_all
     let mut watched = Watched { server, client, answers: String::new() };
     watched.strangers().await;
     watched.friends(sent.stdout.trim()).await;
+    watched.crms(sent.stdout.trim()).await;
     let log = watched.server.program.stderr.until(|log| log.contains("dataset paused")).await;
-    for path in ["/v1/leads", "/v1/events", "/v1/datasets", "/metrics", "/readyz", "/healthz"] {
+    for path in [
+        "/v1/leads",
+        "/v1/events",
+        "/v1/datasets",
+        "/metrics",
+        "/readyz",
+        "/healthz",
+        "/v1/hooks/unmapped",
+    ] {
         let request = watched.request(Method::GET, path).bearer_auth(API_KEY);
         assert_eq!(watched.send(request).await, 200, "{path}");
     }
     let ended = watched.server.stop().await;
     assert!(ended.stderr.len() > log.len() && log.contains("webhook received"));
     assert_eq!(canaries_in(&watched.answers), [""; 0], "in an answer: {}", watched.answers);
+    // `{"email": canaryson`, and nothing of what is sealed along.
+    assert!(ended.stderr.contains("source=path field=\"body\" bytes=19"), "{}", ended.stderr);
     let said = format!("{}{}", ended.stdout, ended.stderr).to_lowercase();
     assert_eq!(canaries_in(&said), [""; 0], "in the log: {said}");
 }

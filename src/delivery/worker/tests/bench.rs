@@ -356,9 +356,9 @@ store! {
     list_leads(filter: LeadFilter, page: PageRequest, now: Timestamp) -> Page<LeadSummary>;
     list_events(filter: EventFilter, page: PageRequest, now: Timestamp) -> Page<EventDetail>;
     list_quarantine(page: PageRequest) -> Page<Quarantined>;
-    set_aside(unmapped: Unmapped) -> SetAside;
+    set_aside(unmapped: Vec<Unmapped>) -> Vec<SetAside>;
     list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
-    end_unmapped(seq: u64) -> ();
+    end_unmapped(seq: u64) -> bool;
     remove_unmapped(before: Timestamp) -> u64;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();

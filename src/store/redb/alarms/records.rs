@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::alarm::{Alarm, Cause, Subject};
 use crate::domain::ids::{DatasetId, EventId};
+use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::redb::records::{corrupt, decode, encode, read_reason, reason_number};
@@ -32,6 +33,7 @@ enum SubjectRecord<'a> {
     WebhookSilent,
     WebhookResumed,
     QuarantineAdded,
+    ReportsNotKept { source: &'a str },
 }
 
 /// Writes an alarm.
@@ -88,6 +90,9 @@ fn subject_record(subject: &Subject) -> Result<SubjectRecord<'_>, StoreError> {
         Subject::WebhookSilent => SubjectRecord::WebhookSilent,
         Subject::WebhookResumed => SubjectRecord::WebhookResumed,
         Subject::QuarantineAdded => SubjectRecord::QuarantineAdded,
+        Subject::ReportsNotKept { source } => {
+            SubjectRecord::ReportsNotKept { source: source.as_str() }
+        }
     })
 }
 
@@ -112,6 +117,9 @@ fn read_subject(record: &SubjectRecord<'_>) -> Result<Subject, StoreError> {
         SubjectRecord::WebhookSilent => Subject::WebhookSilent,
         SubjectRecord::WebhookResumed => Subject::WebhookResumed,
         SubjectRecord::QuarantineAdded => Subject::QuarantineAdded,
+        SubjectRecord::ReportsNotKept { source } => Subject::ReportsNotKept {
+            source: SourceName::parse(source).map_err(|_| corrupt("source"))?,
+        },
     })
 }
 
@@ -142,6 +150,7 @@ mod tests {
             Subject::WebhookSilent,
             Subject::WebhookResumed,
             Subject::QuarantineAdded,
+            Subject::ReportsNotKept { source: SourceName::parse("crm").unwrap() },
         ];
         let golden = [
             "0100070601c8010101",
@@ -151,6 +160,7 @@ mod tests {
             "0104",
             "0105",
             "0106",
+            "01070363726d",
         ];
         let same = "ac02010a012c6576745f3030303436326435336338616261633062326362\
                     3265616238656135356531356264653461353534e8d792f6c766ead792f6c766020c";
