@@ -246,6 +246,8 @@ pub const READ_FORMS_KEPT_MS: i64 = 24 * 60 * 60 * 1_000;
 pub const LOOK_UP_SCHEDULE_MS: [i64; 5] = [2_000, 10_000, 60_000, 5 * 60_000, 30 * 60_000];
 /// Most leads that are looked for at a time; further ones wait for the next round.
 pub const LOOK_UPS_MAX: usize = 10_000;
+/// How often it is told that there was no room for more, at most, in milliseconds.
+pub const LOOK_UPS_FULL_PACE_MS: i64 = 60_000;
 /// How often all leads that are awaited are looked for once more, in milliseconds.
 pub const LOOK_UP_ROUND_EVERY_MS: i64 = 6 * 60 * 60 * 1_000;
 /// Most leads that are looked for in such a round.

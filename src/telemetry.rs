@@ -66,6 +66,7 @@ pub struct Metrics {
     graph_reads: CounterBy<2>,
     leads_read: CounterBy<2>,
     leads_found: Counter,
+    look_ups_left_out: Counter,
 }
 
 fn dataset_label(dataset_id: Option<DatasetId>) -> Label {
@@ -97,6 +98,7 @@ impl Default for Metrics {
             graph_reads: Family::default(),
             leads_read: Family::default(),
             leads_found: Counter::default(),
+            look_ups_left_out: Counter::default(),
         };
         let of = &metrics;
         registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
@@ -142,6 +144,8 @@ impl Metrics {
         registry.register("leads_read", help, self.leads_read.clone());
         let help = "Leads that the webhook had lost and a backfill found";
         registry.register("leads_found_by_backfill", help, self.leads_found.clone());
+        let help = "Leads that were not looked for at once, because too many are";
+        registry.register("look_ups_left_out", help, self.look_ups_left_out.clone());
     }
 
     /// Counts a reading from the Graph API.
@@ -154,6 +158,11 @@ impl Metrics {
     pub fn lead_read(&self, source: &str, outcome: &'static str) {
         let labels = [("source", source.to_owned().into()), ("outcome", outcome.into())];
         self.leads_read.get_or_create(&labels).inc();
+    }
+
+    /// Counts leads that found no room among those that are looked for.
+    pub fn look_ups_left_out(&self, leads: u64) {
+        self.look_ups_left_out.inc_by(leads);
     }
 
     /// Counts leads that the webhook had lost.

@@ -13,6 +13,7 @@ use crate::cli::output::print;
 use crate::cli::progress::bar;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::ids::{FormId, PageId};
+use crate::http::time::read_time_text;
 
 /// How often the server is asked how it goes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -45,7 +46,11 @@ pub(super) struct Args {
 
 /// A time as the server reads it; how long ago it was is made a time.
 fn since(text: &str) -> Result<String, String> {
-    let Ok(ago) = text.parse::<Span>() else { return Ok(text.to_owned()) };
+    let Ok(ago) = text.parse::<Span>() else {
+        let read = read_time_text(text, None);
+        let how = |problem| format!("{problem}, or how long ago, such as 7d or 12h");
+        return read.map(|since| since.to_string()).map_err(how);
+    };
     let unit = (Unit::Second, SpanRelativeTo::days_are_24_hours());
     let ago_ms = ago.total(unit).map_err(|error| error.to_string())? * 1_000.0;
     #[expect(clippy::cast_possible_truncation, reason = "it is less than the age of the world")]
@@ -109,8 +114,9 @@ mod tests {
             let since: i64 = since(text).unwrap().parse().unwrap();
             assert!((now - since - ago_s).abs() < 60, "{text}");
         }
-        assert_eq!(since("2025-11-01T12:26:40Z").unwrap(), "2025-11-01T12:26:40Z");
+        assert_eq!(since("2025-11-01T12:26:40Z").unwrap(), "1762000000");
         assert_eq!(since("1762000000").unwrap(), "1762000000");
         assert!(since("3 months").is_err());
+        assert!(since("banana").unwrap_err().contains("7d or 12h"));
     }
 }

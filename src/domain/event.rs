@@ -75,9 +75,11 @@ impl Event {
         !reason.is_final() && !self.is_past_sending(now)
     }
 
-    /// Whether a report of `stage` at `time` says the same as this event does.
+    /// Whether a report of `stage` at `time` says the same as this event does. A stage that was
+    /// skipped and that we reported ourselves has no time of its own: Meta would count it twice.
     pub fn says(&self, stage: &StageName, time: UnixSeconds) -> bool {
-        self.stage == *stage && (self.reported_time == time || self.event_time == time)
+        let is_of_the_time = self.reported_time == time || self.event_time == time;
+        self.stage == *stage && (is_of_the_time || self.source == SourceName::leadloop())
     }
 }
 

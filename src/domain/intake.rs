@@ -70,6 +70,11 @@ pub fn decide(
 ) -> Result<Decision, Refusal> {
     let reported_time = update.reported_time(now);
     let known = |time| siblings.iter().position(|event| event.says(&update.stage, time));
+    let created_time = lead.and_then(Lead::created_time);
+    let raw_time = created_time.filter(|_| lead.is_some_and(|it| it.is_raw_stage(&update.stage)));
+    if let Some(sibling) = raw_time.and_then(|created_time| known(created_time + 1)) {
+        return Ok(Decision::Known { sibling });
+    }
     // What is known keeps its first answer, even when its time would be refused by now.
     if let Some(sibling) = known(reported_time) {
         return Ok(Decision::Known { sibling });
@@ -83,7 +88,6 @@ pub fn decide(
         _ => {}
     }
     let tolerance_s = update.tolerance_s();
-    let created_time = lead.and_then(Lead::created_time);
     let AcceptedTime { event_time, .. } =
         judge_event_time(reported_time, created_time, now, tolerance_s)?;
     if let Some(sibling) = known(event_time) {
@@ -122,7 +126,8 @@ pub fn decide_awaited(
         // It was not in the future when it was taken in: our clock went back. It is held.
         Err(RefusedTime::InFuture { event_time }) => event_time,
     };
-    if siblings.iter().any(|sibling| sibling.says(&event.stage, event_time)) {
+    let is_known = siblings.iter().any(|sibling| sibling.says(&event.stage, event_time));
+    if is_known || lead.is_raw_stage(&event.stage) {
         return Err(DeadReason::Duplicate);
     }
     Ok(event_time)
@@ -234,6 +239,36 @@ mod tests {
         let decision =
             decide(&update("initial_lead", Some(1), EXACT), Some(&lead(false)), &[raw], at(9));
         assert_eq!(decision, Ok(Decision::Known { sibling: 0 }));
+    }
+
+    #[test]
+    fn the_raw_stage_is_reached_once_whenever_the_crm_says_so() {
+        let raw = lead(false).raw_event().unwrap();
+        for time in [None, Some(-5), Some(0), Some(400), Some(-30 * 86_400)] {
+            let update = update("initial_lead", time, EXACT);
+            let decision = decide(&update, Some(&lead(false)), &[raw.clone()], at(500));
+            assert_eq!(decision, Ok(Decision::Known { sibling: 0 }), "{time:?}");
+        }
+        let (time, update) = (UnixSeconds::new(CREATED + 400), update("initial_lead", None, EXACT));
+        let awaited = update.into_event(lead_id(), time, time, at(500));
+        let verdict = decide_awaited(&awaited, &lead(false), &[raw], 0, at(500));
+        assert_eq!(verdict, Err(DeadReason::Duplicate));
+    }
+
+    #[test]
+    fn a_stage_that_was_filled_in_is_known_when_the_crm_reports_it_with_its_own_time() {
+        let later = update("won", Some(50), EXACT);
+        let time = UnixSeconds::new(CREATED + 49);
+        let filled = later.filler(lead_id(), stage("qualified"), time, at(60));
+        let reported = update("qualified", Some(20), EXACT);
+        let decision = decide(&reported, Some(&lead(false)), &[filled.clone()], at(70));
+        assert_eq!(decision, Ok(Decision::Known { sibling: 0 }));
+        let own = Event { source: SourceName::unnamed_crm(), ..filled };
+        let decision = decide(&reported, Some(&lead(false)), &[own], at(70));
+        assert!(
+            matches!(decision, Ok(Decision::New { .. })),
+            "reported twice, it was reached twice"
+        );
     }
 
     #[test]

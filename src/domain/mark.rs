@@ -1,7 +1,8 @@
 //! How far the leads of a form have been read from Meta, so that reading goes on where it ended.
 //!
-//! A mark counts by Meta's clock, in which leads are dated. It never moves past a lead that could
-//! not be read, and only at the end of a pass: Meta does not promise the order of a list.
+//! A mark counts by Meta's clock, in which leads are dated. It never moves past a dated lead that
+//! could not be read, and only at the end of a pass: Meta does not promise the order of a list. A
+//! lead that is not dated can't hold a mark, which would then never move again.
 
 use crate::domain::time::UnixSeconds;
 use crate::limits::{BACKFILL_OVERLAP_S, EVENT_AGE_MAX_S};
@@ -24,7 +25,7 @@ pub struct Pass {
     pub after: Option<String>,
     /// When the newest lead so far was created.
     pub newest: Option<UnixSeconds>,
-    /// When the oldest lead was created that could not be read; `since` if nobody knows.
+    /// When the oldest lead was created that could not be read.
     pub failed: Option<UnixSeconds>,
 }
 
@@ -38,10 +39,9 @@ impl Pass {
     pub fn add_page(
         &mut self,
         read: impl Iterator<Item = UnixSeconds>,
-        failed: impl Iterator<Item = Option<UnixSeconds>>,
+        failed: impl Iterator<Item = UnixSeconds>,
     ) {
         self.newest = self.newest.into_iter().chain(read).max();
-        let failed = failed.map(|created| created.unwrap_or(self.since));
         self.failed = self.failed.into_iter().chain(failed).min();
     }
 }
@@ -58,10 +58,10 @@ impl FormMark {
     pub fn after(&self, pass: &Pass, now: UnixSeconds) -> Self {
         // A pass that leaves a gap behind the mark says nothing about what is in the gap.
         let leaves_gap = pass.since > self.read_until.unwrap_or_else(|| self.since(now));
-        // Nor does one with a lead that failed nobody knows when: it would move the mark back, and
-        // the next one further. The mark stays, so that the next pass meets that lead again.
-        let failed_anywhere = pass.failed.is_some_and(|created| created <= pass.since);
-        let read_until = if leaves_gap || failed_anywhere {
+        // Nor does one with a lead that failed where it began: it would move the mark back, and the
+        // next one further. The mark stays, so that the next pass meets that lead again.
+        let failed_at_begin = pass.failed.is_some_and(|created| created <= pass.since);
+        let read_until = if leaves_gap || failed_at_begin {
             self.read_until
         } else {
             let reached = self.read_until.max(pass.newest);
@@ -88,10 +88,10 @@ mod tests {
     }
 
     /// The mark after a pass over leads of these ages, some of which failed.
-    fn after(mark: Option<i64>, since: i64, read: &[i64], failed: &[Option<i64>]) -> Option<i64> {
+    fn after(mark: Option<i64>, since: i64, read: &[i64], failed: &[i64]) -> Option<i64> {
         let mark = FormMark { read_until: mark.map(ago), pass: None };
         let mut pass = Pass::since(ago(since));
-        pass.add_page(read.iter().copied().map(ago), failed.iter().map(|age| age.map(ago)));
+        pass.add_page(read.iter().copied().map(ago), failed.iter().copied().map(ago));
         mark.after(&pass, NOW).read_until.map(|until| NOW - until)
     }
 
@@ -101,15 +101,15 @@ mod tests {
         for (mark, since, read, failed, expected) in [
             (None, WEEK, &[500, 100, 300][..], &[][..], Some(100)),
             (None, WEEK, &[], &[], None),
-            (None, WEEK, &[500, 100], &[Some(300)], Some(301)),
-            (None, WEEK, &[], &[Some(300)], None),
-            (None, WEEK, &[100], &[None], None),
-            (Some(1_000), 1_600, &[100], &[None], Some(1_000)),
-            (Some(1_000), 1_600, &[100], &[Some(500), None], Some(1_000)),
+            (None, WEEK, &[500, 100], &[300], Some(301)),
+            (None, WEEK, &[], &[300], None),
+            (None, WEEK, &[100], &[WEEK], None),
+            (Some(1_000), 1_600, &[100], &[1_600], Some(1_000)),
+            (Some(1_000), 1_600, &[100], &[500, 1_700], Some(1_000)),
             (Some(1_000), 1_600, &[1_500, 100], &[], Some(100)),
             (Some(1_000), 1_600, &[1_500], &[], Some(1_000)),
             (Some(1_000), 1_600, &[], &[], Some(1_000)),
-            (Some(1_000), 1_600, &[100], &[Some(1_200)], Some(1_201)),
+            (Some(1_000), 1_600, &[100], &[1_200], Some(1_201)),
             (Some(1_000), 9_000, &[8_000, 100], &[], Some(100)),
         ] {
             let moved = after(mark, since, read, failed);
@@ -118,11 +118,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_that_failed_nobody_knows_when_holds_the_mark_where_it_is() {
+    fn a_lead_that_failed_before_the_pass_holds_the_mark_where_it_is() {
         let mut mark = FormMark { read_until: Some(ago(1_000)), pass: None };
         for pass in 1..=2 {
             let mut pass_on = Pass::since(mark.since(NOW));
-            pass_on.add_page([ago(100)].into_iter(), [None].into_iter());
+            pass_on.add_page([ago(100)].into_iter(), [pass_on.since].into_iter());
             mark = mark.after(&pass_on, NOW);
             assert_eq!(mark.read_until, Some(ago(1_000)), "pass {pass}");
         }
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn pages_add_up() {
         let mut pass = Pass::since(ago(1_000));
-        pass.add_page([ago(10), ago(50)].into_iter(), [Some(ago(40))].into_iter());
+        pass.add_page([ago(10), ago(50)].into_iter(), [ago(40)].into_iter());
         pass.add_page([ago(90)].into_iter(), std::iter::empty());
         assert_eq!((pass.newest, pass.failed), (Some(ago(10)), Some(ago(40))));
     }

@@ -128,6 +128,30 @@ pub struct Candidate {
     pub by: MatchedBy,
 }
 
+/// Whom a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The lead, or the id of our own to file the report under.
+    pub lead_id: LeadId,
+    /// What the lead was found by.
+    pub by: Option<MatchedBy>,
+    /// Whether the CRM's own id, if the report has one, is the lead's from now on: not if the lead
+    /// was chosen among several. A wrong choice would stick.
+    pub is_sure: bool,
+}
+
+impl Found {
+    /// By an id that names one lead.
+    pub fn by_id(lead_id: LeadId, by: MatchedBy) -> Self {
+        Self { lead_id, by: Some(by), is_sure: true }
+    }
+
+    /// No lead fits: the id to file the report under.
+    pub fn nobody(own_id: LeadId) -> Self {
+        Self { lead_id: own_id, by: None, is_sure: false }
+    }
+}
+
 /// What is done when a report fits several leads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Ambiguity {
@@ -146,7 +170,7 @@ pub struct Ambiguous {
     pub lead_ids: Vec<LeadId>,
 }
 
-/// Which of the leads that were found is meant; `None` if none was found.
+/// Which of the leads that were found by a contact is meant; `None` if none was found.
 ///
 /// # Errors
 /// [`Ambiguous`] if several were found and the source does not want one chosen.
@@ -154,7 +178,7 @@ pub fn choose(
     candidates: impl IntoIterator<Item = Candidate>,
     event_time: UnixSeconds,
     ambiguity: Ambiguity,
-) -> Result<Option<Candidate>, Ambiguous> {
+) -> Result<Option<Found>, Ambiguous> {
     let mut leads: BTreeMap<LeadId, Candidate> = BTreeMap::new();
     for candidate in candidates {
         let known = leads.entry(candidate.lead_id).or_insert(candidate);
@@ -169,7 +193,9 @@ pub fn choose(
     // Where all were created later, the rule of times says so of the newest.
     let newest =
         |lead: &Candidate| (lead.created_time < event_time, lead.created_time, lead.lead_id);
-    Ok(leads.into_values().max_by_key(newest))
+    let is_sure = leads.len() == 1;
+    let chosen = leads.into_values().max_by_key(newest);
+    Ok(chosen.map(|lead| Found { lead_id: lead.lead_id, by: Some(lead.by), is_sure }))
 }
 
 #[cfg(test)]
@@ -181,34 +207,41 @@ mod tests {
         Candidate { lead_id, created_time: UnixSeconds::new(created), by }
     }
 
-    fn chosen(candidates: &[Candidate], time: i64) -> Option<Candidate> {
+    fn chosen(candidates: &[Candidate], time: i64) -> Option<(LeadId, bool)> {
         let time = UnixSeconds::new(time);
-        choose(candidates.iter().copied(), time, Ambiguity::Newest).unwrap()
+        let found = choose(candidates.iter().copied(), time, Ambiguity::Newest).unwrap();
+        found.map(|found| (found.lead_id, found.is_sure))
+    }
+
+    fn found(candidate: Candidate) -> Option<Found> {
+        Some(Found::by_id(candidate.lead_id, candidate.by))
     }
 
     #[test]
     fn the_newest_lead_that_was_created_before_is_meant() {
         let [a, b, c] = [1, 2, 3].map(|n| candidate(n, n.cast_signed() * 100, MatchedBy::Phone));
         assert_eq!(chosen(&[], 150), None);
-        assert_eq!(chosen(&[c], 150), Some(c), "alone, it is meant and its time judged");
-        assert_eq!(chosen(&[a, b, c], 250), Some(b));
-        assert_eq!(chosen(&[c, b, a], 200), Some(a), "created before, not at");
-        assert_eq!(chosen(&[a, b, c], 50), Some(c));
+        let guess = |lead: Candidate| Some((lead.lead_id, false));
+        let alone = chosen(&[c], 150);
+        assert_eq!(alone, Some((c.lead_id, true)), "alone, it is meant and its time judged");
+        assert_eq!(chosen(&[a, b, c], 250), guess(b));
+        assert_eq!(chosen(&[c, b, a], 200), guess(a), "created before, not at");
+        assert_eq!(chosen(&[a, b, c], 50), guess(c));
     }
 
     #[test]
     fn a_lead_that_is_found_twice_is_one_lead() {
-        let found = [candidate(1, 100, MatchedBy::Phone), candidate(1, 100, MatchedBy::Email)];
+        let twice = [candidate(1, 100, MatchedBy::Phone), candidate(1, 100, MatchedBy::Email)];
         let time = UnixSeconds::new(200);
-        let chosen = choose(found, time, Ambiguity::Refuse).unwrap();
-        assert_eq!(chosen, Some(candidate(1, 100, MatchedBy::Email)));
+        let chosen = choose(twice, time, Ambiguity::Refuse).unwrap();
+        assert_eq!(chosen, found(twice[1]));
     }
 
     #[test]
     fn an_email_address_counts_before_a_phone_number_that_others_share() {
-        let found = [candidate(1, 100, MatchedBy::Email), candidate(2, 200, MatchedBy::Phone)];
-        let chosen = choose(found, UnixSeconds::new(300), Ambiguity::Refuse).unwrap();
-        assert_eq!(chosen, Some(found[0]));
+        let both = [candidate(1, 100, MatchedBy::Email), candidate(2, 200, MatchedBy::Phone)];
+        let chosen = choose(both, UnixSeconds::new(300), Ambiguity::Refuse).unwrap();
+        assert_eq!(chosen, found(both[0]));
     }
 
     #[test]

@@ -42,6 +42,14 @@ impl Routing {
         self.funnels.get(&dataset_id?)
     }
 
+    /// The funnel of the dataset that a lead's events go to; of one that is not known, where the
+    /// leads of a Page go that is not configured.
+    fn funnel_of(&self, lead: Option<&Lead>) -> Option<&Funnel> {
+        let current = lead.and_then(|lead| lead.dataset_id);
+        let page_id = lead.and_then(|lead| lead.reported.page_id);
+        self.funnel(self.keep_or_resolve(current, page_id))
+    }
+
     /// The stages that a new event of a lead skips. `events` are the lead's so far.
     ///
     /// None is filled in while the lead is not known, since nobody knows after what its time is.
@@ -52,11 +60,7 @@ impl Routing {
         (stage, event_time): (&StageName, UnixSeconds),
         now: Timestamp,
     ) -> Skipped {
-        let current = lead.and_then(|lead| lead.dataset_id);
-        let page_id = lead.and_then(|lead| lead.reported.page_id);
-        let Some(funnel) = self.funnel(self.keep_or_resolve(current, page_id)) else {
-            return Skipped::default();
-        };
+        let Some(funnel) = self.funnel_of(lead) else { return Skipped::default() };
         let missing = funnel.missing_before(stage, events.iter().map(|event| &event.stage));
         let Some(created_time) = lead.and_then(Lead::created_time) else {
             return Skipped { missing, filled: Vec::new() };
@@ -74,9 +78,8 @@ impl Routing {
         events: &[Event],
         stage: &StageName,
     ) -> Skipped {
-        let funnel = self.funnel(lead.and_then(|lead| lead.dataset_id));
         let reached = events.iter().map(|event| &event.stage);
-        let missing = funnel.map(|funnel| funnel.missing_before(stage, reached));
+        let missing = self.funnel_of(lead).map(|funnel| funnel.missing_before(stage, reached));
         Skipped { missing: missing.unwrap_or_default(), filled: Vec::new() }
     }
 

@@ -66,6 +66,20 @@ impl StageUpdate {
         self.event_time.unwrap_or(self.came_at.unwrap_or(now).seconds())
     }
 
+    /// Where a dated report is remembered that does not name its lead by Meta's id: repeated, it is
+    /// the same event, whatever lead it fits by then.
+    pub fn report_digest(&self) -> Option<KeyDigest> {
+        let time = self.event_time.filter(|_| self.lead.lead_id.is_none())?;
+        let own_id = self.lead.own_id(&self.source, &self.customer);
+        Some(short_digest(&[
+            b"report",
+            self.source.as_str().as_bytes(),
+            &own_id.get().to_be_bytes(),
+            self.stage.as_str().as_bytes(),
+            &time.get().to_be_bytes(),
+        ]))
+    }
+
     /// A digest of what the report says, as given: a retry without a time stays the same report.
     pub fn fingerprint(&self) -> KeyDigest {
         let time = self.event_time.map_or_else(String::new, |time| time.to_string());

@@ -61,13 +61,16 @@ pub struct BackfillView {
     forms_failed: u64,
     /// Leads that were read.
     leads_read: u64,
-    /// Of these, leads that nobody had told leadloop of; they are taken in.
+    /// Of these, leads that nobody had told leadloop of; they are taken in. A dry run counts those
+    /// that were erased, too.
     new: u64,
     /// Of these, leads that were known, or are erased.
     known: u64,
-    /// Leads that could not be read; they are read again the next time.
+    /// Leads that could not be read; they are read again the next time. One without a time is in
+    /// quarantine, and does not keep its form waiting.
     failed: u64,
-    /// Of the new ones, those older than a quarter of an hour: the webhook has lost them.
+    /// Of the new ones, those older than a quarter of an hour, of forms that had been read before:
+    /// the webhook has lost them.
     lost: u64,
 }
 

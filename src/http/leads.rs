@@ -7,7 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::domain::customer::{Customer, LeftOutReason, Origin, Parameter};
 use crate::domain::event::EventState;
-use crate::domain::ids::{FormId, InvalidId, LeadId, PageId};
+use crate::domain::ids::{EventId, FormId, InvalidId, LeadId, PageId};
 use crate::domain::intake::Refusal;
 use crate::domain::matching::{ContactKey, CrmId, contact_keys};
 use crate::domain::stage::{InvalidName, SourceName, StageName};
@@ -74,12 +74,14 @@ pub async fn get_lead(
 }
 
 /// Erases a lead: its details, its events and what was reported with them. Nothing that was queued
-/// for it is sent any more, and a replay of its webhook does not bring it back.
+/// for it is sent any more, and a replay of its webhook does not bring it back. Somebody whose lead
+/// is not known is erased likewise, named by any of their events.
 #[utoipa::path(
     delete,
     path = "/v1/leads/{lead_id}",
     tag = "leads",
-    params(("lead_id" = String, Path, description = "Meta's id of the lead")),
+    params(("lead_id" = String, Path, description = "Meta's id of the lead; or the id of an event, \
+        for whom that is about")),
     responses(
         (status = 200, description = "Erased, now or before", body = ErasedView),
         (status = 400, description = "invalid_lead_id"),
@@ -90,9 +92,15 @@ pub async fn get_lead(
 pub async fn erase_lead(
     _: Admin,
     State(state): State<AppState>,
-    ApiPath(lead_id): ApiPath,
+    ApiPath(id): ApiPath,
 ) -> Result<Json<ErasedView>, ApiError> {
-    let lead_id = read_lead_id(&lead_id)?;
+    let lead_id = match EventId::parse(&id) {
+        Ok(event_id) => {
+            let detail = state.store.find_event(event_id).await?;
+            detail.ok_or_else(|| ApiError::plain(Code::LeadNotFound))?.event.lead_id
+        }
+        Err(_) => read_lead_id(&id)?,
+    };
     let erased = state.store.erase_lead(lead_id, state.clock.now()).await?;
     let erased = erased.ok_or_else(|| ApiError::plain(Code::LeadNotFound))?;
     // Committed: only the id and the time are left, and a replay finds them.

@@ -102,6 +102,9 @@ pub fn read_update(
         Some(name) => SourceName::parse(name).map_err(|e| invalid("source", &e.to_string()))?,
         None => SourceName::unnamed_crm(),
     };
+    if source == SourceName::leadloop() {
+        return Err(invalid("source", "is leadloop's own, of stages that it fills in"));
+    }
     let settings = config.source(&source);
     let event_time = body
         .event_time
@@ -245,6 +248,12 @@ mod tests {
         let body = serde_json::from_value(body).map_err(|error| json!(error.to_string()))?;
         let read = read_update(body, &config(), NOW.timestamp());
         read.map(|read| read.update).map_err(|error| error.to_json())
+    }
+
+    #[test]
+    fn nobody_reports_in_our_own_name() {
+        assert!(with("source", json!("leadloop ")).is_err());
+        assert!(with("source", json!("leadloop-crm")).is_ok());
     }
 
     fn with(field: &str, value: Value) -> Result<StageUpdate, Value> {

@@ -31,6 +31,9 @@ pub struct StageUpdateAnswer {
     /// What the lead was found by: `lead_id`, `crm_id`, `email` or `phone`; null while it is not
     /// known.
     matched_by: Option<&'static str>,
+    /// The lead that the CRM's own id belonged to until now; only there if it was another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    previous_lead_id: Option<String>,
     /// The stage.
     stage: String,
     /// The time that Meta is told, in Unix seconds.
@@ -51,12 +54,13 @@ pub struct StageUpdateAnswer {
 
 impl StageUpdateAnswer {
     fn of(judged: &Judged, left_out: Vec<LeftOut>, now: Timestamp) -> Self {
-        let Judged { detail, matched_by, skipped } = judged;
+        let Judged { detail, matched_by, previous_lead_id, skipped } = judged;
         let event = &detail.event;
         Self {
             event_id: event.id().to_string(),
             lead_id: event.lead_id.metas().map(|lead_id| lead_id.to_string()),
             matched_by: matched_by.map(MatchedBy::name),
+            previous_lead_id: previous_lead_id.map(|lead_id| lead_id.to_string()),
             stage: event.stage.to_string(),
             event_time: event.event_time.get(),
             state: detail.state(now).name(),
@@ -215,12 +219,23 @@ async fn record(
         // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
         state.wakers.wake(&recorded.enqueued);
         recorded.dead.iter().for_each(|reason| state.metrics.event_dead(reason.name()));
+        recorded.outcomes.iter().for_each(tell_of_moved_link);
         state
             .look_ups
             .wish(recorded.outcomes.iter().filter_map(awaited_lead).map(|lead_id| (lead_id, None)));
         Ok(recorded.outcomes)
     });
     recording.await.map_err(|_| ApiError::plain(Code::Internal))?
+}
+
+/// A slip in a lead id would take a CRM's record from its lead for good; somebody should know.
+fn tell_of_moved_link(outcome: &UpdateOutcome) {
+    if let UpdateOutcome::Accepted(judged) | UpdateOutcome::Known(judged) = outcome
+        && let Some(previous_lead_id) = judged.previous_lead_id
+    {
+        let lead_id = judged.detail.event.lead_id;
+        tracing::warn!(%lead_id, %previous_lead_id, "a CRM's id belongs to another lead now");
+    }
 }
 
 /// Meta's id of the lead of an event that awaits it.

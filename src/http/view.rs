@@ -307,9 +307,9 @@ impl QuarantinedView {
 /// What the erasure of a lead took away.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ErasedView {
-    /// Meta's id of the lead.
+    /// Meta's id of the lead; null of somebody whose lead was not known.
     #[schema(example = "1234567890123456")]
-    lead_id: String,
+    lead_id: Option<String>,
     /// When it was erased, also if that was before this call.
     erased_at: String,
     /// How many of its events this call erased.
@@ -322,7 +322,8 @@ impl ErasedView {
     /// The answer to an erasure.
     pub fn of(lead_id: LeadId, erased: Erased) -> Self {
         let Erased { at, events, cancelled } = erased;
-        Self { lead_id: lead_id.to_string(), erased_at: rfc3339(at), events, cancelled }
+        let lead_id = lead_id.metas().map(|lead_id| lead_id.to_string());
+        Self { lead_id, erased_at: rfc3339(at), events, cancelled }
     }
 }
 

@@ -13,6 +13,8 @@ use crate::reader::verdict::Trouble;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Gate {
     closed: Option<Closed>,
+    /// When an answer closed it last.
+    closed_at: Option<Timestamp>,
     /// Answers in a row that were trouble of the kind that passes.
     failures: u32,
 }
@@ -43,23 +45,30 @@ impl Gate {
         self.closed.filter(|closed| closed.until > now)
     }
 
-    /// Takes note of an answer, and of the share of the budget that it says is used.
+    /// Takes note of an answer, and of the share of the budget that it says is used. What was asked
+    /// before the gate was closed knows nothing of why: it may close it for longer, but not open it.
     pub fn note(
         &mut self,
         trouble: Option<Trouble>,
         used_percent: Option<u64>,
-        now: Timestamp,
+        (asked_at, now): (Timestamp, Timestamp),
         random: u64,
     ) {
+        let is_late = self.closed_at.is_some_and(|closed_at| asked_at <= closed_at);
+        let before = self.closed.filter(|_| is_late);
         let close = |why, wait_ms: u64| {
             let wait_ms = i64::try_from(wait_ms.min(THROTTLE_WAIT_MS_MAX)).unwrap_or(i64::MAX);
             Some(Closed { until: now.plus_millis(wait_ms), why })
         };
         let is_failure =
             matches!(trouble, Some(Trouble::Throttled { .. } | Trouble::Passing { .. }));
-        self.failures = if is_failure { self.failures.saturating_add(1) } else { 0 };
+        self.failures = match is_failure {
+            true => self.failures.saturating_add(1),
+            false if is_late => self.failures,
+            false => 0,
+        };
         let own_wait_ms = retry_delay_ms(self.failures.max(1), random);
-        self.closed = match trouble {
+        let closed = match trouble {
             Some(Trouble::Throttled { wait_ms }) => {
                 close(Why::Budget, wait_ms.unwrap_or(own_wait_ms))
             }
@@ -72,6 +81,8 @@ impl Gate {
             }
             None | Some(Trouble::NotFound | Trouble::Refused) => None,
         };
+        self.closed_at = closed.map(|_| now).or(self.closed_at);
+        self.closed = before.into_iter().chain(closed).max_by_key(|closed| closed.until);
     }
 }
 
@@ -84,7 +95,8 @@ mod tests {
     fn closed_after(notes: &[(Option<Trouble>, Option<u64>)]) -> Option<(i64, Why)> {
         let mut gate = Gate::default();
         for (trouble, used_percent) in notes {
-            gate.note(*trouble, *used_percent, NOW, 0);
+            gate.closed_at = None;
+            gate.note(*trouble, *used_percent, (NOW, NOW), 0);
         }
         gate.closed(NOW).map(|closed| (closed.until.millis_since(NOW) / 1_000, closed.why))
     }
@@ -115,9 +127,24 @@ mod tests {
     }
 
     #[test]
+    fn what_was_asked_before_the_gate_was_closed_does_not_open_it() {
+        let at = |seconds: i64| NOW.plus_millis(seconds * 1_000);
+        let throttled = Some(Trouble::Throttled { wait_ms: Some(180_000) });
+        let until = |gate: &Gate| gate.closed(at(5)).map(|closed| closed.until);
+        let mut gate = Gate::default();
+        gate.note(throttled, None, (at(0), at(2)), 0);
+        gate.note(None, None, (at(1), at(3)), 0);
+        assert_eq!(until(&gate), Some(at(182)), "a success that had been asked for before");
+        gate.note(Some(Trouble::Passing { wait_ms: Some(1_000) }), None, (at(1), at(4)), 0);
+        assert_eq!(until(&gate), Some(at(182)), "nor does a shorter wait");
+        gate.note(None, None, (at(182), at(183)), 0);
+        assert_eq!((until(&gate), gate.failures), (None, 0));
+    }
+
+    #[test]
     fn a_gate_opens_by_itself() {
         let mut gate = Gate::default();
-        gate.note(Some(Trouble::Denied(PauseReason::Token)), None, NOW, 0);
+        gate.note(Some(Trouble::Denied(PauseReason::Token)), None, (NOW, NOW), 0);
         assert!(gate.closed(NOW.plus_millis(899_999)).is_some());
         assert_eq!(gate.closed(NOW.plus_millis(900_000)), None);
     }

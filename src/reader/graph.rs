@@ -84,7 +84,8 @@ impl Graph {
 
     /// Asks with a token, unless its gate is closed.
     pub async fn ask(&self, token: usize, query: &GraphQuery) -> Result<Vec<u8>, Miss> {
-        if let Some(closed) = self.state().gates[token].closed(self.clock.now()) {
+        let asked_at = self.clock.now();
+        if let Some(closed) = self.state().gates[token].closed(asked_at) {
             return Err(Miss::Closed(closed));
         }
         let answer = self.source.ask(&self.tokens[token].token, query).await;
@@ -93,7 +94,8 @@ impl Graph {
         let now = self.clock.now();
         let closed = {
             let gate = &mut self.state().gates[token];
-            gate.note(read.as_ref().err().copied(), used_percent, now, self.random.next_u64());
+            let (trouble, random) = (read.as_ref().err().copied(), self.random.next_u64());
+            gate.note(trouble, used_percent, (asked_at, now), random);
             gate.closed(now)
         };
         self.metrics.graph_read(query.what, outcome(&read));
@@ -153,6 +155,25 @@ impl Graph {
         form
     }
 
+    /// Whether any token may show the leads of a Page.
+    pub fn can_read(&self, page_id: Option<PageId>) -> bool {
+        self.tokens_for(page_id).next().is_some()
+    }
+
+    /// The tokens that may show the leads of a Page: its own, or else the general one; of a Page
+    /// that is not known, each.
+    fn tokens_for(&self, page_id: Option<PageId>) -> impl Iterator<Item = usize> {
+        let is_own = |token: &PageToken| token.page_id == page_id;
+        let own = page_id.is_some() && self.tokens.iter().any(is_own);
+        let serves = move |token: &PageToken| match page_id {
+            None => true,
+            Some(_) if own => token.page_id == page_id,
+            Some(_) => token.page_id.is_none(),
+        };
+        let tokens = self.tokens.iter().enumerate();
+        tokens.filter(move |(_, token)| serves(token)).map(|(token, _)| token)
+    }
+
     /// A lead, asked for with the token of its Page, or with one after the other if that is not
     /// known.
     ///
@@ -165,9 +186,7 @@ impl Graph {
         page_id: Option<PageId>,
     ) -> Result<FoundLead, Miss> {
         let (mut miss, mut is_shut) = (Miss::NotFound, false);
-        let own = self.tokens.iter().position(|it| page_id.is_some() && it.page_id == page_id);
-        let tokens = own.map_or(0..self.tokens.len(), |token| token..token + 1);
-        for token in tokens {
+        for token in self.tokens_for(page_id) {
             match self.find_lead_with(token, lead_id).await {
                 Ok(found) => return Ok(found),
                 Err(Miss::Closed(closed)) => miss = earlier(miss, closed),

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::delivery::Wakers;
-use crate::domain::ids::PageId;
+use crate::domain::ids::{FormId, PageId};
 use crate::domain::lead::Lead;
 use crate::domain::stage::SourceName;
-use crate::meta::graph::{Form, GraphLead, contact_of};
-use crate::store::{Intake, LeadOutcome, Store, StoreError};
+use crate::meta::graph::{Form, GraphLead, UnreadableLead, contact_of};
+use crate::store::{Intake, LeadOutcome, Quarantined, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// What takes leads in.
@@ -62,6 +62,31 @@ impl LeadIntake {
 }
 
 impl LeadIntake {
+    /// Puts leads into quarantine that Meta lists without a time, by their ids alone: there is
+    /// nothing to wait for, and somebody has to look.
+    pub async fn set_aside(
+        &self,
+        form_id: FormId,
+        unreadable: &[UnreadableLead],
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let undated = unreadable.iter().filter(|lead| lead.created_time.is_none());
+        let quarantined = undated.map(|lead| {
+            let id = lead.lead_id.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
+            tracing::error!(form = %form_id, "Meta lists a lead without a time; it is quarantined");
+            Quarantined {
+                received_at: now,
+                reason: "Meta lists this lead of a form without a time".to_owned(),
+                payload: format!("{{\"form_id\":\"{form_id}\",\"lead_id\":{id}}}").into_bytes(),
+            }
+        });
+        let quarantined: Vec<_> = quarantined.collect();
+        if !quarantined.is_empty() {
+            self.store.ingest(Intake { leads: Vec::new(), quarantined }, now).await?;
+        }
+        Ok(())
+    }
+
     /// Keeps what the persons of these leads wrote, as digests. What is known already stays.
     pub async fn learn(&self, leads: &[GraphLead], form: &Form) -> Result<(), StoreError> {
         for lead in leads {

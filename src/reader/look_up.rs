@@ -7,7 +7,8 @@
 //! asked whom it awaits; what a webhook brought before we died is read by the next backfill, whose
 //! marks are durable.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -16,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 use crate::domain::ids::{LeadId, PageId};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
-use crate::limits::{LOOK_UP_ROUND_EVERY_MS, LOOK_UP_ROUND_MAX, LOOK_UPS_MAX, STORE_RETRY_MS};
+use crate::limits::{
+    LOOK_UP_ROUND_EVERY_MS, LOOK_UP_ROUND_MAX, LOOK_UPS_FULL_PACE_MS, LOOK_UPS_MAX, STORE_RETRY_MS,
+};
 use crate::reader::agenda::Agenda;
 use crate::reader::graph::{FoundLead, Graph, Miss};
 use crate::reader::intake::LeadIntake;
@@ -29,6 +32,8 @@ pub struct LookUps(Option<Arc<Inbox>>);
 #[derive(Default)]
 struct Inbox {
     leads: Mutex<BTreeMap<LeadId, Option<PageId>>>,
+    /// How many found no room.
+    left_out: AtomicU64,
     wake: Notify,
 }
 
@@ -39,12 +44,17 @@ impl LookUps {
     }
 
     /// Wishes that these leads be looked up, each with its Page if that is known. It waits for
-    /// nothing, and what is too much is left to the next round.
+    /// nothing, and what is too much is counted and left to the next round.
     pub fn wish(&self, wished: impl IntoIterator<Item = (LeadId, Option<PageId>)>) {
         let Some(inbox) = &self.0 else { return };
         let mut leads = inbox.leads.lock().unwrap_or_else(PoisonError::into_inner);
-        let room = LOOK_UPS_MAX.saturating_sub(leads.len());
-        leads.extend(wished.into_iter().take(room));
+        for (lead_id, page_id) in wished {
+            if leads.len() < LOOK_UPS_MAX || leads.contains_key(&lead_id) {
+                leads.insert(lead_id, page_id);
+            } else {
+                inbox.left_out.fetch_add(1, Ordering::Relaxed);
+            }
+        }
         drop(leads);
         inbox.wake.notify_one();
     }
@@ -54,6 +64,11 @@ impl LookUps {
         inbox.map_or_else(BTreeMap::new, |inbox| {
             std::mem::take(&mut inbox.leads.lock().unwrap_or_else(PoisonError::into_inner))
         })
+    }
+
+    /// How many found no room since this was asked last.
+    fn take_left_out(&self) -> u64 {
+        self.0.as_ref().map_or(0, |inbox| inbox.left_out.swap(0, Ordering::Relaxed))
     }
 
     async fn woken(&self) {
@@ -72,13 +87,19 @@ pub struct Searcher {
     agenda: Agenda,
     /// When the store is asked next whom it awaits, and after which lead.
     next_round: (Timestamp, Option<LeadId>),
+    /// How many leads found no room and nobody was told of, and when somebody is.
+    left_out: (u64, Timestamp),
+    /// The Pages without a token that were told of: as many as send us leads.
+    unreadable: BTreeSet<PageId>,
 }
 
 impl Searcher {
     /// A searcher who asks the store first.
     pub fn new(graph: Arc<Graph>, intake: LeadIntake, wishes: LookUps) -> Self {
-        let next_round = (intake.clock.now(), None);
-        Self { graph, intake, wishes, agenda: Agenda::default(), next_round }
+        let now = intake.clock.now();
+        let (agenda, next_round, left_out) = (Agenda::default(), (now, None), (0, now));
+        let unreadable = BTreeSet::new();
+        Self { graph, intake, wishes, agenda, next_round, left_out, unreadable }
     }
 
     /// Works until `stop` is cancelled.
@@ -103,9 +124,13 @@ impl Searcher {
     /// when there is more to do.
     async fn step(&mut self) -> Timestamp {
         let now = self.intake.clock.now();
+        let mut left_out = self.wishes.take_left_out();
         for (lead_id, page_id) in self.wishes.take() {
-            self.agenda.add(lead_id, page_id, now);
+            if self.can_read(page_id) {
+                left_out += u64::from(!self.agenda.add(lead_id, page_id, now));
+            }
         }
+        self.tell_of_left_out(left_out, now);
         if self.next_round.0 <= now {
             self.begin_round(now).await;
         }
@@ -114,6 +139,27 @@ impl Searcher {
         }
         let next = self.agenda.first().map(|(at, _)| at);
         next.map_or(self.next_round.0, |at| at.min(self.next_round.0))
+    }
+
+    /// Whether there is a token for a Page; if there is none, that is told once.
+    fn can_read(&mut self, page_id: Option<PageId>) -> bool {
+        let can_read = self.graph.can_read(page_id);
+        if let Some(page_id) = page_id.filter(|_| !can_read)
+            && self.unreadable.insert(page_id)
+        {
+            tracing::warn!(page = %page_id, "leads of a Page are not read: it has no token");
+        }
+        can_read
+    }
+
+    fn tell_of_left_out(&mut self, left_out: u64, now: Timestamp) {
+        self.intake.metrics.look_ups_left_out(left_out);
+        self.left_out.0 += left_out;
+        let (leads, tell_at) = self.left_out;
+        if leads > 0 && tell_at <= now {
+            tracing::warn!(leads, "too many leads are looked for: some wait for the next round");
+            self.left_out = (0, now.plus_millis(LOOK_UPS_FULL_PACE_MS));
+        }
     }
 
     /// Asks the store whom it awaits. A round that found more than it may look for goes on there
@@ -127,11 +173,11 @@ impl Searcher {
             return;
         };
         let is_full = awaited.len() == LOOK_UP_ROUND_MAX;
-        let next_after = awaited.last().copied().filter(|_| is_full);
+        let added = awaited.iter().take_while(|lead_id| self.agenda.add_once(**lead_id, now));
+        let last_added = added.last().copied();
+        let is_left = last_added != awaited.last().copied();
+        let next_after = last_added.or(self.next_round.1).filter(|_| is_full || is_left);
         self.next_round = (now.plus_millis(LOOK_UP_ROUND_EVERY_MS), next_after);
-        for lead_id in awaited {
-            self.agenda.add_once(lead_id, now);
-        }
     }
 
     async fn look_for(&mut self, lead_id: LeadId, now: Timestamp) {
@@ -169,5 +215,52 @@ impl Searcher {
             self.intake.learn(std::slice::from_ref(&found.lead), form).await?;
         }
         Ok(outcomes.first().copied())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::verdict::NoAnswer;
+    use crate::meta::graph::GraphQuery;
+    use crate::reader::fixtures::{NOW, reader};
+    use crate::reader::source::{GraphAnswer, GraphSource};
+    use async_trait::async_trait;
+    use secrecy::SecretString;
+
+    struct Nothing;
+
+    #[async_trait]
+    impl GraphSource for Nothing {
+        async fn ask(&self, _: &SecretString, _: &GraphQuery) -> Result<GraphAnswer, NoAnswer> {
+            let http_status = 404;
+            Ok(GraphAnswer { http_status, ..GraphAnswer::default() })
+        }
+    }
+
+    fn leads(from: u64, many: usize) -> impl Iterator<Item = (LeadId, Option<PageId>)> {
+        let number = move |n| LeadId::from_u64(1_234_567_890_123_456 + from + n as u64).unwrap();
+        (0..many).map(move |n| (number(n), None))
+    }
+
+    #[tokio::test]
+    async fn leads_that_find_no_room_are_counted_and_told_of_once_a_minute() {
+        let (graph, intake, clock) = reader(Arc::new(Nothing));
+        let wishes = LookUps::heard();
+        let mut searcher = Searcher::new(graph, intake, wishes.clone());
+        let left_out = |searcher: &Searcher| {
+            let text = searcher.intake.metrics.render();
+            let (_, rest) = text.split_once("look_ups_left_out_total ").unwrap();
+            rest.lines().next().unwrap().parse::<u64>().unwrap()
+        };
+        wishes.wish(leads(0, LOOK_UPS_MAX + 1));
+        searcher.step().await;
+        assert_eq!((left_out(&searcher), searcher.left_out.0), (1, 0), "told at once");
+        wishes.wish(leads(50_000, 7));
+        searcher.step().await;
+        assert_eq!((left_out(&searcher), searcher.left_out.0), (8, 7), "and counted meanwhile");
+        clock.advance_ms(LOOK_UPS_FULL_PACE_MS);
+        searcher.step().await;
+        assert_eq!((left_out(&searcher), searcher.left_out), (8, (0, NOW.plus_millis(120_000))));
     }
 }

@@ -7,6 +7,8 @@
 
 pub mod agenda;
 pub mod backfill;
+#[cfg(test)]
+mod fixtures;
 pub mod gate;
 pub mod graph;
 pub mod intake;

@@ -88,6 +88,8 @@ pub struct Judged {
     pub detail: EventDetail,
     /// What its lead was found by; none while that is not known.
     pub matched_by: Option<MatchedBy>,
+    /// The lead that had the CRM's own id of the report until now.
+    pub previous_lead_id: Option<LeadId>,
     /// The stages of the funnel that it skips.
     pub skipped: Skipped,
 }

@@ -370,6 +370,7 @@ async fn one_page_or_one_form_can_be_read_alone() {
     let ended = backfill(&app, &json!({"form_id": "17"})).await;
     assert_eq!((&ended["form_id"], counts(&ended)), (&json!("17"), [1, 1, 0, 0, 0]));
     assert_eq!(backfill(&app, &json!({"form_id": "19"})).await["forms_failed"], 1);
+    assert_eq!(backfill(&app, &json!({"page_id": "302"})).await["forms_failed"], 1);
     app.delivered(2).await;
     let datasets: Vec<String> = app.meta.events().into_iter().map(|it| it.dataset_id).collect();
     assert_eq!(datasets, ["701", "700"]);

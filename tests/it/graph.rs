@@ -208,6 +208,22 @@ async fn each_page_is_read_with_its_own_token_and_its_events_go_where_they_belon
 }
 
 #[tokio::test]
+async fn a_lead_of_a_page_without_a_token_is_not_asked_for_with_that_of_another() {
+    let tokens =
+        format!("backfill_every_s = 0\n{DATASET_701}access_token = \"test-page-token-301\"\n");
+    let app = TestApp::start_with(&tokens, Arc::new(MemoryStore::default())).await;
+    app.report(&[lead(1)]).await;
+    app.delivered(1).await;
+    // Whose Page nobody knows, is asked for; and that comes after the first one's turn.
+    app.stage(2, "qualified", 60).await;
+    app.until(async || app.meta.reads("lead") >= 1).await;
+    app.advance_s(2);
+    app.until(async || app.meta.reads("lead") >= 2).await;
+    assert_eq!(app.meta.reads("lead"), 2, "both times it was the second one");
+    app.finish_with_rest().await;
+}
+
+#[tokio::test]
 async fn a_lead_that_is_older_than_seven_days_gets_no_raw_lead_and_its_late_stage_still_goes_out() {
     let app = reads_with("").await;
     app.meta.have_lead(filled_at(1, CREATED - 8 * DAY));

@@ -7,7 +7,7 @@ use leadloop::store::memory::MemoryStore;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{ADMIN_KEY, DAY, TestApp, lead, lead_id, stage};
+use crate::support::{ADMIN_KEY, CREATED, DAY, TestApp, lead, lead_id, stage};
 
 pub const WRITER: &str = r#"
 [[api_keys]]
@@ -100,5 +100,24 @@ async fn a_lead_is_kept_as_long_as_is_configured_after_what_was_heard_of_it_last
     assert_eq!(app.timeline(2).await.len(), 3, "a timeline is kept whole");
     app.advance_s(7 * DAY);
     app.until(async || kept().await == 0).await;
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn somebody_without_a_lead_is_erased_by_any_of_their_events() {
+    let settings = "[[sources]]\nname = \"crm\"\nunmatched = \"send\"\n";
+    let app = TestApp::start_with(settings, Arc::new(MemoryStore::default())).await;
+    let of = |customer: serde_json::Value, stage: &str| json!({"customer": customer, "stage": stage, "event_time": CREATED + 60});
+    let sent = app.stage_update(&of(json!({"em": "jane@example.com"}), "qualified")).await.json();
+    app.stage_update(&of(json!({"em": "jane@example.com"}), "won")).await;
+    app.delivered(2).await;
+    let path = format!("/v1/leads/{}", sent["event_id"].as_str().unwrap());
+    let answer = app.ask(ADMIN_KEY, Method::DELETE, &path).await.json();
+    let expected = json!({
+        "lead_id": null, "erased_at": "2025-11-01T12:28:20Z", "events": 2, "cancelled": 0
+    });
+    assert_eq!(answer, expected);
+    assert_eq!(app.get("/v1/events").await.json()["events"], json!([]));
+    assert_eq!(app.ask(ADMIN_KEY, Method::DELETE, &path).await.status, 404, "nothing names them");
     app.finish().await;
 }

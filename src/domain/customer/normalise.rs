@@ -62,7 +62,9 @@ pub(super) fn normalise(
     }
     let value = match parameter {
         Parameter::Ph => return phone::normalise(plain, origin.default_country),
-        Parameter::Em => Some(lower).filter(|text| is_email(text)),
+        // As it is copied from a link on a page.
+        Parameter::Em => Some(lower.strip_prefix("mailto:").unwrap_or(&lower).to_owned())
+            .filter(|text| is_email(text)),
         Parameter::Fn | Parameter::Ln | Parameter::Ct => {
             Some(bare(&lower)).filter(|text| text.chars().any(char::is_alphabetic))
         }

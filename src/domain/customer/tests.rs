@@ -62,6 +62,7 @@ fn each_parameter_is_hashed_in_the_form_that_meta_asks_for() {
     let mut customer = Customer::default();
     for (parameter, value, normal) in [
         (Parameter::Em, " Max.Mustermann+Ads@Example.ORG ", "max.mustermann+ads@example.org"),
+        (Parameter::Em, "Mailto:max@example.org", "max@example.org"),
         (Parameter::Ph, "+49 (0)151/123 456 78", "4915112345678"),
         (Parameter::Fn, "Jean-Luc", "jeanluc"),
         (Parameter::Fn, "Mary Ann", "maryann"),

@@ -57,13 +57,22 @@ impl fmt::Debug for FieldData {
     }
 }
 
+/// What can be told of a lead that can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnreadableLead {
+    /// Its id.
+    pub lead_id: Option<LeadId>,
+    /// When it was created.
+    pub created_time: Option<UnixSeconds>,
+}
+
 /// One page of the leads of a form.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeadPage {
     /// Those that could be read.
     pub leads: Vec<GraphLead>,
-    /// For each that could not be read: when it was created, if that can be told.
-    pub unreadable: Vec<Option<UnixSeconds>>,
+    /// Those that could not be read.
+    pub unreadable: Vec<UnreadableLead>,
     /// Where the next page begins; empty if there is one and Meta does not say where.
     pub next: Option<String>,
 }
@@ -112,10 +121,12 @@ pub fn read_leads(body: &[u8]) -> Result<LeadPage, Unreadable> {
         #[serde(default)]
         paging: Paging,
     }
-    #[derive(Deserialize)]
-    struct OnlyTime<'a> {
+    #[derive(Default, Deserialize)]
+    struct Rest<'a> {
         #[serde(borrow)]
-        created_time: &'a RawValue,
+        id: Option<&'a RawValue>,
+        #[serde(borrow)]
+        created_time: Option<&'a RawValue>,
     }
     let Page { data, paging } =
         serde_json::from_slice(body).map_err(|_| Unreadable("not a page of leads"))?;
@@ -124,8 +135,11 @@ pub fn read_leads(body: &[u8]) -> Result<LeadPage, Unreadable> {
         if let Ok(lead) = read_lead(raw.get().as_bytes()) {
             page.leads.push(lead);
         } else {
-            let time = serde_json::from_str::<OnlyTime<'_>>(raw.get());
-            page.unreadable.push(time.ok().and_then(|only| read_time(only.created_time)));
+            let rest = serde_json::from_str::<Rest<'_>>(raw.get()).unwrap_or_default();
+            page.unreadable.push(UnreadableLead {
+                lead_id: lenient(rest.id).and_then(|id| LeadId::from_u64(id.0)),
+                created_time: rest.created_time.and_then(read_time),
+            });
         }
     }
     Ok(page)
@@ -212,7 +226,7 @@ mod tests {
         let mut nameless = good();
         nameless["id"] = json!("none");
         let body = json!({
-            "data": [good(), nameless, {"id": "36795652870078330"}],
+            "data": [good(), nameless, {"id": "36795652870078330"}, 5],
             "paging": {
                 "cursors": {"before": "A", "after": "B"},
                 "next": "https://graph.facebook.com/v24.0/17/leads?access_token=hush&after=B",
@@ -220,7 +234,10 @@ mod tests {
         });
         let page = read_leads(body.to_string().as_bytes()).unwrap();
         assert_eq!(page.leads.len(), 1);
-        assert_eq!(page.unreadable, [Some(UnixSeconds::new(1_762_000_000)), None]);
+        let dated = UnixSeconds::new(1_762_000_000);
+        let known = page.unreadable.iter().map(|it| (it.lead_id.map(LeadId::get), it.created_time));
+        let expected = [(None, Some(dated)), (Some(36_795_652_870_078_330), None), (None, None)];
+        assert_eq!(known.collect::<Vec<_>>(), expected);
         assert_eq!(page.next.as_deref(), Some("B"));
     }
 

@@ -17,7 +17,9 @@ use crate::limits::{READ_FORMS_PER_PAGE, READ_LEADS_PER_PAGE};
 
 pub use crate::meta::graph::contact::contact_of;
 pub use crate::meta::graph::form::{Form, FormPage, read_form, read_forms};
-pub use crate::meta::graph::lead::{FieldData, GraphLead, LeadPage, read_lead, read_leads};
+pub use crate::meta::graph::lead::{
+    FieldData, GraphLead, LeadPage, UnreadableLead, read_lead, read_leads,
+};
 
 const LEAD_FIELDS: &str = "id,created_time,form_id,ad_id,field_data";
 const FORM_FIELDS: &str = "id,page_id,leads_count,questions{key,type}";

@@ -151,6 +151,10 @@ impl Backfiller {
     /// Works until `stop` is cancelled: by schedule at once, since a start is when leads may have
     /// been lost.
     pub async fn run(self, stop: CancellationToken) {
+        Arc::new(self).work(stop).await;
+    }
+
+    async fn work(self: Arc<Self>, stop: CancellationToken) {
         let clock = self.intake.clock.clone();
         let mut next = self.every_ms.map(|_| clock.now());
         loop {
@@ -173,25 +177,43 @@ impl Backfiller {
             }
             let is_wished = self.board.open().as_ref().is_some_and(|it| it.finished_at.is_none());
             if is_wished {
-                tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return,
-                    () = self.fill() => {}
-                }
+                self.clone().fill_or_fail(&stop).await;
             }
         }
     }
 
-    async fn fill(&self) {
-        Run::new(self).all().await;
+    /// Reads what is wished for, until `stop` is cancelled. A defect costs this backfill, and not
+    /// those after it, which would seem to go on for ever.
+    async fn fill_or_fail(self: Arc<Self>, stop: &CancellationToken) {
+        let filler = self.clone();
+        let mut filling = tokio::spawn(async move { filler.fill().await });
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                filling.abort();
+                let _ = filling.await;
+            }
+            ended = &mut filling => if ended.is_err() {
+                tracing::error!("a backfill panicked");
+                self.board.change(|progress| progress.counts.forms_failed += 1);
+                self.end();
+            }
+        }
+    }
+
+    /// As soon as this one has ended, another one may be begun in its place.
+    fn end(&self) -> Option<Progress> {
         let now = self.intake.clock.now();
-        // As soon as this one has ended, another one may be begun in its place.
-        let ended = self.board.change(|progress| {
+        self.board.change(|progress| {
             progress.finished_at = Some(now);
             progress.waits_until = None;
             progress.clone()
-        });
-        let Some(Progress { counts, wish, scheduled, .. }) = ended else { return };
+        })
+    }
+
+    async fn fill(&self) {
+        Run::new(self).all().await;
+        let Some(Progress { counts, wish, scheduled, .. }) = self.end() else { return };
         let Counts { forms, forms_failed, read, new, failed, lost, .. } = counts;
         let dry_run = wish.dry_run;
         tracing::info!(
@@ -217,6 +239,16 @@ impl Backfiller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use crate::delivery::verdict::NoAnswer;
+    use crate::meta::graph::GraphQuery;
+    use crate::reader::fixtures::{NOW, reader};
+    use crate::reader::source::{GraphAnswer, GraphSource};
+    use crate::store::query::PageRequest;
+    use async_trait::async_trait;
+    use secrecy::SecretString;
+    use serde_json::json;
 
     #[test]
     fn there_is_one_at_a_time() {
@@ -228,6 +260,76 @@ mod tests {
         assert_eq!(backfills.progress(), Some(begun));
         backfills.0.as_ref().unwrap().change(|progress| progress.finished_at = Some(now));
         assert!(backfills.begin(Wish::default(), now).is_ok());
+    }
+
+    /// A Page with one form, whose list of leads has one that is not dated; it breaks at a word.
+    #[derive(Default)]
+    struct OneForm {
+        breaks: AtomicBool,
+    }
+
+    #[async_trait]
+    impl GraphSource for OneForm {
+        async fn ask(&self, _: &SecretString, query: &GraphQuery) -> Result<GraphAnswer, NoAnswer> {
+            assert!(!self.breaks.swap(false, Ordering::Relaxed), "told to break");
+            let body = if query.path.ends_with("/leads") {
+                json!({"data": [
+                    {"id": "36795652870078329", "created_time": "2025-11-01T12:20:00+0000"},
+                    {"id": "36795652870078330", "field_data": [{"name": "secret", "values": []}]},
+                ]})
+            } else {
+                json!({"data": [{"id": "17", "page_id": "300", "leads_count": 2, "questions": []}]})
+            };
+            let body = body.to_string().into_bytes();
+            Ok(GraphAnswer { http_status: 200, body, ..GraphAnswer::default() })
+        }
+    }
+
+    /// Begins a backfill, and answers how it ended.
+    async fn ended(backfills: &Backfills) -> Counts {
+        backfills.begin(Wish::default(), NOW).unwrap();
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+            if let Some(Progress { finished_at: Some(_), counts, .. }) = backfills.progress() {
+                return counts;
+            }
+        }
+        panic!("it does not end");
+    }
+
+    #[tokio::test]
+    async fn a_defect_costs_one_backfill_and_the_next_one_is_done() {
+        let source = Arc::new(OneForm { breaks: true.into() });
+        let (graph, intake, _) = reader(source);
+        let (backfills, stop) = (Backfills::heard(), CancellationToken::new());
+        let backfiller = Backfiller::new(graph, intake, &backfills);
+        let running = tokio::spawn(backfiller.run(stop.clone()));
+        let broken = ended(&backfills).await;
+        assert_eq!((broken.forms_failed, broken.read), (1, 0));
+        let next = ended(&backfills).await;
+        assert_eq!((next.forms_failed, next.read), (0, 1));
+        stop.cancel();
+        running.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_lead_without_a_time_is_told_and_does_not_hold_its_form() {
+        let (graph, intake, _) = reader(Arc::new(OneForm::default()));
+        let (backfills, stop) = (Backfills::heard(), CancellationToken::new());
+        let store = intake.store.clone();
+        let running = tokio::spawn(Backfiller::new(graph, intake, &backfills).run(stop.clone()));
+        for _ in 0..2 {
+            assert_eq!(ended(&backfills).await.failed, 1);
+        }
+        let mark = store.form_mark(FormId::from_u64(17).unwrap()).await.unwrap();
+        assert_eq!(mark.read_until, Some(UnixSeconds::new(1_761_999_600)));
+        let page = PageRequest { cursor: None, limit: 10 };
+        let kept = store.list_quarantine(page).await.unwrap().items;
+        let payloads: Vec<_> = kept.iter().map(|it| String::from_utf8_lossy(&it.payload)).collect();
+        let only_ids = r#"{"form_id":"17","lead_id":"36795652870078330"}"#;
+        assert_eq!(payloads, [only_ids], "once, and nothing that the person wrote");
+        stop.cancel();
+        running.await.unwrap();
     }
 
     #[test]

@@ -39,6 +39,8 @@ enum Trouble {
     Endless,
     #[error("there is a next page, and Meta does not say where")]
     Lost,
+    #[error("the Page has no form")]
+    NoForm,
 }
 
 impl<'b> Run<'b> {
@@ -125,13 +127,14 @@ impl<'b> Run<'b> {
         page_id: Option<PageId>,
         forms: &mut Vec<(usize, Arc<Form>)>,
     ) -> Result<(), Trouble> {
-        let mut after = None;
+        let (mut after, mut has_form) = (None, false);
         for _ in 0..BACKFILL_PAGES_MAX {
             let query = GraphQuery::forms(page_id, after.as_deref());
             let body = self.ask(token, &query).await?;
             let page = read_forms(&body).map_err(|_| Miss::Senseless)?;
             let unreadable = u64::try_from(page.unreadable).unwrap_or(u64::MAX);
             self.count(|counts| counts.forms_failed += unreadable);
+            has_form |= !page.forms.is_empty() || unreadable > 0;
             for form in page.forms {
                 // A form that nobody filled in costs no call.
                 if !form.is_empty && self.seen.insert(form.id) {
@@ -140,7 +143,9 @@ impl<'b> Run<'b> {
             }
             after = further(page.next, after.as_deref())?;
             if after.is_none() {
-                return Ok(());
+                // It may be a slip in the id; zeros would look like there is nothing to read.
+                let is_empty = self.wish.page_id.is_some() && !has_form;
+                return if is_empty { Err(Trouble::NoForm) } else { Ok(()) };
             }
         }
         Err(Trouble::Endless)
@@ -218,7 +223,8 @@ impl<'b> Run<'b> {
             };
             self.take_in(token, form, &page, had_mark).await?;
             let created = page.leads.iter().map(|lead| lead.created_time);
-            pass.add_page(created, page.unreadable.iter().copied());
+            let failed = page.unreadable.iter().filter_map(|unreadable| unreadable.created_time);
+            pass.add_page(created, failed);
             let next = further(page.next, pass.after.as_deref())?;
             let is_last = next.is_none();
             if is_last {
@@ -259,6 +265,7 @@ impl<'b> Run<'b> {
         } else {
             let outcomes = self.by.intake.take_in(&leads, &SourceName::backfill()).await?;
             self.by.intake.learn(&page.leads, form).await?;
+            self.by.intake.set_aside(form.id, &page.unreadable).await?;
             outcomes.iter().map(|outcome| *outcome == LeadOutcome::New).collect()
         };
         let late_before = self.now() + -WEBHOOK_LATE_S;

@@ -14,11 +14,17 @@ on_every_store![
     skipped_stages_are_sent_before_the_one_that_skipped_them,
     no_stage_is_filled_in_before_the_lead_or_what_it_reached,
     a_repeated_update_fills_nothing_in_again,
+    a_stage_that_was_filled_in_and_is_reported_later_is_sent_once,
+    what_awaits_its_lead_skips_the_same_stages_when_it_is_repeated,
 ];
 
 fn with_funnel(fill_skipped: bool) -> Routing {
+    and_funnel(routing(), fill_skipped)
+}
+
+fn and_funnel(routing: Routing, fill_skipped: bool) -> Routing {
     let stages = ["qualified", "opportunity", "won"].map(stage).to_vec();
-    routing().and_funnels(BTreeMap::from([(dataset(1), Funnel { stages, fill_skipped })]))
+    routing.and_funnels(BTreeMap::from([(dataset(1), Funnel { stages, fill_skipped })]))
 }
 
 async fn judged(store: &dyn Store, update: StageUpdate, routing: &Routing) -> Judged {
@@ -72,4 +78,21 @@ async fn a_repeated_update_fills_nothing_in_again(store: &dyn Store) {
     let again = judged(store, update(1, "won", 50), &routing).await;
     assert_eq!((again.skipped.missing, again.skipped.filled), (vec![], vec![]));
     assert_eq!(due(store, 1, at(90)).await.len(), 4);
+}
+
+async fn a_stage_that_was_filled_in_and_is_reported_later_is_sent_once(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    judged(store, update(1, "won", 50), &with_funnel(true)).await;
+    let late = judged(store, update(1, "qualified", 20), &with_funnel(true)).await;
+    assert_eq!(late.detail.event.source, SourceName::leadloop());
+    assert_eq!(late.detail.event.event_time, second(48));
+    assert_eq!(due(store, 1, at(90)).await.len(), 4);
+}
+
+async fn what_awaits_its_lead_skips_the_same_stages_when_it_is_repeated(store: &dyn Store) {
+    let routing = and_funnel(Routing::new(BTreeMap::new(), Some(dataset(1))), true);
+    for _ in 0..2 {
+        let awaiting = judged(store, update(1, "won", 50), &routing).await;
+        assert_eq!(awaiting.skipped.missing, [stage("qualified"), stage("opportunity")]);
+    }
 }

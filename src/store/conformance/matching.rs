@@ -36,6 +36,9 @@ on_every_store![
     nobody_is_sent_of_whom_meta_would_be_told_too_little,
     a_report_is_known_though_its_lead_was_found_after_it_was_sent,
     a_source_with_a_dataset_means_no_lead_of_another,
+    a_repeated_report_is_the_same_event_whatever_lead_it_fits_by_then,
+    a_record_is_linked_by_its_person_only_where_one_lead_fits,
+    whoever_moves_a_record_to_another_lead_is_told,
     a_dry_run_says_what_would_become_of_each_and_stores_nothing,
 ];
 
@@ -414,4 +417,55 @@ async fn a_source_with_a_dataset_means_no_lead_of_another(store: &dyn Store) {
     let mut update = of_person(email("a"), "won", 4);
     update.policy.dataset_id = Some(dataset(1));
     assert_eq!(judged(store, update).await.detail.event.lead_id, lead_id(1));
+}
+
+async fn a_repeated_report_is_the_same_event_whatever_lead_it_fits_by_then(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    let of_record_too = StageUpdate { customer: email("a"), ..of_record("4711", "won", 4) };
+    let reports = [of_person(email("a"), "qualified", 3), of_record_too];
+    let mut first = Vec::new();
+    for report in &reports {
+        first.push(accept(store, report.clone(), at(9)).await);
+    }
+    // A newer lead of the same person fits better, and the record turns out to be its.
+    let newer = ReportedLead { created_time: second(2), ..reported(2, 1) };
+    ingest_at(store, &[heard_of(newer, at(9))], at(9)).await;
+    store.add_customer(lead_id(2), email("a"), at(9)).await.unwrap();
+    assert_eq!(link(store, "4711", 2).await.before, Some(lead_id(1)));
+    for (report, first) in reports.into_iter().zip(first) {
+        assert_eq!(know(store, report, at(9)).await, first);
+    }
+    assert_eq!(stages(store, 2).await, ["initial_lead"]);
+    let next = judged(store, of_record("4711", "lost", 5)).await;
+    assert_eq!(next.detail.event.lead_id, lead_id(2), "a repetition moves no link");
+    let other = judged(store, of_person(email("a"), "qualified", 4)).await;
+    assert_eq!(other.detail.event.lead_id, lead_id(2), "another time is another report");
+}
+
+async fn a_record_is_linked_by_its_person_only_where_one_lead_fits(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2), lead(3)]).await;
+    for (number, name) in [(1, "a"), (2, "a"), (3, "b")] {
+        store.add_customer(lead_id(number), email(name), at(9)).await.unwrap();
+    }
+    let one = StageUpdate { customer: email("b"), ..of_record("one", "qualified", 3) };
+    let several = StageUpdate { customer: email("a"), ..of_record("several", "qualified", 3) };
+    assert_eq!(judged(store, one).await.matched_by, Some(MatchedBy::Email));
+    assert_eq!(judged(store, several).await.matched_by, Some(MatchedBy::Email));
+    let one = judged(store, of_record("one", "won", 4)).await;
+    assert_eq!(one.detail.event.lead_id, lead_id(3));
+    let several = judged(store, of_record("several", "won", 4)).await;
+    assert_eq!(several.detail.standing, Standing::AwaitingLead, "nobody knows which it was");
+}
+
+async fn whoever_moves_a_record_to_another_lead_is_told(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2)]).await;
+    let first = judged(store, of_both(1, "4711", "qualified", 3)).await;
+    assert_eq!(first.previous_lead_id, None);
+    let update = of_both(2, "4711", "won", 4);
+    let dry = store.judge_stage_updates(vec![update.clone()], &routing(), at(9)).await.unwrap();
+    let moved = judged(store, update.clone()).await;
+    assert_eq!(moved.previous_lead_id, Some(lead_id(1)));
+    assert_eq!(dry, [UpdateOutcome::Accepted(moved)]);
+    assert_eq!(judged(store, update).await.previous_lead_id, None, "it is its own by now");
 }

@@ -64,6 +64,7 @@ async fn the_same_report_again_is_known_and_not_queued_twice(store: &dyn Store) 
     let known = Judged {
         detail: first.clone(),
         matched_by: Some(MatchedBy::LeadId),
+        previous_lead_id: None,
         skipped: Skipped::default(),
     };
     assert_eq!(recorded.outcomes, [UpdateOutcome::Known(known)]);

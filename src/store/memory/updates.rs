@@ -7,7 +7,7 @@ use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
 use crate::domain::lead::Lead;
 use crate::domain::matching::{
-    Candidate, ContactKey, CrmId, MatchedBy, choose, contact_keys, own_id_of_record,
+    Candidate, ContactKey, CrmId, Found, MatchedBy, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -18,8 +18,9 @@ use crate::store::{Judged, Linked, Linking, UpdateOutcome};
 
 /// What is to become of an update that is not refused.
 struct Plan {
-    lead_id: LeadId,
-    matched_by: Option<MatchedBy>,
+    found: Found,
+    /// The lead that its CRM's own id is taken from.
+    previous_lead_id: Option<LeadId>,
     skipped: Skipped,
     /// Its event, if it is on record.
     known: Option<u64>,
@@ -33,19 +34,15 @@ impl State {
         known.iter().any(|(_, known)| known == key)
     }
 
-    fn resolve(
-        &self,
-        update: &StageUpdate,
-        now: Timestamp,
-    ) -> Result<(LeadId, Option<MatchedBy>), Refusal> {
+    fn resolve(&self, update: &StageUpdate, now: Timestamp) -> Result<Found, Refusal> {
         if let Some(lead_id) = update.lead.lead_id {
-            return Ok((lead_id, Some(MatchedBy::LeadId)));
+            return Ok(Found::by_id(lead_id, MatchedBy::LeadId));
         }
         let link = update.lead.crm_id.clone().map(|crm_id| (crm_id, update.source.clone()));
         if let Some((crm_id, source)) = link
             && let Some(lead_id) = self.linked_lead(&crm_id, &source)
         {
-            return Ok((lead_id, Some(MatchedBy::CrmId)));
+            return Ok(Found::by_id(lead_id, MatchedBy::CrmId));
         }
         let mut candidates = Vec::new();
         for (by, key) in contact_keys(&update.customer) {
@@ -58,10 +55,18 @@ impl State {
             }
         }
         let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)?;
-        Ok(match chosen {
-            Some(candidate) => (candidate.lead_id, Some(candidate.by)),
-            None => (update.lead.own_id(&update.source, &update.customer), None),
-        })
+        let own_id = || update.lead.own_id(&update.source, &update.customer);
+        Ok(chosen.unwrap_or_else(|| Found::nobody(own_id())))
+    }
+
+    /// The event that a report became which was the same.
+    fn known_by_key(&self, update: &StageUpdate) -> Result<Option<u64>, Refusal> {
+        let by_key = update.key_digest().and_then(|key| self.keys.get(&key));
+        if by_key.is_some_and(|(_, before)| *before != update.fingerprint()) {
+            return Err(Refusal::IdempotencyConflict);
+        }
+        let by_report = || update.report_digest().and_then(|key| self.keys.get(&key));
+        Ok(by_key.or_else(by_report).map(|(seq, _)| *seq))
     }
 
     fn plan(
@@ -70,19 +75,21 @@ impl State {
         routing: &Routing,
         now: Timestamp,
     ) -> Result<Plan, Refusal> {
-        let by_key = update.key_digest().and_then(|key| self.keys.get(&key));
-        if by_key.is_some_and(|(_, before)| *before != update.fingerprint()) {
-            return Err(Refusal::IdempotencyConflict);
-        }
-        let mut known = by_key.map(|(seq, _)| *seq);
-        let (lead_id, by) = match (known, self.resolve(update, now)) {
-            (Some(seq), Err(_)) => (self.events[&seq].event.lead_id, None),
-            (_, resolved) => resolved?,
+        let mut known = self.known_by_key(update)?;
+        let resolved = self.resolve(update, now);
+        let mut found = match known {
+            // What is known keeps its first answer, and links nothing anew.
+            Some(seq) => {
+                let lead_id = self.events[&seq].event.lead_id;
+                let same = resolved.ok().filter(|found| found.lead_id == lead_id);
+                Found { lead_id, by: same.and_then(|found| found.by), is_sure: false }
+            }
+            None => resolved?,
         };
+        let lead_id = found.lead_id;
         if known.is_none() && self.erased.contains_key(&lead_id) {
             return Err(Refusal::LeadErased);
         }
-        known = known.or_else(|| self.known_without_lead(update, lead_id, now));
         let timeline = self.timeline(lead_id);
         let events: Vec<Event> =
             timeline.iter().map(|seq| self.events[seq].event.clone()).collect();
@@ -102,8 +109,11 @@ impl State {
             Some(_) => routing.still_skipped(lead, &events, &update.stage),
             None => routing.skipped(lead, &events, (&update.stage, times.1), now),
         };
-        let matched_by = by.filter(|_| lead.is_some());
-        Ok(Plan { lead_id, matched_by, skipped, known, times, tolerance_s: tolerance })
+        found.by = found.by.filter(|_| lead.is_some());
+        let crm_id = update.lead.crm_id.as_ref().filter(|_| found.is_sure);
+        let before = crm_id.and_then(|crm_id| self.linked_lead(crm_id, &update.source));
+        let previous_lead_id = before.filter(|before| *before != lead_id);
+        Ok(Plan { found, previous_lead_id, skipped, known, times, tolerance_s: tolerance })
     }
 
     pub(super) fn judge_update(
@@ -116,9 +126,11 @@ impl State {
             Ok(plan) => plan,
             Err(refusal) => return UpdateOutcome::Refused(refusal),
         };
-        let Plan { lead_id, matched_by, skipped, known, times, .. } = plan;
+        let Plan { found, previous_lead_id, skipped, known, times, .. } = plan;
+        let (lead_id, matched_by) = (found.lead_id, found.by);
         if let Some(seq) = known {
-            return UpdateOutcome::Known(Judged { detail: self.summary(seq), matched_by, skipped });
+            let detail = self.summary(seq);
+            return UpdateOutcome::Known(Judged { detail, matched_by, previous_lead_id, skipped });
         }
         let lead = self.lead(lead_id);
         let is_sent = lead.is_some() || lead_id.is_own() && update.is_sent_unmatched();
@@ -126,7 +138,7 @@ impl State {
         let standing = if is_sent { Standing::Queued(dataset_id) } else { Standing::AwaitingLead };
         let event = update.clone().into_event(lead_id, times.0, times.1, now);
         let detail = EventDetail { event, standing, dataset_id, attempts: AttemptLog::default() };
-        UpdateOutcome::Accepted(Judged { detail, matched_by, skipped })
+        UpdateOutcome::Accepted(Judged { detail, matched_by, previous_lead_id, skipped })
     }
 
     pub(super) fn add_update(
@@ -140,7 +152,8 @@ impl State {
             Ok(plan) => plan,
             Err(refusal) => return UpdateOutcome::Refused(refusal),
         };
-        let Plan { lead_id, matched_by, skipped, known, times, tolerance_s } = plan;
+        let Plan { found, previous_lead_id, skipped, known, times, tolerance_s } = plan;
+        let lead_id = found.lead_id;
         let seq = known.unwrap_or_else(|| {
             let is_sent = lead_id.is_own() && update.is_sent_unmatched();
             if is_sent && self.lead(lead_id).is_none() {
@@ -156,11 +169,11 @@ impl State {
             let event = update.clone().into_event(lead_id, times.0, times.1, now);
             self.add_reported(event, tolerance_s, routing, effects)
         });
-        if let Some(key) = update.key_digest() {
+        for key in [update.key_digest(), update.report_digest()].into_iter().flatten() {
             self.keys.insert(key, (seq, update.fingerprint()));
         }
         if let Some(crm_id) = &update.lead.crm_id
-            && !lead_id.is_own()
+            && found.is_sure
         {
             self.link(crm_id, &update.source, lead_id, now, effects);
         }
@@ -170,7 +183,8 @@ impl State {
         } else if !contact_keys(&update.customer).is_empty() {
             self.learn(lead_id, &update.customer, now, effects);
         }
-        let judged = Judged { detail: self.summary(seq), matched_by, skipped };
+        let (detail, matched_by) = (self.summary(seq), found.by);
+        let judged = Judged { detail, matched_by, previous_lead_id, skipped };
         match known {
             Some(_) => UpdateOutcome::Known(judged),
             None => UpdateOutcome::Accepted(judged),
@@ -286,22 +300,6 @@ impl State {
     fn linked_lead(&self, crm_id: &CrmId, source: &SourceName) -> Option<LeadId> {
         let linked = self.crm_ids.get(&(crm_id.clone(), source.clone()));
         linked.or_else(|| self.found_leads.get(&own_id_of_record(source, crm_id))).copied()
-    }
-
-    /// The event that says the same and was reported before the lead was found that is meant now.
-    fn known_without_lead(
-        &self,
-        update: &StageUpdate,
-        found: LeadId,
-        now: Timestamp,
-    ) -> Option<u64> {
-        let own = update.lead.own_id(&update.source, &update.customer);
-        if update.lead.lead_id.is_some() || own == found {
-            return None;
-        }
-        let time = update.reported_time(now);
-        let says_so = |seq: &u64| self.events[seq].event.says(&update.stage, time);
-        self.timeline(own).into_iter().find(says_so)
     }
 
     fn adopt(

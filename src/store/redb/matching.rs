@@ -10,7 +10,7 @@ use crate::domain::event::{Event, StageUpdate};
 use crate::domain::ids::LeadId;
 use crate::domain::intake::Refusal;
 use crate::domain::matching::{
-    Candidate, ContactKey, CrmId, MatchedBy, choose, contact_keys, own_id_of_record,
+    Candidate, ContactKey, CrmId, Found, MatchedBy, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
@@ -37,19 +37,19 @@ impl<E: Into<StoreError>> From<E> for Stop {
     }
 }
 
-/// The lead that an update is about, or the id to file it under, and what it was found by.
+/// The lead that an update is about, or the id to file it under.
 pub(super) fn resolve(
     view: &impl View,
     update: &StageUpdate,
     now: Timestamp,
-) -> Result<(LeadId, Option<MatchedBy>), Stop> {
+) -> Result<Found, Stop> {
     if let Some(lead_id) = update.lead.lead_id {
-        return Ok((lead_id, Some(MatchedBy::LeadId)));
+        return Ok(Found::by_id(lead_id, MatchedBy::LeadId));
     }
     if let Some(crm_id) = &update.lead.crm_id
         && let Some(lead_id) = linked(view, crm_id, &update.source)?
     {
-        return Ok((lead_id, Some(MatchedBy::CrmId)));
+        return Ok(Found::by_id(lead_id, MatchedBy::CrmId));
     }
     let mut candidates = Vec::new();
     for (by, key) in contact_keys(&update.customer) {
@@ -65,13 +65,12 @@ pub(super) fn resolve(
     }
     let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)
         .map_err(|ambiguous| Stop::Refused(ambiguous.into()))?;
-    Ok(match chosen {
-        Some(candidate) => (candidate.lead_id, Some(candidate.by)),
-        None => (update.lead.own_id(&update.source, &update.customer), None),
-    })
+    let own_id = || update.lead.own_id(&update.source, &update.customer);
+    Ok(chosen.unwrap_or_else(|| Found::nobody(own_id())))
 }
 
-fn linked(
+/// The lead of a CRM's own id.
+pub(super) fn linked(
     view: &impl View,
     crm_id: &CrmId,
     source: &SourceName,

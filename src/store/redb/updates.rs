@@ -7,13 +7,15 @@ use crate::domain::funnel::Skipped;
 use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
 use crate::domain::lead::Lead;
-use crate::domain::matching::{MatchedBy, contact_keys};
+use crate::domain::matching::{Found, contact_keys};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::redb::ingest::{Effects, add_unknown, enqueue};
-use crate::store::redb::matching::{Stop, customer_of, keep_customer, learn, link, resolve};
+use crate::store::redb::matching::{
+    Stop, customer_of, keep_customer, learn, link, linked, resolve,
+};
 use crate::store::redb::queue::route_lead;
-use crate::store::redb::read::{NumberedLead, lead_by_id, summary_by_seq, timeline};
+use crate::store::redb::read::{NumberedLead, event_by_seq, lead_by_id, summary_by_seq, timeline};
 use crate::store::redb::records::encode_event;
 use crate::store::redb::remove::erased_at;
 use crate::store::redb::tables::View;
@@ -22,9 +24,10 @@ use crate::store::{Judged, QueueEntry, Recorded, StoreError, UpdateOutcome};
 
 /// What is to become of an update that is not refused.
 struct Plan {
-    lead_id: LeadId,
+    found: Found,
     lead: Option<NumberedLead>,
-    matched_by: Option<MatchedBy>,
+    /// The lead that its CRM's own id is taken from.
+    previous_lead_id: Option<LeadId>,
     skipped: Skipped,
     step: Step,
 }
@@ -43,21 +46,24 @@ fn plan(
     now: Timestamp,
 ) -> Result<Plan, Stop> {
     let known = known_by_key(view, update)?;
-    let resolved = resolve(view, update, now);
-    let (lead_id, by) = match (&known, resolved) {
-        (_, Ok(resolved)) => resolved,
-        // What is known keeps its first answer, whatever was stored since.
-        (Some(seq), Err(Stop::Refused(_))) => (summary_by_seq(view, *seq)?.event.lead_id, None),
-        (None, Err(stop)) | (Some(_), Err(stop @ Stop::Failed(_))) => return Err(stop),
+    let mut found = match (known, resolve(view, update, now)) {
+        (None, resolved) => resolved?,
+        (Some(_), Err(Stop::Failed(error))) => return Err(Stop::Failed(error)),
+        // What is known keeps its first answer, whatever was stored since, and links nothing anew.
+        (Some(seq), resolved) => {
+            let lead_id = event_by_seq(view, seq)?.lead_id;
+            let same = resolved.ok().filter(|found| found.lead_id == lead_id);
+            Found { lead_id, by: same.and_then(|found| found.by), is_sure: false }
+        }
     };
+    let lead_id = found.lead_id;
     if known.is_none() && erased_at(view, lead_id)?.is_some() {
         return Err(Stop::Refused(Refusal::LeadErased));
     }
     let lead = lead_by_id(view, lead_id)?;
     let (seqs, siblings): (Vec<u64>, Vec<Event>) =
         timeline(view, lead_id, lead.as_ref())?.into_iter().unzip();
-    let matched_by = by.filter(|_| lead.is_some());
-    let known = known.or(known_without_lead(view, update, lead_id, now)?);
+    found.by = found.by.filter(|_| lead.is_some());
     let lead_only = lead.as_ref().map(|(_, lead)| lead);
     let step = if let Some(seq) = known {
         Step::Known(seq)
@@ -77,36 +83,25 @@ fn plan(
         }
         Step::Known(_) => routing.still_skipped(lead_only, &siblings, &update.stage),
     };
-    Ok(Plan { lead_id, lead, matched_by, skipped, step })
+    let before = match update.lead.crm_id.as_ref().filter(|_| found.is_sure) {
+        Some(crm_id) => linked(view, crm_id, &update.source)?,
+        None => None,
+    };
+    let previous_lead_id = before.filter(|before| *before != lead_id);
+    Ok(Plan { found, lead, previous_lead_id, skipped, step })
 }
 
-/// The event that says the same and was reported before the lead was found that is meant by now.
-fn known_without_lead(
-    view: &impl View,
-    update: &StageUpdate,
-    found: LeadId,
-    now: Timestamp,
-) -> Result<Option<u64>, StoreError> {
-    let own = update.lead.own_id(&update.source, &update.customer);
-    if update.lead.lead_id.is_some() || own == found {
-        return Ok(None);
-    }
-    let time = update.reported_time(now);
-    let events = timeline(view, own, lead_by_id(view, own)?.as_ref())?;
-    let same = events.into_iter().find(|(_, event)| event.says(&update.stage, time));
-    Ok(same.map(|(seq, _)| seq))
-}
-
-/// The event that an idempotency key was used for.
+/// The event that a report became which was the same, by its idempotency key or by what it says.
 fn known_by_key(view: &impl View, update: &StageUpdate) -> Result<Option<u64>, Stop> {
-    let Some(key) = update.key_digest() else { return Ok(None) };
-    let before = view.idempotency().get(&key)?;
-    match before.map(|row| (row.value().0, *row.value().1)) {
-        Some((_, before)) if before != update.fingerprint() => {
-            Err(Stop::Refused(Refusal::IdempotencyConflict))
-        }
-        before => Ok(before.map(|(seq, _)| seq)),
+    if let Some(key) = update.key_digest()
+        && let Some(row) = view.idempotency().get(&key)?
+    {
+        let (seq, before) = row.value();
+        let same = *before == update.fingerprint();
+        return if same { Ok(Some(seq)) } else { Err(Stop::Refused(Refusal::IdempotencyConflict)) };
     }
+    let Some(report) = update.report_digest() else { return Ok(None) };
+    Ok(view.idempotency().get(&report)?.map(|row| row.value().0))
 }
 
 /// See [`crate::store::Store::judge_stage_updates`].
@@ -131,11 +126,12 @@ fn would_become(
     routing: &Routing,
     now: Timestamp,
 ) -> Result<UpdateOutcome, StoreError> {
-    let Plan { lead_id, lead, matched_by, skipped, step } = plan;
+    let Plan { found, lead, previous_lead_id, skipped, step } = plan;
+    let (lead_id, matched_by) = (found.lead_id, found.by);
     match step {
         Step::Known(seq) => {
             let detail = summary_by_seq(view, seq)?;
-            Ok(UpdateOutcome::Known(Judged { detail, matched_by, skipped }))
+            Ok(UpdateOutcome::Known(Judged { detail, matched_by, previous_lead_id, skipped }))
         }
         Step::New { reported_time, event_time, .. } => {
             let event = update.clone().into_event(lead_id, reported_time, event_time, now);
@@ -146,7 +142,7 @@ fn would_become(
                 if is_sent { Standing::Queued(dataset_id) } else { Standing::AwaitingLead };
             let detail =
                 EventDetail { event, standing, dataset_id, attempts: AttemptLog::default() };
-            Ok(UpdateOutcome::Accepted(Judged { detail, matched_by, skipped }))
+            Ok(UpdateOutcome::Accepted(Judged { detail, matched_by, previous_lead_id, skipped }))
         }
     }
 }
@@ -179,7 +175,8 @@ fn carry_out(
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<UpdateOutcome, StoreError> {
-    let Plan { lead_id, lead, matched_by, skipped, step } = plan;
+    let Plan { found, lead, previous_lead_id, skipped, step } = plan;
+    let lead_id = found.lead_id;
     let (seq, is_new) = match step {
         Step::Known(seq) => (seq, false),
         Step::New { reported_time, event_time, tolerance_s } => {
@@ -197,13 +194,13 @@ fn carry_out(
             (add_event(unit, event, lead.as_ref(), tolerance_s, routing, effects)?, true)
         }
     };
-    if let Some(key) = &update.key_digest() {
+    for key in [update.key_digest(), update.report_digest()].iter().flatten() {
         unit.tables.idempotency.insert(key, (seq, &update.fingerprint()))?;
         unit.tables.event_keys.insert((seq, key), ())?;
     }
-    remember(unit, update, lead_id, now, effects)?;
-    let detail = summary_by_seq(&unit.tables, seq)?;
-    let judged = Judged { detail, matched_by, skipped };
+    remember(unit, update, found, now, effects)?;
+    let (detail, matched_by) = (summary_by_seq(&unit.tables, seq)?, found.by);
+    let judged = Judged { detail, matched_by, previous_lead_id, skipped };
     Ok(if is_new { UpdateOutcome::Accepted(judged) } else { UpdateOutcome::Known(judged) })
 }
 
@@ -239,12 +236,13 @@ fn add_event(
 fn remember(
     unit: &mut Unit<'_>,
     update: &StageUpdate,
-    lead_id: LeadId,
+    found: Found,
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
+    let lead_id = found.lead_id;
     if let Some(crm_id) = &update.lead.crm_id
-        && !lead_id.is_own()
+        && found.is_sure
     {
         link(unit, (&update.source, crm_id), lead_id, now, effects)?;
     }
