@@ -96,6 +96,8 @@ pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
 pub const IMPORT_COLUMNS_MAX: usize = 256;
 /// Most lines of a file that are named for each thing that is wrong with it.
 pub const IMPORT_LINES_SHOWN_MAX: usize = 5;
+/// Most kinds of problems that are told apart; rows with further ones are counted by code.
+pub const IMPORT_PROBLEMS_SHOWN_MAX: usize = 50;
 /// Fewest long ids that have to end in zeros, all of them, before a spreadsheet is suspected.
 pub const IMPORT_ROUND_IDS_MIN: u64 = 5;
 /// Waits before the server is asked again, in seconds; after that it counts as gone.

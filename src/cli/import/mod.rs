@@ -47,6 +47,9 @@ pub(super) struct Args {
     /// The source of rows that name none: decides on time zone, clock tolerance and country
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Values have a comma before their decimals, as in 1.249,50
+    #[arg(long)]
+    decimal_comma: bool,
     /// Report the rows; without this they are only looked at
     #[arg(long)]
     send: bool,
@@ -61,11 +64,12 @@ pub(super) struct Args {
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let client = args.server.client(global)?;
     let (file, shown) = open(&args.file)?;
-    let rows = Rows::new(file, How { columns: args.columns, source: args.source })?;
+    let Args { columns, source, decimal_comma, .. } = args;
+    let rows = Rows::new(file, How { columns, source, decimal_comma })?;
     if !rows.unused().is_empty() {
         eprintln!("leadloop: these columns are not read: {}", rows.unused().join(", "));
     }
-    let rejected = args.rejected.as_deref().map(|path| Rejected::create(path, rows.names()));
+    let rejected = args.rejected.as_deref().map(|path| Rejected::create(path, rows.header()));
     let mut import = Import {
         sender: Sender::new(&client, !args.send),
         rejected: rejected.transpose()?,
