@@ -268,6 +268,8 @@ pub const BACKFILL_WAIT_MS_MAX: i64 = 15 * 60 * 1_000;
 pub const BACKFILL_PAGES_MAX: u32 = 100_000;
 /// Longest time that a backfill may go back, in seconds: Meta keeps leads for 90 days.
 pub const BACKFILL_SINCE_S_MAX: i64 = 90 * 24 * 60 * 60;
+/// Most of the new leads that a backfill names, the first ones; all of them are counted.
+pub const BACKFILL_LEADS_SHOWN_MAX: usize = 20;
 /// Largest body that asks for a backfill, in bytes.
 pub const BACKFILL_BODY_BYTES_MAX: usize = 4 * 1024;
 /// How often leads that the webhook lost may be looked for, in seconds.

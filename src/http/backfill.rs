@@ -69,6 +69,8 @@ pub struct BackfillView {
     failed: u64,
     /// Of the new ones, those older than a quarter of an hour: the webhook has lost them.
     lost: u64,
+    /// The ids of the first twenty of the new ones.
+    new_leads: Vec<String>,
 }
 
 impl BackfillView {
@@ -92,6 +94,7 @@ impl BackfillView {
             known: counts.known,
             failed: counts.failed,
             lost: counts.lost,
+            new_leads: progress.new_leads.iter().map(ToString::to_string).collect(),
         }
     }
 }
