@@ -16,9 +16,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
+use reqwest::Method;
 
 use crate::cli::Global;
-use crate::cli::api::Server;
+use crate::cli::api::{Client, Server};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::import::columns::Renamed;
 use crate::cli::import::read::{How, Rows};
@@ -63,6 +64,9 @@ pub(super) struct Args {
 /// Reports the rows, or asks what would become of them, and prints a summary.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let client = args.server.client(global)?;
+    if let Some(source) = &args.source {
+        check_source(&client, source).await?;
+    }
     let (file, shown) = open(&args.file)?;
     let Args { columns, source, decimal_comma, .. } = args;
     let rows = Rows::new(file, How { columns, source, decimal_comma })?;
@@ -92,6 +96,23 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     import.shown.finish_and_clear();
     import.rejected.map_or(Ok(()), Rejected::finish)?;
     conclude(&import.summary, args.send)
+}
+
+/// A source that the server does not have would be judged by the usual rules, and its links with
+/// the records of a CRM would be nobody's. A server without any has nothing to tell.
+async fn check_source(client: &Client, source: &str) -> Result<(), Failure> {
+    let asked = match client.ask(Method::GET, "/v1/sources", &[], None).await {
+        // A server of before it could be asked.
+        Err(Failure { exit: Exit::NotFound, .. }) => return Ok(()),
+        asked => asked?,
+    };
+    let sources = asked["sources"].as_array().into_iter().flatten();
+    let names: Vec<&str> = sources.filter_map(|it| it["source"].as_str()).collect();
+    if names.is_empty() || names.contains(&source) {
+        return Ok(());
+    }
+    let message = format!("the server has no source {source:?}; it has {}", names.join(", "));
+    Err(Failure::new(Exit::Failure, message))
 }
 
 /// The file, and what shows how far it is read.

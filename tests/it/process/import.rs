@@ -15,6 +15,7 @@ use super::program::{API_KEY, APP_SECRET, EMAIL, Ended, Place, Server, settings}
 
 /// A server with its stand-in and two leads.
 async fn served(place: &Place) -> (Server, Server, [String; 2]) {
+    place.write("leadloop.toml", "[[sources]]\nname = \"zoho\"\n[[sources]]\nname = \"hubspot\"\n");
     let meta = place.sandbox(&settings(&[], [])).await;
     let with = [("META_GRAPH_URL", meta.url.as_str()), ("LEADLOOP_API_KEY", API_KEY)];
     let server = place.serve(&settings(&[], with)).await;
@@ -114,6 +115,10 @@ async fn lines_of_json_are_imported_too_and_all_good_ones_are_a_success() {
     place.write("stages.ndjson", &format!("{}\n\n{}", line(&first), line(&second)));
     let environment = [("LEADLOOP_API_KEY", API_KEY), ("LEADLOOP_SERVER", server.url.as_str())];
     let arguments = ["import", "stages.ndjson", "--send", "--source", "zoho"];
+    let misspelt = ["import", "stages.ndjson", "--send", "--source", "zohoo"];
+    let refused = place.run(&misspelt, &environment).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("no source \"zohoo\"; it has hubspot, zoho"), "{refused:?}");
     let (code, done) = summary(&place.run(&arguments, &environment).await);
     assert_eq!((code, &done["accepted"], &done["refused"]), (Some(0), &json!(2), &json!([])));
     let events = server.get(&format!("/v1/events?lead_id={first}"), API_KEY).await;
