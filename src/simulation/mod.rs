@@ -17,9 +17,11 @@ mod ledger;
 mod meta;
 mod mirror;
 mod power;
+mod reports;
 mod scenarios;
 mod tally;
 mod weather;
+mod whose;
 mod workload;
 mod world;
 
