@@ -1,8 +1,8 @@
-//! Whose an event is: the lead that a CRM meant, the one that the store found, and the one that Meta
-//! is told.
+//! Whose an event is: the lead that a CRM meant, the one that the store found, and the one that
+//! Meta is told.
 //!
-//! A report that names its lead by a CRM's id or an e-mail address has an event id of its own, which
-//! it keeps when its lead is found; so the id does not tell the lead.
+//! A report that names its lead by a CRM's id or an e-mail address has an event id of its own,
+//! which it keeps when its lead is found; so the id does not tell the lead.
 
 use std::collections::BTreeMap;
 
