@@ -301,6 +301,7 @@ impl Pages {
         });
         self.whose.tell(event_id, event).unwrap_or_else(|what| self.fault(what));
         if is_new {
+            self.tally.found += u64::from(event_id.lead_id().is_own());
             self.check_first(dataset_id, event_id, event_time);
         }
     }

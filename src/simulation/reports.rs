@@ -124,6 +124,8 @@ fn answered(pages: &mut Pages, answer: &Value, meant: Option<LeadId>) {
     let event_id = answer["event_id"].as_str().and_then(|id| EventId::parse(id).ok());
     let Some(event_id) = event_id else { return };
     pages.answer_event(event_id, meant);
+    let is_matched = matches!(answer["matched_by"].as_str(), Some("crm_id" | "email"));
+    pages.tally.matched += u64::from(is_matched);
     if let (Some(lead_id), Some(meant)) = (answer["lead_id"].as_str(), meant) {
         let is_meant = lead_id == meant.to_string();
         pages.must(is_meant, || format!("{event_id} is of {lead_id}, and {meant} was meant"));

@@ -103,9 +103,9 @@ fn no_event_overtakes_one_of_its_lead_that_meta_refused_for_now_in_the_same_batc
 #[test]
 fn a_lead_whose_erasure_was_answered_by_a_power_cut_may_be_gone() {
     let (mut gone, mut unsure) = (0, 0);
-    for operations in 0..60 {
+    for (operations, seed) in (5..9).flat_map(|it| (0..16).map(move |seed| (it, seed))) {
         in_simulated_time(async {
-            let mut world = World::new(operations, false, false);
+            let mut world = World::new(seed, false, false);
             world.start().await;
             world.tell_of_lead_of(301, 1).await;
             world.pass_ms(MINUTE).await;
@@ -114,12 +114,14 @@ fn a_lead_whose_erasure_was_answered_by_a_power_cut_may_be_gone() {
             world.api(Method::DELETE, &path, None, |_, _, _| {}).await;
             world.pass_ms(MINUTE).await;
             world.check();
-            assert_eq!(world.ledger.open().faults, [""; 0], "after {operations} operations");
+            let faults = world.ledger.open().faults.clone();
+            assert_eq!(faults, [""; 0], "after {operations} operations, seed {seed}");
             gone += usize::from(world.delivered() == 0);
             unsure += world.ledger.open().tally.unsure;
         });
     }
-    assert!((1..60).contains(&gone) && unsure > 0, "{gone} {unsure}");
+    println!("{gone} of 64 erased, {unsure} of them without an answer");
+    assert!((1..64).contains(&gone) && unsure > 0, "{gone} {unsure}");
 }
 
 #[test]
