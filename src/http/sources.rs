@@ -6,6 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::config::Source;
+use crate::domain::customer::Country;
 use crate::domain::stage::SourceName;
 use crate::http::extract::Reporter;
 use crate::http::state::AppState;
@@ -33,7 +34,7 @@ impl SourceView {
             source: name.to_string(),
             clock_tolerance_s: source.policy.clock_tolerance_s,
             time_zone: source.time_zone.as_ref().and_then(|zone| zone.iana_name()).map(Into::into),
-            default_country: source.default_country.map(|country| country.code()),
+            default_country: source.default_country.map(Country::code),
             strict: source.policy.strict,
             hook: source.hook.is_some(),
         }

@@ -53,9 +53,12 @@ impl<'c> Sender<'c> {
 
     async fn ask(&mut self, body: &Value) -> Result<Value, Trouble> {
         let request = self.client.request(Method::POST, "/v1/stage-updates/batch").json(body);
-        let response = request.send().await.map_err(|error| match self.is_there {
-            true => Trouble::Passing(error.into(), None),
-            false => Trouble::Lasting(error.into()),
+        let response = request.send().await.map_err(|error| {
+            if self.is_there {
+                Trouble::Passing(error.into(), None)
+            } else {
+                Trouble::Lasting(error.into())
+            }
         })?;
         self.is_there = true;
         let (status, asked) = (response.status(), retry_after_s(&response));
@@ -72,14 +75,14 @@ impl<'c> Sender<'c> {
 
 /// Asks until there is an answer, or no hope of one.
 async fn insist(mut ask: impl AsyncFnMut() -> Result<Value, Trouble>) -> Result<Value, Failure> {
-    let mut schedule_s = IMPORT_RETRY_SCHEDULE_S.into_iter();
+    let mut waits_s = IMPORT_RETRY_SCHEDULE_S.into_iter();
     loop {
         let (failure, asked_s) = match ask().await {
             Ok(answer) => return Ok(answer),
             Err(Trouble::Lasting(failure)) => return Err(failure),
             Err(Trouble::Passing(failure, asked_s)) => (failure, asked_s),
         };
-        let Some(scheduled_s) = schedule_s.next() else { return Err(failure) };
+        let Some(scheduled_s) = waits_s.next() else { return Err(failure) };
         // Whatever became of it, the server knows what it has taken in already.
         tokio::time::sleep(wait(scheduled_s, asked_s)).await;
     }
