@@ -96,6 +96,8 @@ pub const IMPORT_ROW_BYTES_MAX: usize = 64 * 1024;
 pub const IMPORT_COLUMNS_MAX: usize = 256;
 /// Most lines of a file that are named for each thing that is wrong with it.
 pub const IMPORT_LINES_SHOWN_MAX: usize = 5;
+/// Most kinds of problems that are told apart; rows with further ones are counted by code.
+pub const IMPORT_PROBLEMS_SHOWN_MAX: usize = 50;
 /// Fewest long ids that have to end in zeros, all of them, before a spreadsheet is suspected.
 pub const IMPORT_ROUND_IDS_MIN: u64 = 5;
 /// Waits before the server is asked again, in seconds; after that it counts as gone.
@@ -268,6 +270,8 @@ pub const BACKFILL_WAIT_MS_MAX: i64 = 15 * 60 * 1_000;
 pub const BACKFILL_PAGES_MAX: u32 = 100_000;
 /// Longest time that a backfill may go back, in seconds: Meta keeps leads for 90 days.
 pub const BACKFILL_SINCE_S_MAX: i64 = 90 * 24 * 60 * 60;
+/// Most of the new leads that a backfill names, the first ones; all of them are counted.
+pub const BACKFILL_LEADS_SHOWN_MAX: usize = 20;
 /// Largest body that asks for a backfill, in bytes.
 pub const BACKFILL_BODY_BYTES_MAX: usize = 4 * 1024;
 /// How often leads that the webhook lost may be looked for, in seconds.

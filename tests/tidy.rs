@@ -15,7 +15,7 @@ use std::fmt::Write as _;
 
 use source::{Source, all_sources, documents, root, sources};
 use text::{
-    attributes, first_of, identifier, item_end, line_of, links, normal, paths_below, words,
+    attributes, closing, first_of, identifier, item_end, line_of, links, normal, paths_below, words,
 };
 
 // ---- The rules --------------------------------------------------------------------------------
@@ -275,6 +275,22 @@ fn no_line_is_wider_than_a_hundred_columns() {
 }
 
 #[test]
+fn every_message_of_the_log_is_in_its_document_beside_its_level() {
+    let path = root().join("docs/LOGGING.md");
+    let document = std::fs::read_to_string(path).expect("the document is there");
+    let all = sources("src");
+    let said: Vec<_> = all.iter().flat_map(logged).collect();
+    assert!(said.len() > 60, "the check sees only {} messages", said.len());
+    pass(said.into_iter().filter(|it| !is_documented(&document, it)).map(
+        |Logged { path, level, message }| {
+            format!(
+                "{path}: {level} `{message}`: name it in docs/LOGGING.md, in a row of its level"
+            )
+        },
+    ));
+}
+
+#[test]
 fn every_limit_is_used_by_the_code_it_limits() {
     let sources = sources("src");
     let (limits, others): (Vec<_>, Vec<_>) =
@@ -295,6 +311,22 @@ fn every_limit_is_used_by_the_code_it_limits() {
 }
 
 // ---- Controls: the checks can fail ------------------------------------------------------------
+
+#[test]
+fn the_log_check_reads_level_and_message_and_looks_for_both() {
+    let macros =
+        ["error!(%id, \"lost;\\n     all\")", "info!(\n    n = f(\"x\"),\n    \"gone\"\n)"];
+    let code = macros.map(|it| format!("fn a() {{ tracing::{it}; }}\n")).concat();
+    let code = code.replace("\\n", "\\\n");
+    let found = logged(&Source::new("src/a.rs".into(), code));
+    let found: Vec<_> = found.iter().map(|it| (it.level.as_str(), it.message.as_str())).collect();
+    assert_eq!(found, [("ERROR", "lost;all"), ("INFO", "gone")]);
+    let document = "| ERROR | of a: `gone`, `lost;all` |\n";
+    let told =
+        logged(&Source::new("src/a.rs".into(), "fn a() { tracing::info!(\"gone\"); }".into()));
+    assert!(!is_documented(document, &told[0]), "it stands beside another level");
+    assert!(is_documented(&document.replace("ERROR", "INFO"), &told[0]));
+}
 
 #[test]
 fn the_layer_check_finds_an_upward_path_in_every_form() {
@@ -386,6 +418,36 @@ fn pass(violations: impl IntoIterator<Item = String>) {
         let _ = write!(list, "\n  {violation}");
     }
     assert!(count == 0, "{count} to mend:{list}\n");
+}
+
+/// A line of the log.
+struct Logged {
+    path: String,
+    level: String,
+    message: String,
+}
+
+/// What a source says to the log: the last text of each macro is the message.
+fn logged(source: &Source) -> Vec<Logged> {
+    let raw: Vec<char> = source.raw.chars().collect();
+    let mut found = Vec::new();
+    for level in ["error", "warn", "info", "debug", "trace"] {
+        let start = format!("tracing::{level}!");
+        for (at, _) in source.production.match_indices(&start) {
+            let end = closing(&source.production, at);
+            let text: String = raw[at..end].iter().collect();
+            let message = text.rsplit('"').nth(1).unwrap_or_default();
+            let message = message.split("\\\n").map(str::trim_start).collect();
+            let (path, level) = (source.path.clone(), level.to_uppercase());
+            found.push(Logged { path, level, message });
+        }
+    }
+    found
+}
+
+fn is_documented(document: &str, Logged { level, message, .. }: &Logged) -> bool {
+    let (row, message) = (format!("| {level} |"), format!("`{message}`"));
+    document.lines().any(|line| line.starts_with(&row) && line.contains(&message))
 }
 
 /// The top-level module that a file of `src` belongs to; `lib` and `main` for the roots.

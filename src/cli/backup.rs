@@ -228,7 +228,8 @@ fn consequences(contents: &Contents, now: Timestamp) -> String {
         "
 This is how things were {age} ago. What the server must be told again, and what it will do:
 
-- Leads that came since are not in it, and Meta does not send them again.
+- Leads that came since are not in it, and Meta does not send them again. With a Page's token the
+  server reads them from Meta when it starts.
 - Leads that were erased since are in it again: erase them again.
 - Stage updates that were reported since are not in it: let the CRM report them again.
 - {queued} events are queued in it. {too_old} of them are too old to be sent and will be dead letters; the others

@@ -13,7 +13,9 @@ pub(super) struct Args {
     /// Show this lead with its timeline
     #[arg(
         value_parser = LeadId::parse,
-        conflicts_with_all = ["page_id", "stage", "state", "limit", "cursor"]
+        conflicts_with_all = [
+            "page_id", "form_id", "stage", "state", "crm_id", "email", "phone", "limit", "cursor",
+        ]
     )]
     lead_id: Option<LeadId>,
     /// Erase this lead with its events, for good; with `--yes`
@@ -25,6 +27,9 @@ pub(super) struct Args {
     /// List those of this Page
     #[arg(long, value_name = "ID")]
     page_id: Option<String>,
+    /// List those of this form
+    #[arg(long, value_name = "ID")]
+    form_id: Option<String>,
     /// List those in this stage
     #[arg(long)]
     stage: Option<String>,
@@ -32,6 +37,15 @@ pub(super) struct Args {
     /// `dead`
     #[arg(long)]
     state: Option<String>,
+    /// List those linked with this id of a CRM's own record
+    #[arg(long, value_name = "ID")]
+    crm_id: Option<String>,
+    /// List those of a person with this e-mail address, plain or as a SHA-256 digest
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// List those of a person with this phone number, with its country code, or as a SHA-256 digest
+    #[arg(long, value_name = "NUMBER")]
+    phone: Option<String>,
     #[command(flatten)]
     paging: Paging,
     #[command(flatten)]
@@ -44,7 +58,15 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         let method = if args.erase { Method::DELETE } else { Method::GET };
         return args.server.print(global, method, &format!("/v1/leads/{lead_id}"), &[]).await;
     }
-    let filter = [("page_id", args.page_id), ("stage", args.stage), ("state", args.state)];
+    let filter = [
+        ("page_id", args.page_id),
+        ("form_id", args.form_id),
+        ("stage", args.stage),
+        ("state", args.state),
+        ("crm_id", args.crm_id),
+        ("email", args.email),
+        ("phone", args.phone),
+    ];
     let query: Vec<_> = filter.into_iter().chain(args.paging.query()).collect();
     args.server.print(global, Method::GET, "/v1/leads", &query).await
 }

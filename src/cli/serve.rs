@@ -26,7 +26,8 @@ const SANDBOX_API_KEY: &str = "sandbox-api-key";
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Run against the built-in stand-in for Meta; needs no settings, and sends nothing to Meta
+    /// Run against the built-in stand-in for Meta; needs no settings, uses those that are there, and
+    /// sends nothing to Meta
     #[arg(long)]
     sandbox: bool,
     /// Where the stand-in listens
@@ -41,9 +42,12 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     stop_on_signal(stop.clone())?;
     if args.sandbox {
         let meta = bind(&args.sandbox_listen).await?;
+        let has_key = layers.get("LEADLOOP_API_KEY").is_some();
+        let api_key = if has_key { "$LEADLOOP_API_KEY" } else { SANDBOX_API_KEY };
         let config = sandbox_config(&mut layers, &meta)?;
         let listener = bind(&config.listen.to_string()).await?;
-        let sandbox = start_sandbox(&config, &layers, &listener, meta, &stop)?;
+        let url = start_sandbox(&config, &listener, meta, &stop)?;
+        let sandbox = SandboxAddress { url, api_key };
         let result = serve(config, Purpose::Sandbox, listener, Some(&sandbox), stop.clone()).await;
         stop.cancel();
         result
@@ -112,7 +116,8 @@ pub(super) fn stop_on_signal(stop: CancellationToken) -> std::io::Result<()> {
 
 struct SandboxAddress {
     url: String,
-    api_key: String,
+    /// The key to show; one that was configured is its owner's, and is not.
+    api_key: &'static str,
 }
 
 /// Settings for a run against the stand-in: whatever is set stays, but for where events go.
@@ -137,15 +142,11 @@ fn sandbox_config(layers: &mut Layers, listener: &TcpListener) -> Result<Config,
 
 fn start_sandbox(
     config: &Config,
-    layers: &Layers,
     listener: &TcpListener,
     meta: TcpListener,
     stop: &CancellationToken,
-) -> Result<SandboxAddress, Failure> {
-    let address = SandboxAddress {
-        url: format!("http://{}", meta.local_addr()?),
-        api_key: layers.get("LEADLOOP_API_KEY").unwrap_or_default().to_owned(),
-    };
+) -> Result<String, Failure> {
+    let url = format!("http://{}", meta.local_addr()?);
     let datasets = config.datasets.values();
     let settings = Settings {
         datasets: datasets.map(|dataset| (dataset.id, dataset.access_token.clone())).collect(),
@@ -160,7 +161,7 @@ fn start_sandbox(
             tracing::error!(%error, "the stand-in for Meta stopped");
         }
     });
-    Ok(address)
+    Ok(url)
 }
 
 /// The tokens that the stand-in lets leads be read with.
@@ -194,12 +195,12 @@ Try this in another terminal:
 
   2. Report that it reached a stage, as a CRM would
 
-     curl -s {url}/v1/stage-updates -H 'Authorization: Bearer {api_key}' \\
+     curl -s {url}/v1/stage-updates -H \"Authorization: Bearer {api_key}\" \\
        -d '{{\"lead_id\":\"'$LEAD'\",\"stage\":\"qualified\"}}'
 
   3. See what became of it
 
-     curl -s {url}/v1/leads/$LEAD -H 'Authorization: Bearer {api_key}'
+     curl -s {url}/v1/leads/$LEAD -H \"Authorization: Bearer {api_key}\"
 
 Ctrl-C stops it.
 "

@@ -33,6 +33,9 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
     }
     let verify_token = required(layers, "META_VERIFY_TOKEN", "the webhook's verify token")?;
     let datasets = datasets(layers)?;
+    if fill_skipped(layers)? && datasets.values().all(|dataset| dataset.funnel.is_none()) {
+        return Err(ConfigError::new("LEADLOOP_FILL_SKIPPED", NO_FUNNEL));
+    }
     Ok(Config {
         listen: parsed(layers, "LEADLOOP_LISTEN", "an address and port like 127.0.0.1:8080")?,
         store: store_path(layers)?,
@@ -193,7 +196,13 @@ fn funnel(
         Some(names.split(',').map(str::to_owned).collect::<Vec<_>>())
     };
     let Some(names) = table.funnel.clone().or_else(general) else {
-        return Ok(None);
+        return match table.fill_skipped {
+            Some(true) => {
+                let setting = format!("fill_skipped of dataset {}", table.id);
+                Err(ConfigError::new(setting, NO_FUNNEL))
+            }
+            _ => Ok(None),
+        };
     };
     let mut stages: Vec<StageName> = Vec::new();
     for name in names.iter().filter(|name| name.trim() != raw_stage) {
@@ -203,16 +212,22 @@ fn funnel(
         }
         stages.push(stage);
     }
-    let fill_skipped = match (table.fill_skipped, layers.get("LEADLOOP_FILL_SKIPPED")) {
-        (Some(fill_skipped), _) => fill_skipped,
-        (None, None | Some("false")) => false,
-        (None, Some("true")) => true,
-        (None, Some(_)) => {
-            return Err(ConfigError::new("LEADLOOP_FILL_SKIPPED", "is true or false"));
-        }
-    };
+    let fill_skipped = table.fill_skipped.map_or_else(|| fill_skipped(layers), Ok)?;
     Ok(Some(Funnel { stages, fill_skipped }))
 }
+
+/// Whether skipped stages are filled in where no dataset says otherwise.
+fn fill_skipped(layers: &Layers) -> Result<bool, ConfigError> {
+    match layers.get("LEADLOOP_FILL_SKIPPED") {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(ConfigError::new("LEADLOOP_FILL_SKIPPED", "is true or false")),
+    }
+}
+
+/// Who wants skipped stages filled in would wait in vain.
+const NO_FUNNEL: &str = "is true, but there is no funnel to tell what is skipped: set \
+    LEADLOOP_FUNNEL, or funnel of the dataset";
 
 /// Whether a text may be a token.
 pub(super) fn is_token(text: &str) -> bool {
@@ -386,6 +401,25 @@ mod tests {
     /// The setting that the error names.
     fn named(config: Result<Config, ConfigError>) -> String {
         config.unwrap_err().setting
+    }
+
+    #[test]
+    fn skipped_stages_are_filled_in_only_where_a_funnel_tells_what_is_skipped() {
+        let filled = [("LEADLOOP_FILL_SKIPPED", "true")];
+        let own = "[[datasets]]\nid = \"800\"\naccess_token = \"t\"\n";
+        let funnel = "funnel = [\"won\"]\n";
+        assert_eq!(named(with(&filled, "")), "LEADLOOP_FILL_SKIPPED");
+        assert_eq!(named(with(&[("LEADLOOP_FILL_SKIPPED", "yes")], "")), "LEADLOOP_FILL_SKIPPED");
+        let alone = format!("{own}fill_skipped = true\n");
+        assert_eq!(named(with(&[], &alone)), "fill_skipped of dataset 800");
+        for (environment, file) in [
+            (&filled[..], format!("{own}{funnel}")),
+            (&[filled[0], ("LEADLOOP_FUNNEL", "won")], String::new()),
+            (&[], format!("{own}{funnel}fill_skipped = true\n")),
+            (&[], format!("{own}fill_skipped = false\n")),
+        ] {
+            assert!(with(environment, &file).is_ok(), "{file}");
+        }
     }
 
     #[test]

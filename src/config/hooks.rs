@@ -154,6 +154,16 @@ pub(super) fn hook(
 }
 
 impl HookAuth {
+    /// Its name in the settings.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Bearer => "bearer",
+            Self::Header(_) => "header",
+            Self::Hmac(_) => "hmac",
+            Self::Path(_) => "path",
+        }
+    }
+
     fn from_table(table: &AuthTable) -> Result<Self, String> {
         table.check_keys()?;
         let header = || {

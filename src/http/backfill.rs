@@ -72,6 +72,8 @@ pub struct BackfillView {
     /// Of the new ones, those older than a quarter of an hour, of forms that had been read before:
     /// the webhook has lost them.
     lost: u64,
+    /// The ids of the first twenty of the new ones.
+    new_leads: Vec<String>,
 }
 
 impl BackfillView {
@@ -95,6 +97,7 @@ impl BackfillView {
             known: counts.known,
             failed: counts.failed,
             lost: counts.lost,
+            new_leads: progress.new_leads.iter().map(ToString::to_string).collect(),
         }
     }
 }

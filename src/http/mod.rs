@@ -21,6 +21,7 @@ mod leads;
 mod page;
 mod retry;
 pub mod server;
+mod sources;
 pub(crate) mod stage_body;
 mod stages;
 pub mod state;
@@ -48,6 +49,7 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhook::handshake, webhook::deliver))
         .routes(routes!(stages::report_one))
         .routes(routes!(stages::report_batch))
+        .routes(routes!(sources::list_sources))
         .routes(routes!(hooks::take_hook))
         .routes(routes!(hooks::take_hook_by_path))
         .routes(routes!(hooks::kept::list_unmapped))

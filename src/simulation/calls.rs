@@ -66,13 +66,6 @@ impl MirrorStore {
         done
     }
 
-    /// Whether there is anything of a lead, or of the events that await it.
-    fn is_known(&self, lead_id: LeadId) -> bool {
-        let filter = EventFilter { lead_id: Some(lead_id), ..EventFilter::default() };
-        let events = told(self.model.list_events(filter, WHOLE, self.clock.truth())).items;
-        !events.is_empty() || told(self.model.find_lead(lead_id)).is_some()
-    }
-
     /// The events without a dataset that have expired at this time.
     fn expired_without_dataset(&self, now: Timestamp) -> Vec<EventId> {
         let filter = EventFilter::in_state(Some(EventState::Dead));
@@ -80,6 +73,16 @@ impl MirrorStore {
         let expired = Standing::Dead { reason: DeadReason::Expired, at: now };
         let expired = dead.iter().filter(|it| it.standing == expired && it.dataset_id.is_none());
         expired.map(|detail| detail.event.id()).collect()
+    }
+}
+
+/// The lead of an update's event, if it is known.
+fn lead_of(outcome: &UpdateOutcome) -> Option<LeadId> {
+    match outcome {
+        UpdateOutcome::Accepted(judged) | UpdateOutcome::Known(judged) => {
+            judged.detail.event.lead_id.metas()
+        }
+        UpdateOutcome::Refused(_) => None,
     }
 }
 
@@ -98,10 +101,13 @@ impl Store for MirrorStore {
         routing: &Routing,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
-        let leads: Vec<LeadId> = updates.iter().filter_map(|update| update.lead.lead_id).collect();
+        let mut leads: Vec<LeadId> =
+            updates.iter().filter_map(|update| update.lead.lead_id).collect();
         let done = write!(
             self.record_stage_updates(updates, &routing, now), copies of updates, routing, now
         );
+        // A report that names its lead otherwise tells it in its answer, or it has none yet.
+        leads.extend(done.iter().flat_map(|done| &done.outcomes).filter_map(lead_of));
         self.look_at_queues(leads);
         done
     }
@@ -258,14 +264,22 @@ impl Store for MirrorStore {
         lead_id: LeadId,
         now: Timestamp,
     ) -> Result<Option<Erased>, StoreError> {
-        let was_known = self.is_known(lead_id);
-        let done = write!(self.erase_lead(lead_id, now), copies of lead_id, now);
-        // It may have become known while this waited for its turn.
-        let was_told = matches!(done, Ok(Some(_)));
-        if was_told || was_known && !self.is_known(lead_id) {
-            self.ledger.open().erase(lead_id);
-        }
-        done
+        // Noted where the model does it: it may have been done though nobody was told, and if a
+        // power cut took the answer, that turns out at the next start.
+        let ledger = self.ledger.clone();
+        let model = move |model: Arc<MemoryStore>| -> BoxFuture<'static, _> {
+            Box::pin(async move {
+                let filter = EventFilter { lead_id: Some(lead_id), ..EventFilter::default() };
+                let events = model.list_events(filter, WHOLE, now).await?.items;
+                let events = events.iter().map(|detail| detail.event.id()).collect();
+                let erased = model.erase_lead(lead_id, now).await?;
+                if erased.is_some() {
+                    ledger.open().erase(lead_id, &events);
+                }
+                Ok(erased)
+            })
+        };
+        self.write("erase_lead", self.real.erase_lead(lead_id, now), model).await
     }
 
     async fn remove_old(&self, before: Timestamp, from: u64) -> Result<Removed, StoreError> {

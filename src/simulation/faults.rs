@@ -19,7 +19,7 @@ use crate::simulation::in_simulated_time;
 use crate::simulation::input::{BEGIN, lead_id};
 use crate::simulation::ledger::{WHOLE, told};
 use crate::simulation::meta::{Course, Heard};
-use crate::simulation::mirror::StoreFault;
+use crate::simulation::store_faults::StoreFault;
 use crate::simulation::world::World;
 use crate::store::Store;
 use crate::store::query::EventFilter;

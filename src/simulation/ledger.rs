@@ -4,21 +4,23 @@
 //! clients what they were answered. Anything that must not be is written down as a fault. What the
 //! store should hold is known from the model, which is driven with what the store acknowledged.
 
+mod end;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use serde_json::{Map, Value};
 
-use crate::domain::event::{DeadReason, Event, EventDetail, LeadSummary, Standing};
+use crate::domain::event::{DeadReason, Event, EventDetail, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
-use crate::domain::lead::RawLead;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::EVENT_AGE_MAX_S;
 use crate::simulation::tally::{Tally, Trace};
+use crate::simulation::whose::Whose;
 use crate::store::Store;
 use crate::store::memory::MemoryStore;
-use crate::store::query::{EventFilter, LeadFilter, PageRequest};
+use crate::store::query::PageRequest;
 
 /// How long a batch may be under way that was read before the clock was set.
 const CLOCK_SETTLES_MS: i64 = 3_600 * 1_000;
@@ -52,6 +54,9 @@ pub(super) struct Pages {
     seen_at: BTreeMap<DatasetId, u64>,
     /// When leads were erased, likewise.
     erased: BTreeMap<LeadId, u64>,
+    /// The events that went with them; one that is reported anew is in no queue before that.
+    erased_events: BTreeMap<EventId, u64>,
+    whose: Whose,
     moment: u64,
     /// Every event as it was first sent.
     sent: BTreeMap<EventId, Value>,
@@ -135,11 +140,16 @@ impl Pages {
         self.answered_leads.extend(leads.into_iter().filter(is_there));
     }
 
-    pub(super) fn answer_event(&mut self, event_id: EventId) {
+    /// A CRM was answered an event, for a report that can have meant one lead only, if any.
+    pub(super) fn answer_event(&mut self, event_id: EventId, meant: Option<LeadId>) {
         self.tally.answered += 1;
-        if !self.erased.contains_key(&event_id.lead_id()) {
+        let is_erased = self.erased.contains_key(&self.whose.lead_of(event_id))
+            || self.erased_events.contains_key(&event_id);
+        if !is_erased {
             self.answered_events.insert(event_id);
         }
+        let is_clear = meant.map_or(Ok(()), |meant| self.whose.mean(event_id, meant));
+        is_clear.unwrap_or_else(|what| self.fault(what));
     }
 
     // ---- What the store recorded --------------------------------------------------------------
@@ -149,12 +159,30 @@ impl Pages {
         let Some(lead) = told(self.model.find_lead(lead_id)) else { return };
         self.moment += 1;
         let moment = self.moment;
-        let known = self.queued.entry(lead_id).or_default();
-        for (number, detail) in lead.events.iter().enumerate() {
+        for (number, detail) in lead.events.iter().enumerate().filter(|(_, it)| !is_duplicate(it)) {
+            let (event_id, place) = (detail.event.id(), (detail.event.event_time, number));
             if matches!(detail.standing, Standing::Queued(_)) {
-                let place = (detail.event.event_time, number);
-                known.entry(detail.event.id()).or_insert(Queued { place, at, moment });
+                self.begin_anew(event_id);
+                self.whose.find(event_id, lead_id);
+                let known = self.queued.entry(lead_id).or_default();
+                known.entry(event_id).or_insert(Queued { place, at, moment });
             }
+            // An older report that has found its lead stands before this one.
+            let known = self.queued.entry(lead_id).or_default();
+            known.entry(event_id).and_modify(|queued| queued.place = place);
+        }
+    }
+
+    /// An event that was erased is there again: it was reported by what does not name the lead, and
+    /// is another's now.
+    fn begin_anew(&mut self, event_id: EventId) {
+        if self.erased_events.remove(&event_id).is_some() {
+            self.whose.forget(event_id);
+            self.sent.remove(&event_id);
+            self.taken.remove(&event_id);
+            self.recorded.remove(&event_id);
+            self.dead.remove(&event_id);
+            self.confirmed.remove(&event_id);
         }
     }
 
@@ -162,14 +190,14 @@ impl Pages {
     pub(super) fn requeue(&mut self, event_id: EventId, at: Timestamp) {
         self.moment += 1;
         let moment = self.moment;
-        let known = self.queued.entry(event_id.lead_id()).or_default();
+        let known = self.queued.entry(self.whose.lead_of(event_id)).or_default();
         known.entry(event_id).and_modify(|queued| (queued.at, queued.moment) = (at, moment));
         self.dead.remove(&event_id);
     }
 
     /// When an event was queued.
     pub(super) fn queued_at(&self, event_id: EventId) -> Option<Timestamp> {
-        Some(self.queued.get(&event_id.lead_id())?.get(&event_id)?.at)
+        Some(self.queued.get(&self.whose.lead_of(event_id))?.get(&event_id)?.at)
     }
 
     /// A queue is read.
@@ -185,12 +213,13 @@ impl Pages {
         self.seen_at.insert(dataset_id, self.moment);
     }
 
-    /// A lead is erased.
-    pub(super) fn erase(&mut self, lead_id: LeadId) {
+    /// A lead is erased, with these events.
+    pub(super) fn erase(&mut self, lead_id: LeadId, events: &BTreeSet<EventId>) {
         self.moment += 1;
         self.erased.entry(lead_id).or_insert(self.moment);
+        self.erased_events.extend(events.iter().map(|event_id| (*event_id, self.moment)));
         self.answered_leads.remove(&lead_id);
-        self.answered_events.retain(|event_id| event_id.lead_id() != lead_id);
+        self.answered_events.retain(|event_id| !events.contains(event_id));
     }
 
     /// A delivery is on record.
@@ -239,7 +268,7 @@ impl Pages {
             let event_id = event_id_of(event);
             self.must(seen.insert(event_id), || format!("{event_id} is in a request twice"));
             self.check_sent(dataset_id, event_id, event, (now, truth));
-            let erased_at = self.erased.get(&event_id.lead_id());
+            let erased_at = self.erased_events.get(&event_id);
             let is_known = erased_at.is_none_or(|erased_at| *erased_at > seen_at);
             self.must(is_known, || format!("{event_id} is sent, though its lead was erased"));
         }
@@ -270,7 +299,9 @@ impl Pages {
         self.must(was_set || is_in_time(now) || is_in_time(truth), || {
             format!("{event_id} is sent {} ms after its time", age_ms(now))
         });
+        self.whose.tell(event_id, event).unwrap_or_else(|what| self.fault(what));
         if is_new {
+            self.tally.found += u64::from(event_id.lead_id().is_own());
             self.check_first(dataset_id, event_id, event_time);
         }
     }
@@ -280,7 +311,7 @@ impl Pages {
         let standing = told(self.model.find_event(event_id)).map(|detail| detail.standing);
         let is_queued = standing == Some(Standing::Queued(Some(dataset_id)));
         self.must(is_queued, || format!("{event_id} is sent while it is {standing:?}"));
-        let lead = told(self.model.find_lead(event_id.lead_id()));
+        let lead = told(self.model.find_lead(self.whose.lead_of(event_id)));
         let is_after = lead.is_some_and(|lead| event_time > lead.lead.reported.created_time);
         self.must(is_after, || format!("{event_id} is not after its lead's creation"));
     }
@@ -296,7 +327,7 @@ impl Pages {
             self.tally.doubled += 1;
             return;
         }
-        let Some(known) = self.queued.get(&event_id.lead_id()) else { return };
+        let Some(known) = self.queued.get(&self.whose.lead_of(event_id)) else { return };
         let Some(own) = known.get(&event_id) else { return };
         let is_before = |(id, other): &(&EventId, &Queued)| {
             other.place < own.place && other.moment < read_at && !self.taken.contains_key(id)
@@ -325,45 +356,6 @@ impl Pages {
     pub(super) fn confirm(&mut self, events: &[Value]) {
         let starts = self.starts;
         self.confirmed.extend(events.iter().map(|event| (event_id_of(event), starts)));
-    }
-
-    // ---- At the end ---------------------------------------------------------------------------
-
-    /// Looks whether the model, which the store is equal to, holds what was answered, and each
-    /// lead its one raw-lead event.
-    pub(super) fn check_answered(&mut self, now: Timestamp) {
-        let events = told(self.model.list_events(EventFilter::default(), WHOLE, now)).items;
-        let leads = told(self.model.list_leads(LeadFilter::default(), WHOLE, now)).items;
-        let mut ids = BTreeSet::new();
-        for event_id in events.iter().filter(|it| !is_duplicate(it)).map(|it| it.event.id()) {
-            self.must(ids.insert(event_id), || format!("{event_id} is there twice"));
-        }
-        ids.extend(events.iter().filter(|it| is_duplicate(it)).map(|it| it.event.id()));
-        for event_id in self.answered_events.clone() {
-            self.must(ids.contains(&event_id), || format!("{event_id} was answered, and is lost"));
-        }
-        let there: BTreeSet<LeadId> = leads.iter().map(|it| it.lead.reported.lead_id).collect();
-        for lead_id in self.answered_leads.clone() {
-            self.must(there.contains(&lead_id), || format!("lead {lead_id} is lost"));
-        }
-        for LeadSummary { lead, .. } in &leads {
-            let id = lead.raw_event().map(|raw| raw.id());
-            let alive = events.iter().filter(|detail| !is_duplicate(detail));
-            let raw = alive.filter(|detail| Some(detail.event.id()) == id).count();
-            let wanted = usize::from(matches!(lead.raw_lead, RawLead::Emitted(_)));
-            let lead_id = lead.reported.lead_id;
-            self.must(raw == wanted, || format!("lead {lead_id} has {raw} raw-lead events"));
-        }
-        for detail in &events {
-            self.check_standing(detail);
-        }
-    }
-
-    /// What is on record as delivered was taken, whoever recorded it.
-    pub(super) fn check_standing(&mut self, detail: &EventDetail) {
-        if matches!(detail.standing, Standing::Delivered) {
-            self.record(detail.event.id());
-        }
     }
 }
 

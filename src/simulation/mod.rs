@@ -17,9 +17,12 @@ mod ledger;
 mod meta;
 mod mirror;
 mod power;
+mod reports;
 mod scenarios;
+mod store_faults;
 mod tally;
 mod weather;
+mod whose;
 mod workload;
 mod world;
 
@@ -41,6 +44,8 @@ enum Plant {
     HidesAnEntry,
     /// Two events of a lead change places.
     SwapsEvents,
+    /// An event is given to the lead of another.
+    MixesLeads,
     /// The disk only says that it flushed.
     LyingDisk,
 }
@@ -67,6 +72,7 @@ fn run(seed: u64, plant: Option<Plant>, is_shown: bool) -> Run {
             Some(Plant::LosesWhatIsConfirmed) => world.meta.lose_what_is_confirmed(),
             Some(Plant::HidesAnEntry) => world.store_faults.hide_an_entry(),
             Some(Plant::SwapsEvents) => world.store_faults.swap_events(),
+            Some(Plant::MixesLeads) => world.store_faults.mix_leads(),
             Some(Plant::LyingDisk) | None => {}
         }
         Workload::new(seed, faults::troubles()).run(&mut world).await;
@@ -102,6 +108,7 @@ fn a_simulation_of_the_whole_loses_doubles_and_reorders_nothing() {
     }
     println!("{total:?}");
     let met = [total.doubled, total.expired, total.alarmed, total.refused, total.crashes];
+    let met = [&met[..], &[total.matched, total.found]].concat();
     assert!(seeds < SEEDS_IN_CI || !met.contains(&0), "too little happened");
     assert_eq!(broken, [0; 0], "these seeds found something; add them to REGRESSIONS");
 }
@@ -134,6 +141,11 @@ fn an_entry_that_a_queue_never_shows_is_found() {
 #[test]
 fn two_events_of_a_lead_that_change_places_are_found() {
     assert!(finds(Plant::SwapsEvents));
+}
+
+#[test]
+fn an_event_that_is_given_to_the_lead_of_another_is_found() {
+    assert!(finds(Plant::MixesLeads));
 }
 
 #[test]

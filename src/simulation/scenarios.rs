@@ -99,3 +99,52 @@ fn no_event_overtakes_one_of_its_lead_that_meta_refused_for_now_in_the_same_batc
         assert_eq!(world.ledger.open().faults, [""; 0]);
     });
 }
+
+#[test]
+fn a_lead_whose_erasure_was_answered_by_a_power_cut_may_be_gone() {
+    let (mut gone, mut unsure) = (0, 0);
+    for (operations, seed) in (5..9).flat_map(|it| (0..16).map(move |seed| (it, seed))) {
+        in_simulated_time(async {
+            let mut world = World::new(seed, false, false);
+            world.start().await;
+            world.tell_of_lead_of(301, 1).await;
+            world.pass_ms(MINUTE).await;
+            let path = format!("/v1/leads/{}", lead_id(1));
+            world.cut_after(operations);
+            world.api(Method::DELETE, &path, None, |_, _, _| {}).await;
+            world.pass_ms(MINUTE).await;
+            world.check();
+            let faults = world.ledger.open().faults.clone();
+            assert_eq!(faults, [""; 0], "after {operations} operations, seed {seed}");
+            gone += usize::from(world.delivered() == 0);
+            unsure += world.ledger.open().tally.unsure;
+        });
+    }
+    println!("{gone} of 64 erased, {unsure} of them without an answer");
+    assert!((1..64).contains(&gone) && unsure > 0, "{gone} {unsure}");
+}
+
+#[test]
+fn a_stage_that_was_reported_before_its_record_was_linked_is_sent_once_and_for_the_right_lead() {
+    in_simulated_time(async {
+        let mut world = World::new(7, false, false);
+        world.start().await;
+        world.tell_of_lead_of(301, 1).await;
+        world.pass_ms(MINUTE).await;
+        let now_s = world.now().seconds().get();
+        let won = json!({"crm_id": "r1", "stage": "won", "event_time": now_s});
+        let report = || Some(won.clone());
+        world.api(Method::POST, "/v1/stage-updates", report(), |_, _, _| {}).await;
+        world.pass_ms(MINUTE).await;
+        assert_eq!(world.delivered(), 1);
+        let path = format!("/v1/leads/{}/crm-ids/crm/r1", lead_id(1));
+        world.api(Method::PUT, &path, None, |_, _, _| {}).await;
+        world.api(Method::POST, "/v1/stage-updates", report(), |_, _, _| {}).await;
+        let by_id = json!({"lead_id": lead_id(1).to_string(), "stage": "won", "event_time": now_s});
+        world.api(Method::POST, "/v1/stage-updates", Some(by_id), |_, _, _| {}).await;
+        world.pass_ms(MINUTE).await;
+        world.check();
+        assert_eq!(world.ledger.open().faults, [""; 0]);
+        assert_eq!(world.delivered(), 2);
+    });
+}

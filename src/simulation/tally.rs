@@ -14,6 +14,10 @@ pub(super) struct Tally {
     pub(super) alarmed: u64,
     pub(super) refused: u64,
     pub(super) crashes: u64,
+    /// Reports that found their lead by something else than its id.
+    pub(super) matched: u64,
+    /// Events that found their lead after they were reported.
+    pub(super) found: u64,
     pub(super) unsure: u64,
 }
 
@@ -28,6 +32,8 @@ impl Tally {
         self.alarmed += other.alarmed;
         self.refused += other.refused;
         self.crashes += other.crashes;
+        self.matched += other.matched;
+        self.found += other.found;
         self.unsure += other.unsure;
     }
 }

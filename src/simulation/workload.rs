@@ -10,24 +10,23 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use crate::domain::event::EventState;
-use crate::domain::ids::{EventId, LeadId};
+use crate::domain::ids::LeadId;
 use crate::domain::time::Timestamp;
 use crate::simulation::input::{UNKNOWN_PAGE, dataset_id, lead_change, lead_id, webhook_of};
-use crate::simulation::ledger::Pages;
-use crate::simulation::meta::{CURSED, Course};
+use crate::simulation::meta::Course;
 use crate::simulation::weather::WEATHER;
 use crate::simulation::world::World;
 
-const SECOND: i64 = 1_000;
+pub(super) const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
+pub(super) const DAY: i64 = 24 * HOUR;
 /// Things that happen in a run before there is peace.
 const STEPS: u64 = 25;
 
 /// What happens in this seed's run, from nothing to often.
 #[derive(Debug)]
-struct Mood {
+pub(super) struct Mood {
     crashes: u32,
     weather: u32,
     troubles: u32,
@@ -35,16 +34,18 @@ struct Mood {
     clock: u32,
     settings: u32,
     old_leads: bool,
-    curses: bool,
+    pub(super) curses: bool,
+    /// How many reports name their lead by something else than Meta's id.
+    pub(super) others: u32,
     long_waits: bool,
 }
 
 /// A lead that Meta may tell of.
 #[derive(Clone, Copy, Debug)]
-struct SomeLead {
-    number: u64,
+pub(super) struct SomeLead {
+    pub(super) number: u64,
     page: u64,
-    created_s: i64,
+    pub(super) created_s: i64,
     test: bool,
 }
 
@@ -60,12 +61,12 @@ impl SomeLead {
 
 /// What happens, in the order in which the seed's random numbers say.
 pub(super) struct Workload {
-    random: StdRng,
-    mood: Mood,
-    leads: Vec<SomeLead>,
+    pub(super) random: StdRng,
+    pub(super) mood: Mood,
+    pub(super) leads: Vec<SomeLead>,
     /// Leads that a CRM has told of and Meta has not.
-    awaited: Vec<u64>,
-    next_number: u64,
+    pub(super) awaited: Vec<u64>,
+    pub(super) next_number: u64,
     troubles: Vec<Course>,
 }
 
@@ -75,7 +76,7 @@ impl Workload {
         let mut random = StdRng::seed_from_u64(seed);
         let mut weight = || [0, 0, 1, 3][random.random_range(0..4)];
         let (crashes, weather, troubles_weight) = (weight(), weight(), weight());
-        let (store, clock, settings) = (weight(), weight(), weight());
+        let (store, clock, settings, others) = (weight(), weight(), weight(), weight());
         let mood = Mood {
             crashes,
             weather,
@@ -83,6 +84,7 @@ impl Workload {
             store,
             clock,
             settings,
+            others,
             old_leads: random.random_bool(0.5),
             curses: random.random_bool(0.4),
             long_waits: random.random_bool(0.4),
@@ -115,7 +117,7 @@ impl Workload {
         #[rustfmt::skip]
         let weights = [
             12, 12, 2, 1, 1, mood.crashes, mood.crashes, mood.weather, mood.troubles, mood.store,
-            mood.clock, mood.settings, u32::from(mood.long_waits),
+            mood.clock, mood.settings, mood.others, u32::from(mood.long_waits),
         ];
         match self.pick(&weights) {
             0 => self.tell_of_leads(world).await,
@@ -133,12 +135,13 @@ impl Workload {
             }
             10 => self.set_clock(world),
             11 => self.change_settings(world).await,
+            12 => self.link(world).await,
             _ => self.wait_for_days(world).await,
         }
     }
 
     /// A place among weights, the heavier the likelier.
-    fn pick(&mut self, weights: &[u32]) -> usize {
+    pub(super) fn pick(&mut self, weights: &[u32]) -> usize {
         let mut left = self.random.random_range(0..weights.iter().sum());
         let is_it = |weight: &u32| {
             let is_it = left < *weight;
@@ -217,75 +220,6 @@ impl Workload {
             }
             _ => {}
         }
-    }
-
-    async fn report_stages(&mut self, world: &mut World) {
-        let count = [1, 1, 3, 10][self.random.random_range(0..4)];
-        let updates: Vec<Value> = (0..count).map(|_| self.some_update(world.now())).collect();
-        let answered = |pages: &mut Pages, answer: &Value| {
-            let event_id = answer["event_id"].as_str().and_then(|id| EventId::parse(id).ok());
-            if let Some(event_id) = event_id {
-                pages.answer_event(event_id);
-            }
-        };
-        if let [update] = &updates[..] {
-            let path = "/v1/stage-updates";
-            world
-                .api(Method::POST, path, Some(update.clone()), move |pages, status, answer| {
-                    if status.is_success() {
-                        answered(pages, &answer);
-                    }
-                })
-                .await;
-        } else {
-            let path = "/v1/stage-updates/batch";
-            world
-                .api(Method::POST, path, Some(json!({"updates": updates})), move |pages, _, all| {
-                    let results = all["results"].as_array().into_iter().flatten();
-                    let good = results.filter(|result| result["status"].as_u64() < Some(300));
-                    good.for_each(|result| answered(pages, result));
-                })
-                .await;
-        }
-    }
-
-    fn some_update(&mut self, now: Timestamp) -> Value {
-        let number = if self.leads.is_empty() || self.random.random_bool(0.1) {
-            self.next_number += 1;
-            self.awaited.push(self.next_number);
-            self.next_number
-        } else {
-            let last = self.leads.len() - 1;
-            self.leads[last - self.random.random_range(0..=last.min(20))].number
-        };
-        let is_cursed = self.mood.curses && self.random.random_bool(0.1);
-        let stages = ["qualified", "proposal", "won", "lost", "initial_lead"];
-        let stage = stages[self.random.random_range(0..stages.len())];
-        let stage = if is_cursed { CURSED } else { stage };
-        let mut update = json!({"lead_id": lead_id(number).to_string(), "stage": stage});
-        let now_s = now.seconds().get();
-        let created_s = self.leads.iter().find(|lead| lead.number == number);
-        let created_s = created_s.map_or(now_s, |lead| lead.created_s);
-        let time = match self.pick(&[12, 12, 2, 2, 2, 2, 2, 1]) {
-            0 => None,
-            1 => Some(now_s.min(created_s + self.random.random_range(1..600))),
-            2 => Some(created_s - self.random.random_range(1..90)),
-            3 => Some(created_s),
-            4 => Some(now_s + self.random.random_range(1..90)),
-            5 => Some(now_s + 3_600),
-            6 => Some(now_s * 1_000),
-            _ => Some(now_s - self.random.random_range(6 * DAY / SECOND..8 * DAY / SECOND)),
-        };
-        if let Some(time) = time {
-            update["event_time"] = json!(time);
-        }
-        if self.random.random_bool(0.3) {
-            update["source"] = json!(["minutes", "strict"][self.random.random_range(0..2)]);
-        }
-        if self.random.random_bool(0.2) {
-            update["idempotency_key"] = json!(format!("k{}", self.random.random_range(0..6)));
-        }
-        update
     }
 
     async fn queue_again(&mut self, world: &mut World) {

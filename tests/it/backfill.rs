@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::graph::{READS, filled, filled_at, reads_with};
 use crate::support::store::FailingStore;
 use crate::support::{
-    CREATED, DATASET_700, DATASET_701, DAY, START, TestApp, clock_at_start, lead,
+    CREATED, DATASET_700, DATASET_701, DAY, START, TestApp, clock_at_start, lead, lead_id,
 };
 
 const HOUR: i64 = 3_600;
@@ -64,6 +64,7 @@ async fn what_the_webhook_lost_is_taken_in_and_what_is_known_stays_as_it_is() {
     app.meta.have_lead(filled_at(2, CREATED - HOUR));
     was_read(&app).await;
     let ended = backfill(&app, &json!({})).await;
+    assert_eq!(ended["new_leads"], json!([lead_id(2).to_string()]));
     assert_eq!(counts(&ended), [2, 1, 1, 0, 1]);
     assert_eq!((&ended["forms"], &ended["forms_read"]), (&json!(1), &json!(1)));
     app.delivered(2).await;

@@ -85,7 +85,7 @@ pub(crate) fn item_end(code: &str, from: usize) -> usize {
 }
 
 /// Where the first bracket after `from` is closed.
-fn closing(code: &str, from: usize) -> usize {
+pub(crate) fn closing(code: &str, from: usize) -> usize {
     end(code, from, |byte, depth| depth == 0 && matches!(byte, b')' | b']' | b'}'))
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Number, Value};
 
+use crate::cli::import::read::How;
 use crate::cli::import::row::{Problem, without_damage};
 use crate::domain::customer::Parameter;
 use crate::limits::IMPORT_COLUMNS_MAX;
@@ -52,6 +53,7 @@ pub(super) struct Columns {
     fields: Vec<Option<Field>>,
     /// The names of the columns that are not read.
     pub(super) unused: Vec<String>,
+    decimal_comma: bool,
 }
 
 impl Columns {
@@ -61,8 +63,9 @@ impl Columns {
     /// What is wrong with the names.
     pub(super) fn new<'n>(
         names: impl IntoIterator<Item = &'n str>,
-        renamed: &[Renamed],
+        how: &How,
     ) -> Result<Self, String> {
+        let renamed = &how.columns;
         let names: Vec<&str> = names.into_iter().map(str::trim).collect();
         if names.len() > IMPORT_COLUMNS_MAX {
             return Err(format!("has over {IMPORT_COLUMNS_MAX} columns"));
@@ -105,7 +108,7 @@ impl Columns {
         }
         let unused = pairs().filter(|(_, field)| field.is_none());
         let unused = unused.map(|(name, _)| (*name).to_owned()).collect();
-        Ok(Self { fields, unused })
+        Ok(Self { fields, unused, decimal_comma: how.decimal_comma })
     }
 
     /// How many columns there are.
@@ -131,9 +134,9 @@ impl Columns {
                     customer.insert(name, without_label(parameter, cell).into());
                 }
                 Field::Custom(name) => {
-                    let number = serde_json::from_str::<Number>(cell).ok();
-                    let value = number.filter(|_| name == "value").map(Value::Number);
-                    custom.insert(name.to_owned(), value.unwrap_or_else(|| cell.into()));
+                    let is_value = name == "value";
+                    let value = if is_value { self.value(cell)? } else { cell.into() };
+                    custom.insert(name.to_owned(), value);
                 }
             }
         }
@@ -146,6 +149,29 @@ impl Columns {
         }
         Ok(update)
     }
+
+    /// What a stage is worth; the server refuses what is no number.
+    fn value(&self, cell: &str) -> Result<Value, Problem> {
+        let text = if self.decimal_comma { with_decimal_point(cell) } else { cell.to_owned() };
+        match serde_json::from_str::<Number>(&text) {
+            Ok(number) => Ok(number.into()),
+            Err(_) if text.contains(',') => Err(Problem::Comma),
+            Err(_) => Ok(text.into()),
+        }
+    }
+}
+
+/// A number that is written `1.249,50`, as `1249.50`; what is written otherwise stays as it is.
+fn with_decimal_point(cell: &str) -> String {
+    let (whole, decimals) = cell.split_once(',').unwrap_or((cell, "0"));
+    let groups: Vec<&str> = whole.trim_start_matches('-').split('.').collect();
+    let is_grouped = groups.len() == 1
+        || (1..=3).contains(&groups[0].len()) && groups[1..].iter().all(|it| it.len() == 3);
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_grouped && groups.iter().all(|it| digits(it)) && digits(decimals) {
+        return format!("{}.{decimals}", whole.replace('.', ""));
+    }
+    cell.to_owned()
 }
 
 /// Without the label that Meta's own CSV puts before phone numbers and postal codes.
@@ -164,8 +190,31 @@ mod tests {
     use serde_json::json;
 
     fn columns(names: &[&str], renamed: &[&str]) -> Result<Columns, String> {
-        let renamed: Vec<_> = renamed.iter().map(|text| Renamed::parse(text).unwrap()).collect();
-        Columns::new(names.iter().copied(), &renamed)
+        let renamed = renamed.iter().map(|text| Renamed::parse(text).unwrap()).collect();
+        Columns::new(names.iter().copied(), &How { columns: renamed, ..How::default() })
+    }
+
+    #[test]
+    fn a_value_with_a_comma_is_taken_only_if_it_is_told_what_the_comma_means() {
+        let value = |decimal_comma, cell| {
+            let how = How { decimal_comma, ..How::default() };
+            let columns = Columns::new(["stage", "event_time", "value"], &how).unwrap();
+            columns.update(["won", "1", cell]).map(|update| update["custom_data"]["value"].clone())
+        };
+        for (cell, with, without) in [
+            ("249,50", Ok(json!(249.5)), Err(Problem::Comma)),
+            ("1.249,50", Ok(json!(1249.5)), Err(Problem::Comma)),
+            ("-1.249.000,5", Ok(json!(-1_249_000.5)), Err(Problem::Comma)),
+            ("1,249.50", Err(Problem::Comma), Err(Problem::Comma)),
+            ("1,249,500", Err(Problem::Comma), Err(Problem::Comma)),
+            ("1.249", Ok(json!(1249.0)), Ok(json!(1.249))),
+            ("249", Ok(json!(249.0)), Ok(json!(249))),
+            ("much", Ok(json!("much")), Ok(json!("much"))),
+        ] {
+            assert_eq!((value(true, cell), value(false, cell)), (with, without), "{cell}");
+        }
+        // Could be 12.5 or 1250: not ours to say.
+        assert_eq!(with_decimal_point("12.50"), "12.50");
     }
 
     #[test]

@@ -16,9 +16,10 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use indicatif::ProgressBar;
+use reqwest::Method;
 
 use crate::cli::Global;
-use crate::cli::api::Server;
+use crate::cli::api::{Client, Server};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::import::columns::Renamed;
 use crate::cli::import::read::{How, Rows};
@@ -47,6 +48,9 @@ pub(super) struct Args {
     /// The source of rows that name none: decides on time zone, clock tolerance and country
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
+    /// Values have a comma before their decimals, as in 1.249,50
+    #[arg(long)]
+    decimal_comma: bool,
     /// Report the rows; without this they are only looked at
     #[arg(long)]
     send: bool,
@@ -60,12 +64,16 @@ pub(super) struct Args {
 /// Reports the rows, or asks what would become of them, and prints a summary.
 pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let client = args.server.client(global)?;
+    if let Some(source) = &args.source {
+        check_source(&client, source).await?;
+    }
     let (file, shown) = open(&args.file)?;
-    let rows = Rows::new(file, How { columns: args.columns, source: args.source })?;
+    let Args { columns, source, decimal_comma, .. } = args;
+    let rows = Rows::new(file, How { columns, source, decimal_comma })?;
     if !rows.unused().is_empty() {
         eprintln!("leadloop: these columns are not read: {}", rows.unused().join(", "));
     }
-    let rejected = args.rejected.as_deref().map(|path| Rejected::create(path, rows.names()));
+    let rejected = args.rejected.as_deref().map(|path| Rejected::create(path, rows.header()));
     let mut import = Import {
         sender: Sender::new(&client, !args.send),
         rejected: rejected.transpose()?,
@@ -88,6 +96,23 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     import.shown.finish_and_clear();
     import.rejected.map_or(Ok(()), Rejected::finish)?;
     conclude(&import.summary, args.send)
+}
+
+/// A source that the server does not have would be judged by the usual rules, and its links with
+/// the records of a CRM would be nobody's. A server without any has nothing to tell.
+async fn check_source(client: &Client, source: &str) -> Result<(), Failure> {
+    let asked = match client.ask(Method::GET, "/v1/sources", &[], None).await {
+        // A server of before it could be asked.
+        Err(Failure { exit: Exit::NotFound, .. }) => return Ok(()),
+        asked => asked?,
+    };
+    let sources = asked["sources"].as_array().into_iter().flatten();
+    let names: Vec<&str> = sources.filter_map(|it| it["source"].as_str()).collect();
+    if names.is_empty() || names.contains(&source) {
+        return Ok(());
+    }
+    let message = format!("the server has no source {source:?}; it has {}", names.join(", "));
+    Err(Failure::new(Exit::Failure, message))
 }
 
 /// The file, and what shows how far it is read.

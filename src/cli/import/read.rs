@@ -2,6 +2,7 @@
 //!
 //! Which of them it is, and what stands between the cells, the first line tells.
 
+use std::collections::VecDeque;
 use std::io::{BufRead, Cursor, ErrorKind, Read};
 
 use crate::cli::exit::{Exit, Failure};
@@ -16,6 +17,8 @@ pub(super) struct How {
     pub(super) columns: Vec<Renamed>,
     /// The source of rows that name none.
     pub(super) source: Option<String>,
+    /// Whether values have a comma before their decimals.
+    pub(super) decimal_comma: bool,
 }
 
 /// The rows of a file.
@@ -28,8 +31,17 @@ pub(super) struct Rows<R> {
 type Whole<R> = std::io::Chain<Cursor<Vec<u8>>, R>;
 
 enum Kind<R> {
-    Table { names: csv::ByteRecord, columns: Columns, reader: Box<csv::Reader<Bounded<Whole<R>>>> },
+    Table { header: Header, columns: Columns, reader: Box<csv::Reader<Bounded<Whole<R>>>> },
     Lines { reader: Whole<R>, line: u64, bytes: u64 },
+}
+
+/// The first line of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    /// As it stands in the file, with the mark before it and its end.
+    pub(super) line: Vec<u8>,
+    /// What stands between the cells.
+    pub(super) delimiter: u8,
 }
 
 /// How much the reader of a table takes at a time.
@@ -42,28 +54,32 @@ impl<R: BufRead> Rows<R> {
     /// If it is empty, no text, or a table without the columns that are needed.
     pub(super) fn new(mut file: R, how: How) -> Result<Self, Failure> {
         let first = first_line(&mut file)?;
-        let is_object = first.trim_ascii_start().starts_with(b"{");
-        let delimiter = delimiter(&first);
-        let whole = Cursor::new(first).chain(file);
+        let mark = if first.starts_with(MARK) { MARK } else { b"" };
+        let text = &first[mark.len()..];
+        let is_object = text.trim_ascii_start().starts_with(b"{");
+        let delimiter = delimiter(text);
+        let whole = Cursor::new(text.to_vec()).chain(file);
         if is_object {
             let kind = Kind::Lines { reader: whole, line: 0, bytes: 0 };
             return Ok(Self { how, kind });
         }
         let mut reader = csv::ReaderBuilder::new();
         let reader = reader.flexible(true).delimiter(delimiter).buffer_capacity(BUFFER_BYTES);
-        let mut reader = reader.from_reader(Bounded { inner: whole, left: 0, is_line_over: true });
+        let mut reader = reader.from_reader(Bounded::new(whole));
         reader.get_mut().refill();
         let names = reader.byte_headers().map_err(|error| table_failure(&error, 1))?.clone();
+        let line = [mark, &as_it_stood(&mut reader)].concat();
         let texts: Result<Vec<&str>, _> = names.iter().map(std::str::from_utf8).collect();
         let texts = texts.map_err(|_| wrong("is not in UTF-8: save it as \"CSV UTF-8\""))?;
-        let columns = Columns::new(texts, &how.columns).map_err(|problem| wrong(&problem))?;
-        Ok(Self { how, kind: Kind::Table { names, columns, reader: Box::new(reader) } })
+        let columns = Columns::new(texts, &how).map_err(|problem| wrong(&problem))?;
+        let header = Header { line, delimiter };
+        Ok(Self { how, kind: Kind::Table { header, columns, reader: Box::new(reader) } })
     }
 
-    /// The names of the columns of a table.
-    pub(super) fn names(&self) -> Option<&csv::ByteRecord> {
+    /// The first line of a table.
+    pub(super) fn header(&self) -> Option<Header> {
         match &self.kind {
-            Kind::Table { names, .. } => Some(names),
+            Kind::Table { header, .. } => Some(header.clone()),
             Kind::Lines { .. } => None,
         }
     }
@@ -101,7 +117,8 @@ impl<R: BufRead> Rows<R> {
                 // Where the row has ended, less its own lines; lines before it may be empty.
                 let inside = cells.as_slice().split(|byte| *byte == b'\n').count() as u64;
                 let line = reader.position().line() - inside;
-                Ok(Some(Row::of_cells(line, cells, columns, source)))
+                let original = as_it_stood(reader);
+                Ok(Some(Row::of_cells(line, &cells, original, columns, source)))
             }
             Kind::Lines { reader, line, bytes } => loop {
                 let text = read_line(reader, *line + 1)?;
@@ -110,16 +127,18 @@ impl<R: BufRead> Rows<R> {
                 }
                 *line += 1;
                 *bytes += text.len() as u64;
-                let text = text.trim_ascii();
-                if !text.is_empty() {
-                    return Ok(Some(Row::of_line(*line, text.to_vec(), source)));
+                if !text.trim_ascii().is_empty() {
+                    return Ok(Some(Row::of_line(*line, text, source)));
                 }
             },
         }
     }
 }
 
-/// The first line, without the mark that some programs put before a text.
+/// What some programs put before a text in UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// The first line.
 fn first_line(file: &mut impl BufRead) -> Result<Vec<u8>, Failure> {
     let line = read_line(file, 1)?;
     if line.is_empty() {
@@ -130,7 +149,7 @@ fn first_line(file: &mut impl BufRead) -> Result<Vec<u8>, Failure> {
             "is in UTF-16, as spreadsheets and Meta write it: save it as \"CSV UTF-8\"",
         ));
     }
-    Ok(line.strip_prefix(b"\xef\xbb\xbf").map_or_else(|| line.clone(), <[u8]>::to_vec))
+    Ok(line)
 }
 
 /// A line with its end; empty at the end of the file.
@@ -151,15 +170,41 @@ fn delimiter(first: &[u8]) -> u8 {
     [b'\t', b';', b','].into_iter().max_by_key(count).unwrap_or(b',')
 }
 
+/// The row that was read last, to the byte. Lines before it may be empty.
+fn as_it_stood<R: Read>(reader: &mut csv::Reader<Bounded<R>>) -> Vec<u8> {
+    let end = reader.position().byte();
+    let row = reader.get_mut().taken_until(end);
+    let empty = row.iter().take_while(|byte| b"\r\n".contains(byte)).count();
+    row[empty..].to_vec()
+}
+
 /// A reader that gives out so much for each row and no more. Every line ends with a line feed
-/// alone, so that lines can be counted.
+/// alone, so that lines can be counted; what was read is kept as it stood until it is asked for.
 struct Bounded<R> {
     inner: R,
     left: usize,
     is_line_over: bool,
+    kept: VecDeque<u8>,
+    /// How many bytes were given out that are not kept any more.
+    taken: u64,
 }
 
 impl<R> Bounded<R> {
+    fn new(inner: R) -> Self {
+        Self { inner, left: 0, is_line_over: true, kept: VecDeque::new(), taken: 0 }
+    }
+
+    /// What stood in the file up to this byte of what was given out, and was not asked for before.
+    fn taken_until(&mut self, end: u64) -> Vec<u8> {
+        let mut row = Vec::new();
+        while self.taken < end {
+            let Some(byte) = self.kept.pop_front() else { break };
+            self.taken += u64::from(byte != b'\r');
+            row.push(byte);
+        }
+        row
+    }
+
     /// The next row begins.
     fn refill(&mut self) {
         self.left = IMPORT_ROW_BYTES_MAX + BUFFER_BYTES;
@@ -180,6 +225,7 @@ impl<R: Read> Read for Bounded<R> {
                 return Ok(missing);
             }
             self.left -= read;
+            self.kept.extend(&buffer[..read]);
             let mut kept = 0;
             for at in 0..read {
                 buffer[kept] = buffer[at];
@@ -253,6 +299,33 @@ mod tests {
         let lines = rows(text.as_bytes()).unwrap();
         assert_eq!(lines.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [1, 3, 4]);
         assert_eq!(lines[2].1, Err(Problem::NoObject));
+    }
+
+    #[test]
+    fn a_row_is_kept_as_it_stood_to_the_byte() {
+        let lines: [&[u8]; 6] = [
+            b"\xef\xbb\xbfstage;\"event_time\"\r\n",
+            b"\r\n",
+            b"won ;\"5\"\r\n",
+            b"\"a \"\"b\"\"\r\nc\"; 6;\r\n",
+            b"caf\xe9;7\n",
+            b"lost;8",
+        ];
+        let long = "x".repeat(BUFFER_BYTES);
+        let long = format!("{long};9\r\n");
+        let text = [&lines[..5].concat(), long.as_bytes(), lines[5]].concat();
+        let mut rows = Rows::new(&text[..], How::default()).unwrap();
+        assert_eq!(rows.header().unwrap().line, lines[0]);
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            found.push(row.original);
+        }
+        assert_eq!(found, [lines[2], lines[3], lines[4], long.as_bytes(), lines[5]]);
+        let text = b"  {\"a\": 1} \r\n\n{\"b\":2}";
+        let mut rows = Rows::new(&text[..], How::default()).unwrap();
+        assert!(rows.header().is_none());
+        assert_eq!(rows.next().unwrap().unwrap().original, b"  {\"a\": 1} \r\n");
+        assert_eq!(rows.next().unwrap().unwrap().original, b"{\"b\":2}");
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub(super) enum Problem {
          digits are lost: export it again, and keep the column as text"
     )]
     Rounded(&'static str),
+    /// A value has a comma in it.
+    #[error(
+        "value has a comma: if it stands before the decimals, as in 1.249,50, import the file with \
+         --decimal-comma; if not, take it out"
+    )]
+    Comma,
     /// There is no time.
     #[error("there is no event_time, and it would be dated now")]
     NoTime,
@@ -32,6 +38,7 @@ impl Problem {
     pub(super) const fn code(self) -> &'static str {
         match self {
             Self::Rounded(_) => "rounded_number",
+            Self::Comma => "comma_in_value",
             Self::NoTime => "event_time_missing",
             Self::Cells => "wrong_number_of_cells",
             Self::Encoding => "not_utf8",
@@ -40,22 +47,13 @@ impl Problem {
     }
 }
 
-/// A row as it stood in the file.
-#[derive(Clone, Debug)]
-pub(super) enum Original {
-    /// Cells of a table.
-    Cells(csv::ByteRecord),
-    /// A line of JSON.
-    Line(Vec<u8>),
-}
-
 /// A row of a file.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
     /// The line that it begins in.
     pub(super) line: u64,
-    /// What stood there.
-    pub(super) original: Original,
+    /// What stood there, to the byte.
+    pub(super) original: Vec<u8>,
     /// The body of a stage update, or why it is none.
     pub(super) update: Result<Map<String, Value>, Problem>,
 }
@@ -64,7 +62,8 @@ impl Row {
     /// Reads the cells of a table.
     pub(super) fn of_cells(
         line: u64,
-        cells: csv::ByteRecord,
+        cells: &csv::ByteRecord,
+        original: Vec<u8>,
         columns: &Columns,
         source: Option<&str>,
     ) -> Self {
@@ -75,7 +74,7 @@ impl Row {
             let texts: Result<Vec<&str>, _> = cells.iter().map(std::str::from_utf8).collect();
             complete(columns.update(texts.map_err(|_| Problem::Encoding)?)?, source)
         };
-        Self { line, update: update(), original: Original::Cells(cells) }
+        Self { line, update: update(), original }
     }
 
     /// Reads a line of JSON.
@@ -101,7 +100,7 @@ impl Row {
             }
             complete(update, source)
         };
-        Self { line, update: update(), original: Original::Line(text) }
+        Self { line, update: update(), original: text }
     }
 }
 
@@ -147,6 +146,7 @@ fn is_rounded(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::import::read::How;
     use serde_json::json;
 
     fn of_line(text: &str) -> Result<Value, Problem> {
@@ -154,9 +154,10 @@ mod tests {
     }
 
     fn of_cells(cells: &[&[u8]]) -> Result<Value, Problem> {
-        let columns = Columns::new(["lead_id", "stage", "event_time"], &[]).unwrap();
+        let names = ["lead_id", "stage", "event_time"];
+        let columns = Columns::new(names, &How::default()).unwrap();
         let cells = csv::ByteRecord::from(cells.to_vec());
-        Row::of_cells(1, cells, &columns, None).update.map(Value::Object)
+        Row::of_cells(1, &cells, Vec::new(), &columns, None).update.map(Value::Object)
     }
 
     #[test]

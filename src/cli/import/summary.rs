@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::limits::{IMPORT_LINES_SHOWN_MAX, IMPORT_ROUND_IDS_MIN};
+use crate::limits::{IMPORT_LINES_SHOWN_MAX, IMPORT_PROBLEMS_SHOWN_MAX, IMPORT_ROUND_IDS_MIN};
 
 /// What became of all rows so far.
 #[derive(Debug, Default)]
@@ -17,7 +17,8 @@ pub(super) struct Summary {
     awaiting_lead: u64,
     /// Long ids that end in zeros, and that do not.
     round_ids: [u64; 2],
-    refused: BTreeMap<String, Refused>,
+    /// By code and kind of detail.
+    refused: BTreeMap<(String, String), Refused>,
     left_out: BTreeMap<(String, String), Seen>,
 }
 
@@ -33,6 +34,11 @@ struct Refused {
     seen: Seen,
     /// What was said of the first.
     detail: String,
+}
+
+/// What is the same in all details that differ in numbers only, such as times and ids.
+fn kind(detail: &str) -> String {
+    detail.split(|c: char| c.is_ascii_digit()).filter(|text| !text.is_empty()).collect()
 }
 
 impl Seen {
@@ -57,7 +63,11 @@ impl Summary {
 
     /// Adds a row that is refused.
     pub(super) fn refuse(&mut self, line: u64, code: &str, detail: &str) {
-        let refused = self.refused.entry(code.to_owned()).or_default();
+        let mut key = (code.to_owned(), kind(detail));
+        if self.refused.len() >= IMPORT_PROBLEMS_SHOWN_MAX && !self.refused.contains_key(&key) {
+            key.1 = String::new();
+        }
+        let refused = self.refused.entry(key).or_default();
         if refused.seen.rows == 0 {
             detail.clone_into(&mut refused.detail);
         }
@@ -100,7 +110,7 @@ impl Summary {
 
     /// The summary as it is printed.
     pub(super) fn to_json(&self, dry_run: bool) -> Value {
-        let refused = self.refused.iter().map(|(code, refused)| {
+        let refused = self.refused.iter().map(|((code, _), refused)| {
             let Seen { rows, lines } = &refused.seen;
             json!({"code": code, "rows": rows, "lines": lines, "detail": refused.detail})
         });
@@ -162,5 +172,33 @@ mod tests {
                               "lines": [2]}],
             })
         );
+    }
+    #[test]
+    fn refused_rows_are_told_apart_by_code_and_words_but_not_by_numbers() {
+        let mut summary = Summary::default();
+        let code = "invalid_request";
+        for line in 2..9 {
+            summary.refuse(line, code, &format!("the time 17620005{line}0 is in milliseconds"));
+        }
+        summary.refuse(9, code, "stage is empty");
+        let refused = summary.to_json(true)["refused"].take();
+        assert_eq!(
+            refused,
+            json!([
+                {"code": code, "rows": 1, "lines": [9], "detail": "stage is empty"},
+                {"code": code, "rows": 7, "lines": [2, 3, 4, 5, 6],
+                 "detail": "the time 1762000520 is in milliseconds"},
+            ])
+        );
+    }
+
+    #[test]
+    fn kinds_of_problems_have_a_bound_and_every_row_is_counted() {
+        let mut summary = Summary::default();
+        let words = |n: usize| "x".repeat(n + 1);
+        (0..3 * IMPORT_PROBLEMS_SHOWN_MAX).for_each(|n| summary.refuse(n as u64, "c", &words(n)));
+        let shown = summary.to_json(true)["refused"].as_array().unwrap().len();
+        assert_eq!(shown, IMPORT_PROBLEMS_SHOWN_MAX + 1);
+        assert_eq!(summary.refused(), 3 * IMPORT_PROBLEMS_SHOWN_MAX as u64);
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::ids::{FormId, PageId};
+use crate::domain::ids::{FormId, LeadId, PageId};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::reader::backfill::run::Run;
 use crate::reader::graph::Graph;
@@ -44,6 +44,8 @@ pub struct Progress {
     pub waits_until: Option<Timestamp>,
     /// How many.
     pub counts: Counts,
+    /// The first of the new leads.
+    pub new_leads: Vec<LeadId>,
 }
 
 /// What a backfill has come to.
@@ -120,9 +122,15 @@ impl Board {
         if progress.as_ref().is_some_and(|progress| progress.finished_at.is_none()) {
             return Err(NotBegun::Running);
         }
-        let counts = Counts::default();
-        let (started_at, finished_at, waits_until) = (now, None, None);
-        let begun = Progress { wish, scheduled, started_at, finished_at, waits_until, counts };
+        let begun = Progress {
+            wish,
+            scheduled,
+            started_at: now,
+            finished_at: None,
+            waits_until: None,
+            counts: Counts::default(),
+            new_leads: Vec::new(),
+        };
         *progress = Some(begun.clone());
         Ok(begun)
     }

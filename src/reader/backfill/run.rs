@@ -12,8 +12,8 @@ use crate::domain::mark::{FormMark, Pass};
 use crate::domain::stage::SourceName;
 use crate::domain::time::UnixSeconds;
 use crate::limits::{
-    BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, BACKFILL_WAIT_MS_MAX, BACKFILL_WAITS_MAX,
-    WEBHOOK_LATE_S,
+    BACKFILL_LEADS_SHOWN_MAX, BACKFILL_PAGES_MAX, BACKFILL_TRIES_MAX, BACKFILL_WAIT_MS_MAX,
+    BACKFILL_WAITS_MAX, WEBHOOK_LATE_S,
 };
 use crate::meta::graph::{Form, GraphQuery, LeadPage, read_form, read_forms, read_leads};
 use crate::reader::backfill::{Backfiller, Counts, Wish};
@@ -273,6 +273,10 @@ impl<'b> Run<'b> {
         let new = page.leads.iter().zip(&is_new).filter(|(_, is_new)| **is_new);
         let is_late = |created_time| had_mark && created_time < late_before;
         let lost = new.clone().filter(|(lead, _)| is_late(lead.created_time)).count();
+        self.by.board.change(|progress| {
+            let left = BACKFILL_LEADS_SHOWN_MAX.saturating_sub(progress.new_leads.len());
+            progress.new_leads.extend(new.clone().map(|(lead, _)| lead.lead_id).take(left));
+        });
         let new = new.count();
         self.count(|counts| {
             counts.read += number(page.leads.len());

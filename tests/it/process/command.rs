@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::program::{API_KEY, APP_SECRET, Ended, PROGRAM, Place, Server, settings};
+use super::program::{API_KEY, APP_SECRET, EMAIL, Ended, PROGRAM, Place, Server, settings};
 
 /// A server with its stand-in and one lead that has reached two stages.
 async fn served(place: &Place) -> (Server, Server, String) {
@@ -20,7 +20,9 @@ async fn served(place: &Place) -> (Server, Server, String) {
     let secret = [("META_APP_SECRET", APP_SECRET)];
     let sent = place.run(&["trigger", "--url", &webhook], &secret).await;
     let lead_id = sent.stdout.trim().to_owned();
-    let update = json!({"lead_id": lead_id, "stage": "won"}).to_string();
+    let update = json!({"lead_id": lead_id, "stage": "won", "crm_id": "deal/7",
+                        "customer": {"email": EMAIL}});
+    let update = update.to_string();
     let (status, _) = server.ask(Method::POST, "/v1/stage-updates", API_KEY, &update).await;
     assert_eq!(status, 202);
     server.settled_timeline(&lead_id, API_KEY).await;
@@ -42,6 +44,16 @@ async fn leads_and_events_are_looked_up_from_the_command_line() {
     let leads = json_of(&run(&["leads"]).await);
     assert_eq!(leads["leads"][0]["lead_id"], lead_id.as_str());
     assert_eq!(json_of(&run(&["leads", "--stage", "lost"]).await)["leads"], json!([]));
+    for (by, found) in [
+        (["--crm-id", "deal/7"], 1),
+        (["--crm-id", "deal/8"], 0),
+        (["--email", EMAIL], 1),
+        (["--phone", "+49 151 12345678"], 0),
+        (["--form-id", "1000000002"], 1),
+    ] {
+        let leads = json_of(&run(&["leads", by[0], by[1]]).await);
+        assert_eq!(leads["leads"].as_array().map(Vec::len), Some(found), "{by:?} {leads}");
+    }
     let lead = json_of(&run(&["leads", &lead_id]).await);
     assert_eq!(lead["stage"], "won");
 

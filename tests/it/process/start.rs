@@ -53,6 +53,18 @@ async fn what_serve_sandbox_tells_a_newcomer_to_type_works_as_it_is_printed() {
 }
 
 #[tokio::test]
+async fn serve_sandbox_uses_the_settings_that_are_there_and_shows_no_key_of_theirs() {
+    let place = Place::new();
+    let settings = "funnel = \"qualified, won\"\n[[sources]]\nname = \"zoho\"\n";
+    place.write("leadloop.toml", &format!("api_key = \"{API_KEY}\"\n{settings}"));
+    let (server, printed) = serve_sandbox(&place).await;
+    assert!(printed.contains("$LEADLOOP_API_KEY") && !printed.contains(API_KEY), "{printed}");
+    assert_eq!(server.get("/v1/sources", API_KEY).await["sources"][0]["source"], "zoho");
+    assert!(printed.contains("leadloop-sandbox.redb"), "the store is its own: {printed}");
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_server_with_the_settings_of_the_environment_alone_delivers_to_the_stand_in() {
     let place = Place::new();
     let meta = place.sandbox(&settings(&[], [])).await;
