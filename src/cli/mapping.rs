@@ -39,9 +39,9 @@ enum Action {
     ///
     /// For each record of the payload: each field with the path that gave it, the stage update that
     /// it comes to, or why it comes to none. What is about a person is shown as `(hashed)`. No
-    /// server is asked, so whether the lead is known, and its time good, is not said. A preset alone
-    /// has no table of stages; then the stage is shown as the CRM calls it. The exit code is 1 if a
-    /// record can't be mapped.
+    /// server is asked, so whether the lead is known, and its time good, is not said. A preset
+    /// alone has no table of stages; then the stage is shown as the CRM calls it. The exit code is
+    /// 1 if a record can't be mapped.
     Test {
         #[command(flatten)]
         which: Which,

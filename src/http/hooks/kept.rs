@@ -39,12 +39,12 @@ impl Kept<'_> {
         [(b'J', Form::Json), (b'U', Form::Urlencoded), (b'X', Form::Xml)];
 
     /// What is sealed: a byte that says what follows, and that.
-    fn to_bytes(&self) -> Vec<u8> {
+    fn to_bytes(self) -> Vec<u8> {
         match self {
             Self::Record(record) => [&[Self::RECORD], record.to_string().as_bytes()].concat(),
             Self::Payload(form, payload) => {
-                let tag = Self::FORMS.into_iter().find(|(_, known)| known == form);
-                [&[tag.map_or(0, |(tag, _)| tag)], *payload].concat()
+                let tag = Self::FORMS.into_iter().find(|(_, known)| *known == form);
+                [&[tag.map_or(0, |(tag, _)| tag)], payload].concat()
             }
         }
     }
@@ -65,16 +65,13 @@ pub(super) async fn set_aside(
         let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
         let (field, plain) = (text("field"), kept.to_bytes());
         let bytes = plain.len() - 1;
-        match sealer.seal(source, &plain).filter(|_| bytes <= UNMAPPED_BYTES_MAX) {
-            Some(sealed) => {
-                let (source, reason) = (source.clone(), text("detail"));
-                unmapped.push(Unmapped { received_at: now, source, field, reason, sealed });
-                sizes.push(bytes);
-            }
-            None => {
-                not_kept += 1;
-                tell_not_kept(state, source, &field, bytes);
-            }
+        if let Some(sealed) = sealer.seal(source, &plain).filter(|_| bytes <= UNMAPPED_BYTES_MAX) {
+            let (source, reason) = (source.clone(), text("detail"));
+            unmapped.push(Unmapped { received_at: now, source, field, reason, sealed });
+            sizes.push(bytes);
+        } else {
+            not_kept += 1;
+            tell_not_kept(state, source, &field, bytes);
         }
     }
     let told: Vec<_> = unmapped.iter().map(|it| it.field.clone()).zip(sizes).collect();

@@ -135,7 +135,7 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     };
     let map = |record: &&Value| map(record, source, hook, &state.config, now);
     let mapped: Vec<Record> = records.iter().map(map).collect();
-    set_aside(state, source, to_keep(whole, body.len(), &records, &mapped), now).await?;
+    set_aside(state, source, what_to_keep(whole, body.len(), &records, &mapped), now).await?;
     let results = results(state, mapped, now).await?;
     if results.iter().all(|result| result["code"] == Code::Unmappable.name())
         && let Some(first) = results.first()
@@ -151,9 +151,9 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     Ok((status, Json(HookAnswer { results })).into_response())
 }
 
-/// What is kept of a payload: each record that can't be mapped. But the whole payload if there is no
-/// change of a stage in it, since it may be taken apart wrongly, and pieces could not be mended.
-fn to_keep<'a>(
+/// What is kept of a payload: each record that can't be mapped. But the whole payload if there is
+/// no change of a stage in it, since it may be taken apart wrongly, and pieces could not be mended.
+fn what_to_keep<'a>(
     whole: Kept<'a>,
     bytes: usize,
     records: &[&'a Value],
