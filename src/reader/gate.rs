@@ -94,9 +94,9 @@ mod tests {
 
     fn closed_after(notes: &[(Option<Trouble>, Option<u64>)]) -> Option<(i64, Why)> {
         let mut gate = Gate::default();
-        for (trouble, used_percent) in notes {
-            gate.closed_at = None;
-            gate.note(*trouble, *used_percent, (NOW, NOW), 0);
+        for (millis, (trouble, used_percent)) in (0..).zip(notes) {
+            let asked_at = NOW.plus_millis(millis);
+            gate.note(*trouble, *used_percent, (asked_at, asked_at), 0);
         }
         gate.closed(NOW).map(|closed| (closed.until.millis_since(NOW) / 1_000, closed.why))
     }
