@@ -69,7 +69,8 @@ impl StageUpdate {
     /// Where a dated report is remembered that does not name its lead by Meta's id: repeated, it is
     /// the same event, whatever lead it fits by then.
     pub fn report_digest(&self) -> Option<KeyDigest> {
-        let time = self.event_time.filter(|_| self.lead.lead_id.is_none())?;
+        let time = self.event_time.or(self.came_at.map(Timestamp::seconds));
+        let time = time.filter(|_| self.lead.lead_id.is_none())?;
         let own_id = self.lead.own_id(&self.source, &self.customer);
         Some(short_digest(&[
             b"report",
