@@ -246,7 +246,7 @@ mod tests {
         let raw = lead(false).raw_event().unwrap();
         for time in [None, Some(-5), Some(0), Some(400), Some(-30 * 86_400)] {
             let update = update("initial_lead", time, EXACT);
-            let decision = decide(&update, Some(&lead(false)), &[raw.clone()], at(500));
+            let decision = decide(&update, Some(&lead(false)), std::slice::from_ref(&raw), at(500));
             assert_eq!(decision, Ok(Decision::Known { sibling: 0 }), "{time:?}");
         }
         let (time, update) = (UnixSeconds::new(CREATED + 400), update("initial_lead", None, EXACT));
@@ -261,7 +261,7 @@ mod tests {
         let time = UnixSeconds::new(CREATED + 49);
         let filled = later.filler(lead_id(), stage("qualified"), time, at(60));
         let reported = update("qualified", Some(20), EXACT);
-        let decision = decide(&reported, Some(&lead(false)), &[filled.clone()], at(70));
+        let decision = decide(&reported, Some(&lead(false)), std::slice::from_ref(&filled), at(70));
         assert_eq!(decision, Ok(Decision::Known { sibling: 0 }));
         let own = Event { source: SourceName::unnamed_crm(), ..filled };
         let decision = decide(&reported, Some(&lead(false)), &[own], at(70));

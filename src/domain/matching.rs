@@ -213,8 +213,8 @@ mod tests {
         found.map(|found| (found.lead_id, found.is_sure))
     }
 
-    fn found(candidate: Candidate) -> Option<Found> {
-        Some(Found::by_id(candidate.lead_id, candidate.by))
+    fn found(candidate: Candidate) -> Found {
+        Found::by_id(candidate.lead_id, candidate.by)
     }
 
     #[test]
@@ -234,14 +234,14 @@ mod tests {
         let twice = [candidate(1, 100, MatchedBy::Phone), candidate(1, 100, MatchedBy::Email)];
         let time = UnixSeconds::new(200);
         let chosen = choose(twice, time, Ambiguity::Refuse).unwrap();
-        assert_eq!(chosen, found(twice[1]));
+        assert_eq!(chosen, Some(found(twice[1])));
     }
 
     #[test]
     fn an_email_address_counts_before_a_phone_number_that_others_share() {
         let both = [candidate(1, 100, MatchedBy::Email), candidate(2, 200, MatchedBy::Phone)];
         let chosen = choose(both, UnixSeconds::new(300), Ambiguity::Refuse).unwrap();
-        assert_eq!(chosen, found(both[0]));
+        assert_eq!(chosen, Some(found(both[0])));
     }
 
     #[test]

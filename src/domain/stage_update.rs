@@ -69,7 +69,8 @@ impl StageUpdate {
     /// Where a dated report is remembered that does not name its lead by Meta's id: repeated, it is
     /// the same event, whatever lead it fits by then.
     pub fn report_digest(&self) -> Option<KeyDigest> {
-        let time = self.event_time.filter(|_| self.lead.lead_id.is_none())?;
+        let time = self.event_time.or(self.came_at.map(Timestamp::seconds));
+        let time = time.filter(|_| self.lead.lead_id.is_none())?;
         let own_id = self.lead.own_id(&self.source, &self.customer);
         Some(short_digest(&[
             b"report",
@@ -220,5 +221,20 @@ mod tests {
         let mut other = update("a", None);
         other.source = SourceName::parse("hubspot").unwrap();
         assert_ne!(update("a", None).key_digest(), other.key_digest());
+    }
+
+    #[test]
+    fn a_report_is_known_again_by_its_time_or_by_when_it_came_and_not_by_now() {
+        let of_record = |time, came_at: Option<i64>| {
+            let crm_id = CrmId::parse("4711").ok();
+            let came_at = came_at.map(|seconds| UnixSeconds::new(seconds).timestamp());
+            let lead = LeadReference { lead_id: None, crm_id };
+            StageUpdate { lead, came_at, ..update("a", time) }.report_digest()
+        };
+        assert_eq!(of_record(None, None), None);
+        assert!(of_record(Some(5), None).is_some());
+        assert_eq!(of_record(None, Some(5)), of_record(Some(5), Some(9)));
+        assert_ne!(of_record(None, Some(5)), of_record(None, Some(9)));
+        assert_eq!(update("a", Some(5)).report_digest(), None, "its lead's events tell");
     }
 }

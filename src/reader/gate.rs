@@ -46,7 +46,8 @@ impl Gate {
     }
 
     /// Takes note of an answer, and of the share of the budget that it says is used. What was asked
-    /// before the gate was closed knows nothing of why: it may close it for longer, but not open it.
+    /// before the gate was closed knows nothing of why: it may close it for longer, and opens
+    /// nothing.
     pub fn note(
         &mut self,
         trouble: Option<Trouble>,
@@ -94,9 +95,9 @@ mod tests {
 
     fn closed_after(notes: &[(Option<Trouble>, Option<u64>)]) -> Option<(i64, Why)> {
         let mut gate = Gate::default();
-        for (trouble, used_percent) in notes {
-            gate.closed_at = None;
-            gate.note(*trouble, *used_percent, (NOW, NOW), 0);
+        for (millis, (trouble, used_percent)) in (0..).zip(notes) {
+            let asked_at = NOW.plus_millis(millis);
+            gate.note(*trouble, *used_percent, (asked_at, asked_at), 0);
         }
         gate.closed(NOW).map(|closed| (closed.until.millis_since(NOW) / 1_000, closed.why))
     }

@@ -174,9 +174,10 @@ impl Searcher {
         };
         let is_full = awaited.len() == LOOK_UP_ROUND_MAX;
         let added = awaited.iter().take_while(|lead_id| self.agenda.add_once(**lead_id, now));
-        let last_added = added.last().copied();
-        let is_left = last_added != awaited.last().copied();
-        let next_after = last_added.or(self.next_round.1).filter(|_| is_full || is_left);
+        let (added, left_out) = awaited.split_at(added.count());
+        self.tell_of_left_out(left_out.len() as u64, now);
+        let next_after = added.last().copied().or(self.next_round.1);
+        let next_after = next_after.filter(|_| is_full || !left_out.is_empty());
         self.next_round = (now.plus_millis(LOOK_UP_ROUND_EVERY_MS), next_after);
     }
 
@@ -222,6 +223,9 @@ impl Searcher {
 mod tests {
     use super::*;
     use crate::delivery::verdict::NoAnswer;
+    use crate::domain::customer::Customer;
+    use crate::domain::event::{SourcePolicy, StageUpdate};
+    use crate::domain::stage::StageName;
     use crate::meta::graph::GraphQuery;
     use crate::reader::fixtures::{NOW, reader};
     use crate::reader::source::{GraphAnswer, GraphSource};
@@ -241,6 +245,38 @@ mod tests {
     fn leads(from: u64, many: usize) -> impl Iterator<Item = (LeadId, Option<PageId>)> {
         let number = move |n| LeadId::from_u64(1_234_567_890_123_456 + from + n as u64).unwrap();
         (0..many).map(move |n| (number(n), None))
+    }
+
+    fn awaiting(number: u64) -> StageUpdate {
+        let (lead_id, _) = leads(number, 1).next().unwrap();
+        StageUpdate {
+            lead: lead_id.into(),
+            stage: StageName::parse("won").unwrap(),
+            event_time: Some(NOW.seconds()),
+            came_at: None,
+            source: SourceName::unnamed_crm(),
+            idempotency_key: None,
+            customer: Customer::default(),
+            custom_data: None,
+            policy: SourcePolicy::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_round_that_finds_no_room_goes_on_there_the_next_time() {
+        let (graph, intake, _) = reader(Arc::new(Nothing));
+        let awaited = (50_000..50_003).map(awaiting).collect();
+        let routing = &intake.config.routing;
+        intake.store.record_stage_updates(awaited, routing, NOW).await.unwrap();
+        let wishes = LookUps::heard();
+        let mut searcher = Searcher::new(graph, intake, wishes.clone());
+        wishes.wish(leads(0, LOOK_UPS_MAX - 1));
+        searcher.step().await;
+        let next_round = NOW.plus_millis(LOOK_UP_ROUND_EVERY_MS);
+        let (first, _) = leads(50_000, 1).next().unwrap();
+        assert_eq!(searcher.next_round, (next_round, Some(first)));
+        let metrics = searcher.intake.metrics.render();
+        assert!(metrics.contains("look_ups_left_out_total 2\n"), "{metrics}");
     }
 
     #[tokio::test]
