@@ -37,11 +37,11 @@ pub(super) struct Args {
 enum Action {
     /// Show field by field how a payload would be understood; nothing is sent
     ///
-    /// For each record of the payload: each field with the path that gave it, the stage update that
-    /// it comes to, or why it comes to none. What is about a person is shown as `(hashed)`. No
-    /// server is asked, so whether the lead is known, and its time good, is not said. A preset alone
-    /// has no table of stages; then the stage is shown as the CRM calls it. The exit code is 1 if a
-    /// record can't be mapped.
+    /// For each record of the payload: each field with the path that gave it, the stage update
+    /// that it comes to, or why it comes to none. What is about a person is shown as
+    /// `(hashed)`. No server is asked, so whether the lead is known, and its time good, is not
+    /// said. A preset alone has no table of stages; then the stage is shown as the CRM calls
+    /// it. The exit code is 1 if a record can't be mapped.
     Test {
         #[command(flatten)]
         which: Which,

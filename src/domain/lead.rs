@@ -112,8 +112,8 @@ impl Lead {
         (!self.is_unknown()).then_some(self.reported.created_time)
     }
 
-    /// Whether a report of this stage is of the raw-lead event, whatever its time: a lead is created
-    /// once.
+    /// Whether a report of this stage is of the raw-lead event, whatever its time: a lead is
+    /// created once.
     pub fn is_raw_stage(&self, stage: &StageName) -> bool {
         matches!(&self.raw_lead, RawLead::Emitted(raw) if raw == stage)
     }

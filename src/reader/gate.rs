@@ -46,7 +46,8 @@ impl Gate {
     }
 
     /// Takes note of an answer, and of the share of the budget that it says is used. What was asked
-    /// before the gate was closed knows nothing of why: it may close it for longer, but not open it.
+    /// before the gate was closed knows nothing of why: it may close it for longer, and opens
+    /// nothing.
     pub fn note(
         &mut self,
         trouble: Option<Trouble>,

@@ -107,9 +107,10 @@ async fn a_lead_is_kept_as_long_as_is_configured_after_what_was_heard_of_it_last
 async fn somebody_without_a_lead_is_erased_by_any_of_their_events() {
     let settings = "[[sources]]\nname = \"crm\"\nunmatched = \"send\"\n";
     let app = TestApp::start_with(settings, Arc::new(MemoryStore::default())).await;
-    let of = |customer: serde_json::Value, stage: &str| json!({"customer": customer, "stage": stage, "event_time": CREATED + 60});
-    let sent = app.stage_update(&of(json!({"em": "jane@example.com"}), "qualified")).await.json();
-    app.stage_update(&of(json!({"em": "jane@example.com"}), "won")).await;
+    let jane = json!({"em": "jane@example.com"});
+    let of = |stage: &str| json!({"customer": jane, "stage": stage, "event_time": CREATED + 60});
+    let sent = app.stage_update(&of("qualified")).await.json();
+    app.stage_update(&of("won")).await;
     app.delivered(2).await;
     let path = format!("/v1/leads/{}", sent["event_id"].as_str().unwrap());
     let answer = app.ask(ADMIN_KEY, Method::DELETE, &path).await.json();

@@ -151,8 +151,8 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     Ok((status, Json(HookAnswer { results })).into_response())
 }
 
-/// What is kept of a payload: each record that can't be mapped. But the whole payload if there is no
-/// change of a stage in it, since it may be taken apart wrongly, and pieces could not be mended.
+/// What is kept of a payload: each record that can't be mapped. But the whole payload if there is
+/// no change of a stage in it, since it may be taken apart wrongly, and pieces could not be mended.
 fn to_keep<'a>(
     whole: Kept<'a>,
     bytes: usize,
