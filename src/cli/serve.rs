@@ -26,8 +26,8 @@ const SANDBOX_API_KEY: &str = "sandbox-api-key";
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Run against the built-in stand-in for Meta; needs no settings, uses those that are there, and
-    /// sends nothing to Meta
+    /// Run against the built-in stand-in for Meta; needs no settings, uses those that are there,
+    /// and sends nothing to Meta
     #[arg(long)]
     sandbox: bool,
     /// Where the stand-in listens

@@ -9,7 +9,7 @@ use crate::domain::time::Timestamp;
 use crate::simulation::input::lead_id;
 use crate::simulation::ledger::Pages;
 use crate::simulation::meta::CURSED;
-use crate::simulation::workload::{DAY, SECOND, Workload};
+use crate::simulation::workload::{DAY, SECOND, Workload, pick};
 use crate::simulation::world::World;
 
 /// A report, and the lead that it can only mean, if there is one.
@@ -48,7 +48,7 @@ impl Workload {
     /// Links a CRM's id of a record with its lead.
     pub(super) async fn link(&mut self, world: &mut World) {
         let number = self.some_number();
-        let source = ["crm", "minutes", "strict"][self.random.random_range(0..3)];
+        let source = ["crm", "minutes", "strict"][self.naming.random_range(0..3)];
         let path = format!("/v1/leads/{}/crm-ids/{source}/r{number}", lead_id(number));
         world.api(Method::PUT, &path, None, |_, _, _| {}).await;
     }
@@ -75,7 +75,7 @@ impl Workload {
         let now_s = now.seconds().get();
         let created_s = self.leads.iter().find(|lead| lead.number == number);
         let created_s = created_s.map_or(now_s, |lead| lead.created_s);
-        let time = match self.pick(&[12, 12, 2, 2, 2, 2, 2, 1]) {
+        let time = match pick(&mut self.random, &[12, 12, 2, 2, 2, 2, 2, 1]) {
             0 => None,
             1 => Some(now_s.min(created_s + self.random.random_range(1..600))),
             2 => Some(created_s - self.random.random_range(1..90)),
@@ -102,7 +102,7 @@ impl Workload {
     fn name_lead(&mut self, update: &mut Value, number: u64) -> Option<LeadId> {
         let others = self.mood.others;
         let ways = [8, others, others, others, others, others, others.min(1), others.min(1)];
-        let way = self.pick(&ways);
+        let way = pick(&mut self.naming, &ways);
         if [0, 1, 2, 6].contains(&way) {
             update["lead_id"] = json!(lead_id(number).to_string());
         }

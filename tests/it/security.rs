@@ -288,6 +288,7 @@ async fn the_openapi_document_names_every_route_and_every_code() {
             "get /v1/leads/{lead_id}",
             "put /v1/leads/{lead_id}/crm-ids/{source}/{crm_id}",
             "get /v1/quarantine",
+            "get /v1/sources",
             "post /v1/stage-updates",
             "post /v1/stage-updates/batch",
             "get /webhooks/meta",
