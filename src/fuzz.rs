@@ -31,7 +31,7 @@ use crate::meta::signature::{SignatureVerifier, read_header, sign};
 use crate::meta::usage::wait_s;
 use crate::meta::webhook::{WebhookContent, read_webhook};
 use crate::sandbox::checks::{check_request, not_counted};
-use crate::store::redb::records::read_as_every_kind;
+use crate::store::records::read_as_every_kind;
 
 /// A target: its name and what it calls.
 pub type Target = (&'static str, fn(&[u8]));

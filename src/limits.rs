@@ -24,6 +24,9 @@ pub const SOURCE_BYTES_MAX: usize = 64;
 pub const CRM_ID_BYTES_MAX: usize = 255;
 /// Most leads that an e-mail address or phone number is looked up for, the newest of them.
 pub const MATCH_CANDIDATES_MAX: usize = 100;
+/// How often who was found by an address leads to further addresses, when a part of a database is
+/// read.
+pub const MATCH_ROUNDS_MAX: usize = 6;
 /// Longest idempotency key in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// Longest single value of a customer parameter in bytes.
@@ -156,6 +159,32 @@ pub const CLOCK_TOLERANCE_S_MAX: u32 = 3_600;
 pub const WRITE_QUEUE_MAX: usize = 8_192;
 /// Most operations in one commit.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
+/// Connections to a database of one instance, at most.
+pub const DB_CONNECTIONS_MAX: u32 = 16;
+/// How long anything waits for a free connection to a database, or for a new one.
+pub const DB_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a database may take for one statement.
+pub const DB_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How often a transaction is done that a conflict or a lost connection ended.
+pub const DB_TRIES_MAX: u32 = 10;
+/// First wait before a transaction is done again, in milliseconds; it doubles each time.
+pub const DB_RETRY_MS: u64 = 2;
+/// Longest wait before a transaction is done again, in milliseconds.
+pub const DB_RETRY_MS_MAX: u64 = 250;
+/// Rows that are read at a time where a list is looked through.
+pub const DB_SCAN_CHUNK: usize = 200;
+/// Leads of a database that are looked after in one transaction.
+pub const DB_LEADS_MAX: usize = 500;
+/// How long a duty stays with an instance that is not heard of any more.
+pub const LEASE: Duration = Duration::from_secs(6);
+/// How often an instance says that it goes on with its duties.
+pub const LEASE_RENEW_EVERY: Duration = Duration::from_millis(1_500);
+/// How much earlier than the database an instance takes its duties for ended.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(500);
+/// How often it is looked whether other instances put something into a queue, in milliseconds.
+pub const SHARED_LOOK_EVERY_MS: i64 = 200;
+/// How long the migration of a database keeps others from migrating it.
+pub const MIGRATION_LOCK: Duration = Duration::from_mins(1);
 /// Memory for cached pages of the embedded store, in bytes.
 pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 /// What has to fit on the disk before an embedded store that failed is opened again, in bytes.

@@ -101,9 +101,9 @@ fn serde_is_derived_at_the_borders_and_in_stored_records_only() {
             list.contains("Serialize") || list.contains("Deserialize")
         });
         let allowed = SERDE_MODULES.contains(&module_of(&source.path))
-            || (source.path.starts_with("src/store/") && source.path.ends_with("/records.rs"));
-        let advice = "serde is derived here; give the border (or a store's `records.rs`) a type of \
-                      its own and convert";
+            || source.path.starts_with("src/store/records/");
+        let advice = "serde is derived here; give the border (or `store/records`) a type of its \
+                      own and convert";
         let derives = derives.filter(move |_| !allowed);
         derives.map(move |at| source.at(line_of(code, at), advice))
     }));

@@ -16,7 +16,7 @@ use crate::domain::alarm::Alarm;
 use crate::domain::backoff::retry_delay_ms;
 use crate::domain::time::Timestamp;
 use crate::limits::{ALARM_KEPT_MS, ALARM_LOOK_EVERY_MS, ALARM_PACE_MS, RETRY_SCHEDULE_MS};
-use crate::store::{Store, StoreError};
+use crate::store::{Duty, Store, StoreError};
 use crate::telemetry::Metrics;
 
 /// What the sender works with.
@@ -63,6 +63,11 @@ impl Sender {
     /// Tries what is due, one message after the other; a receiver that does not answer is left
     /// alone until the next round, and what waits can gather meanwhile.
     pub async fn round(&mut self) {
+        match self.tools.store.hold(Duty::Alarms).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return,
+            Err(error) => return tracing::error!(%error, "alarms cannot be read"),
+        }
         let waiting = match self.tools.store.alarms().await {
             Ok(alarms) => alarms.waiting,
             Err(error) => return tracing::error!(%error, "alarms cannot be read"),

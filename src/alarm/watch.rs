@@ -54,6 +54,10 @@ impl Watcher {
     /// Looks once. What can't be written down is seen again in the next round.
     async fn round(&self, lasting: &mut Option<Lasting>) {
         let result = async {
+            if self.store.is_shared() {
+                // What another instance told is known from the store alone.
+                *lasting = None;
+            }
             let lasting = match lasting {
                 Some(lasting) => lasting,
                 None => lasting.insert(self.store.alarms().await?.lasting.into_iter().collect()),
@@ -86,8 +90,14 @@ impl Watcher {
 
     async fn watch_webhook(&self, lasting: &mut Lasting) -> Result<(), StoreError> {
         let Some(silence_s) = self.silence_s else { return Ok(()) };
-        let heard_at = self.heard.get();
-        let is_silent = self.clock.now().millis_since(heard_at) >= silence_s.saturating_mul(1_000);
+        let now = self.clock.now();
+        let is_silent = |at| now.millis_since(at) >= silence_s.saturating_mul(1_000);
+        let mut heard_at = self.heard.get();
+        if is_silent(heard_at) && self.store.is_shared() {
+            // It may have been another instance that heard it.
+            heard_at = heard_at.max(LastHeard::at_start(&*self.store, heard_at).await.get());
+        }
+        let is_silent = is_silent(heard_at);
         self.metrics.webhook_silent(is_silent);
         match (is_silent, lasting.get(&Condition::WebhookSilent).copied()) {
             (true, None) => {

@@ -28,6 +28,7 @@ use crate::delivery::sink::EventSink;
 use crate::delivery::status::StatusBoard;
 use crate::delivery::worker::Worker;
 use crate::domain::ids::DatasetId;
+use crate::limits::SHARED_LOOK_EVERY_MS;
 use crate::store::{Enqueued, Store};
 use crate::telemetry::Metrics;
 
@@ -76,5 +77,27 @@ pub fn start(
         wakers.insert(dataset.id, wake.clone());
         workers.spawn(Worker::new(dataset, tools.clone()).run(wake, stop.clone()));
     }
-    (Wakers(Arc::new(wakers)), workers)
+    let wakers = Wakers(Arc::new(wakers));
+    if tools.store.is_shared() {
+        workers.spawn(look_for_others(wakers.clone(), tools.clone(), stop.clone()));
+    }
+    (wakers, workers)
+}
+
+/// Wakes workers for what other instances put into their queues, and so that one that could not be
+/// sent by another instance any more is sent by this one.
+async fn look_for_others(wakers: Wakers, tools: Tools, stop: CancellationToken) {
+    let datasets = wakers.0.keys().copied().collect();
+    while !stop.is_cancelled() {
+        let now = tools.clock.now();
+        match tools.store.due(&datasets, now).await {
+            Ok(due) => wakers.wake(&due),
+            Err(error) => tracing::debug!(%error, "the queues cannot be looked at"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = tools.clock.sleep_until(now.plus_millis(SHARED_LOOK_EVERY_MS)) => {}
+        }
+    }
 }

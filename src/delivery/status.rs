@@ -14,6 +14,8 @@ use crate::meta::errors::PauseReason;
 pub enum Activity {
     /// Sending, or with nothing to send.
     Active,
+    /// Left to another instance, which knows how it is doing.
+    Elsewhere,
     /// Waiting after a failure that will pass.
     Waiting {
         /// Since the first of the failures in a row.
@@ -36,7 +38,7 @@ impl Activity {
     /// Since when the trouble lasts, if there is some.
     pub const fn trouble_since(self) -> Option<Timestamp> {
         match self {
-            Self::Active => None,
+            Self::Active | Self::Elsewhere => None,
             Self::Waiting { since, .. } | Self::Paused { since, .. } => Some(since),
         }
     }

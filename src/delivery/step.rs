@@ -11,7 +11,7 @@ use crate::limits::{
     THROTTLE_WAIT_MS_MAX,
 };
 use crate::meta::conversions::Answer;
-use crate::store::{QueueEntry, QueuedEvent, Settlement};
+use crate::store::{Hold, QueueEntry, QueuedEvent, Settlement};
 
 /// A batch sorted into what can still arrive and what can't.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -42,6 +42,7 @@ pub fn settle_expired(
         failed: Vec::new(),
         dead: expired.into_iter().map(|entry| (entry, DeadReason::Expired)).collect(),
         at: now,
+        hold: Hold::default(),
     }
 }
 
@@ -88,6 +89,7 @@ pub fn settle_sent(sent: &Sent<'_>, now: Timestamp) -> (Verdict, Settlement) {
         failed,
         dead,
         at: now,
+        hold: Hold::default(),
     };
     (verdict, settlement)
 }

@@ -5,6 +5,8 @@
 //! apart until that event is alone. What anything means is decided in [`super::verdict`], and what
 //! to write down in [`super::step`].
 
+mod tell;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -31,7 +33,7 @@ use crate::limits::{
 };
 use crate::meta::conversions::{Answer, Envelope, GraphError, request_body};
 use crate::meta::errors::PauseReason;
-use crate::store::{QueuedEvent, Settlement, StoreError};
+use crate::store::{Hold, QueuedEvent, Settlement, StoreError};
 
 /// When a worker looks at its queue again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +56,15 @@ pub struct Worker {
     refusals: u32,
     /// Leads whose next event Meta refused and may take later; they are kept back until then.
     doubts: Doubts,
+    /// The right to send what was read last.
+    hold: Hold,
 }
 
 impl Worker {
     /// A worker that has not failed yet.
     pub fn new(dataset: Dataset, tools: Tools) -> Self {
-        Self { dataset, tools, failures: 0, refusals: 0, doubts: Doubts::default() }
+        let (doubts, hold) = (Doubts::default(), Hold::default());
+        Self { dataset, tools, failures: 0, refusals: 0, doubts, hold }
     }
 
     /// Works until `stop` is cancelled; a request that is under way is finished and recorded.
@@ -126,6 +131,14 @@ impl Worker {
             Err(error) => return self.queue_unreadable(&error),
         };
         let due = batch.next_due.map(UnixSeconds::timestamp);
+        let Some(hold) = batch.hold else {
+            self.tools.status.set(self.dataset.id, Activity::Elsewhere);
+            return Next::Idle(self.tools.clock.now().plus_millis(WORKER_IDLE_MS));
+        };
+        if self.activity() == Activity::Elsewhere {
+            self.tools.status.set(self.dataset.id, Activity::Active);
+        }
+        self.hold = hold;
         // Reading may have taken its time, and what was in time before may not be any more.
         let now = self.tools.clock.now();
         let Plan { send, expired } = plan(batch.events, now);
@@ -144,7 +157,16 @@ impl Worker {
                 due.into_iter().chain(self.doubts.kept_back(now).map(|(_, until)| until)).min();
             return Next::Idle(soonest.map_or(idle_until, |at| at.min(idle_until)));
         }
-        self.deliver(fit_request(send), stop).await
+        let hold = self.hold.clone();
+        // Whoever takes the duty over finds in the queue what was not recorded.
+        tokio::select! {
+            biased;
+            () = hold.ended() => {
+                tracing::warn!(dataset = %self.dataset.id, "another instance may send by now");
+                Next::Now
+            }
+            next = self.deliver(fit_request(send), stop) => next,
+        }
     }
 
     /// Sends a batch; one that is refused for what it says is taken apart, and its parts are sent
@@ -279,9 +301,14 @@ impl Worker {
     ///
     /// If we die before the commit, the batch is sent again with the same event ids; from the
     /// commit on, what was delivered has left the queue.
-    async fn record(&mut self, settlement: Settlement) {
+    async fn record(&mut self, mut settlement: Settlement) {
+        settlement.hold = self.hold.clone();
         let mut tries = 0;
         while let Err(error) = self.tools.store.settle(settlement.clone()).await {
+            if !self.hold.is_valid() {
+                // Whoever has the duty by now sends it again, and writes down how that ended.
+                return;
+            }
             tries += 1;
             tracing::error!(dataset = %self.dataset.id, %error, tries, "outcome not recorded");
             // Also when the server is stopping: it waits for this, as long as it waits at all.
@@ -340,46 +367,6 @@ impl Worker {
         };
         self.tools.status.set(self.dataset.id, activity);
         Next::BackOff(next_try_at)
-    }
-
-    fn tell(
-        &self,
-        verdict: Verdict,
-        events: &[QueuedEvent],
-        settlement: &Settlement,
-        now: Timestamp,
-    ) {
-        let (dataset_id, metrics) = (self.dataset.id, &self.tools.metrics);
-        if verdict == Verdict::Delivered {
-            metrics.send_request(dataset_id, "delivered");
-            for queued in events {
-                let heard = queued.event.received_at;
-                metrics.event_delivered(dataset_id, now.millis_since(heard));
-            }
-            tracing::debug!(dataset = %dataset_id, events = events.len(), "delivered");
-        } else if let Some(attempt) = &settlement.attempt {
-            metrics.send_request(dataset_id, "failed");
-            if let ([alone], false) = (events, settlement.dead.is_empty()) {
-                tracing::error!(
-                    dataset = %dataset_id,
-                    event_id = %alone.event.id(),
-                    code = attempt.code,
-                    subcode = attempt.subcode,
-                    "an event that Meta refuses is a dead letter"
-                );
-            }
-            tracing::warn!(
-                dataset = %dataset_id,
-                events = events.len(),
-                dead = settlement.dead.len(),
-                status = attempt.http_status,
-                code = attempt.code,
-                subcode = attempt.subcode,
-                fbtrace_id = attempt.fbtrace_id,
-                failures = self.failures + 1,
-                "delivery failed"
-            );
-        }
     }
 }
 

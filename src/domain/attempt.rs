@@ -43,4 +43,17 @@ impl AttemptLog {
     pub fn last(&self) -> Option<&Attempt> {
         self.latest.last()
     }
+
+    /// Adds an attempt, if there was one.
+    pub fn extend(&mut self, attempt: Option<Attempt>) {
+        self.count += usize::from(attempt.is_some());
+        self.latest.extend(attempt);
+    }
+
+    /// The same with no more than so many of the last attempts.
+    #[must_use]
+    pub fn shortened(&self, latest_max: usize) -> Self {
+        let from = self.latest.len().saturating_sub(latest_max);
+        Self { count: self.count, latest: self.latest[from..].to_vec() }
+    }
 }

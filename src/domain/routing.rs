@@ -95,6 +95,11 @@ impl Routing {
         self.configured.contains(&dataset_id)
     }
 
+    /// The datasets that are configured.
+    pub fn datasets(&self) -> impl Iterator<Item = DatasetId> + '_ {
+        self.configured.iter().copied()
+    }
+
     /// The dataset of a lead: the one it has while that is configured, else its Page's.
     pub fn keep_or_resolve(
         &self,

@@ -43,6 +43,7 @@ impl DatasetView {
     fn of(dataset: &Dataset, activity: Activity, front: Option<i64>) -> Self {
         let (state, reason, since, next_try_at) = match activity {
             Activity::Active => ("active", None, None, None),
+            Activity::Elsewhere => ("elsewhere", None, None, None),
             Activity::Waiting { since, next_try_at } => {
                 ("waiting", None, Some(since), Some(next_try_at))
             }

@@ -9,13 +9,16 @@
 //! [`Enqueued`], and the caller passes that on.
 
 mod backup;
+mod duty;
 mod error;
 mod figures;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod memory;
 mod outcome;
+mod purpose;
 pub mod query;
+pub(crate) mod records;
 pub mod redb;
 mod unmapped;
 
@@ -28,12 +31,14 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::store::backup::{BackedUp, StoreCopy};
+pub use crate::store::duty::{Duty, Hold};
 pub use crate::store::error::StoreError;
 pub use crate::store::figures::{NearDeadline, Stats, Stranded};
 pub use crate::store::outcome::{
     Batch, Enqueued, Erased, Ingested, Intake, Judged, LeadOutcome, Linked, Linking, Quarantined,
     QueueEntry, QueuedEvent, Recorded, Removed, Requeued, RequeuedMany, Settlement, UpdateOutcome,
 };
+pub use crate::store::purpose::Purpose;
 pub use crate::store::unmapped::{NumberedUnmapped, SetAside, Unmapped};
 
 use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
@@ -94,8 +99,34 @@ pub trait Store: Send + Sync {
         now: Timestamp,
     ) -> Result<Linked, StoreError>;
 
+    /// The right to a duty, if no other instance has it. Where a store has one instance, that has
+    /// every duty.
+    async fn hold(&self, _duty: Duty) -> Result<Option<Hold>, StoreError> {
+        Ok(Some(Hold::default()))
+    }
+
+    /// Whether other instances may share the store, and put something into a queue unheard.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Those of these datasets that have something to send by now, whoever put it there.
+    async fn due(
+        &self,
+        datasets: &BTreeSet<DatasetId>,
+        now: Timestamp,
+    ) -> Result<Enqueued, StoreError> {
+        let mut due = Enqueued::default();
+        for dataset_id in datasets {
+            let batch = self.next_batch(*dataset_id, now, 1, &BTreeSet::new()).await?;
+            due.0.extend((!batch.events.is_empty()).then_some(*dataset_id));
+        }
+        Ok(due)
+    }
+
     /// The next events to send to a dataset, at most `limit`, those closest to their seven days
-    /// first, leaving out the leads that are kept back.
+    /// first, leaving out the leads that are kept back. None where another instance has the duty to
+    /// send them.
     async fn next_batch(
         &self,
         dataset_id: DatasetId,
@@ -113,7 +144,8 @@ pub trait Store: Send + Sync {
     ) -> Result<BTreeSet<QueueEntry>, StoreError>;
 
     /// Records how a batch ended: the attempt, what was delivered, what failed and stays queued,
-    /// and what is dead. An entry that is settled already stays as it is.
+    /// and what is dead. An entry that is settled already stays as it is. Refused if another
+    /// instance has taken the duty over since the batch was read.
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError>;
 
     /// Puts a dead letter back into its queue, with the same event id, if it can still arrive in

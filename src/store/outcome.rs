@@ -9,6 +9,7 @@ use crate::domain::intake::Refusal;
 use crate::domain::lead::Lead;
 use crate::domain::matching::MatchedBy;
 use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::Hold;
 
 /// What one webhook delivery brought.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,6 +147,8 @@ pub struct Batch {
     pub events: Vec<QueuedEvent>,
     /// When the next event falls due that is not due yet.
     pub next_due: Option<UnixSeconds>,
+    /// The right to send them; `None` if another instance has it, and then there are none.
+    pub hold: Option<Hold>,
 }
 
 /// How a batch ended.
@@ -163,6 +166,8 @@ pub struct Settlement {
     pub dead: Vec<(QueueEntry, DeadReason)>,
     /// When.
     pub at: Timestamp,
+    /// The right with which it was sent.
+    pub hold: Hold,
 }
 
 /// What became of a wish to send a dead letter after all.

@@ -9,7 +9,7 @@ use leadloop::domain::stage::{SourceName, StageName};
 use leadloop::domain::time::{Timestamp, UnixSeconds};
 use leadloop::sandbox::faults::Fault;
 use leadloop::store::memory::MemoryStore;
-use leadloop::store::{Intake, Settlement, Store};
+use leadloop::store::{Hold, Intake, Settlement, Store};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -64,6 +64,7 @@ async fn bury(
         failed: entries.clone(),
         dead: entries.into_iter().map(|entry| (entry, reason)).collect(),
         at: now,
+        hold: Hold::default(),
     };
     store.settle(settlement).await.unwrap();
 }

@@ -15,6 +15,7 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::reader::backfill::run::Run;
 use crate::reader::graph::Graph;
 use crate::reader::intake::LeadIntake;
+use crate::store::Duty;
 
 /// Which leads are to be read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -180,7 +181,9 @@ impl Backfiller {
                     let now = clock.now();
                     next = self.every_ms.map(|every_ms| now.plus_millis(every_ms));
                     // If one was begun by hand meanwhile, that one is as good.
-                    let _ = self.board.begin(Wish::default(), true, now);
+                    if matches!(self.intake.store.hold(Duty::Reading).await, Ok(Some(_))) {
+                        let _ = self.board.begin(Wish::default(), true, now);
+                    }
                 }
             }
             let is_wished = self.board.open().as_ref().is_some_and(|it| it.finished_at.is_none());

@@ -22,7 +22,7 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{EventFilter, LeadFilter, PageRequest};
 use crate::store::redb::{Opening, Purpose, RedbStore};
 use crate::store::{
-    Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, UpdateOutcome,
+    Hold, Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, UpdateOutcome,
 };
 
 /// When the leads were created, unless a test says otherwise.
@@ -166,6 +166,7 @@ pub fn settlement(attempt: Option<Attempt>, seconds: i64) -> Settlement {
         failed: Vec::new(),
         dead: Vec::new(),
         at: at(seconds),
+        hold: Hold::default(),
     }
 }
 

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use crate::domain::event::{AttemptLog, EventDetail, LeadDetail, LeadSummary, Standing, stage_of};
+use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, Standing, stage_of};
 use crate::domain::ids::LeadId;
 use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
 use crate::limits::ATTEMPTS_SHOWN_MAX;
+use crate::store::memory::page_of;
 use crate::store::memory::state::{Row, State};
-use crate::store::query::{EventFilter, LeadFilter};
+use crate::store::query::{EventFilter, LeadFilter, Page, PageRequest};
 
 impl State {
-    pub(super) fn awaited_leads(&self, after: Option<LeadId>, limit: usize) -> Vec<LeadId> {
+    pub(in crate::store) fn awaited_leads(
+        &self,
+        after: Option<LeadId>,
+        limit: usize,
+    ) -> Vec<LeadId> {
         let awaiting = self.events.values().filter(|row| row.standing == Standing::AwaitingLead);
         let leads: BTreeSet<LeadId> =
             awaiting.filter_map(|row| row.event.lead_id.metas()).collect();
@@ -19,7 +24,7 @@ impl State {
         later.take(limit).collect()
     }
 
-    pub(super) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
+    pub(in crate::store) fn lead_detail(&self, lead: &Lead) -> LeadDetail {
         let timeline = self.timeline(lead.reported.lead_id);
         let events = timeline.into_iter().map(|seq| self.summary(seq)).collect();
         let lead_id = lead.reported.lead_id;
@@ -28,7 +33,7 @@ impl State {
     }
 
     /// The lead without its timeline, if it passes a filter.
-    pub(super) fn lead_summary(
+    pub(in crate::store) fn lead_summary(
         &self,
         filter: &LeadFilter,
         lead: &Lead,
@@ -42,30 +47,49 @@ impl State {
         passes.then(|| LeadSummary { lead: lead.clone(), stage: stage_of(rows).cloned() })
     }
 
+    pub(in crate::store) fn list_leads(
+        &self,
+        filter: &LeadFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Page<LeadSummary> {
+        page_of(&self.leads, page, |_, lead| self.lead_summary(filter, lead, now))
+    }
+
+    pub(in crate::store) fn list_events(
+        &self,
+        filter: &EventFilter,
+        page: PageRequest,
+        now: Timestamp,
+    ) -> Page<EventDetail> {
+        page_of(&self.events, page, |seq, _| {
+            self.admits(filter, seq, now).then(|| self.summary(seq))
+        })
+    }
+
     /// An event with its last attempt.
-    pub(super) fn summary(&self, seq: u64) -> EventDetail {
+    pub(in crate::store) fn summary(&self, seq: u64) -> EventDetail {
         self.with_attempts(seq, 1)
     }
 
     /// An event with its latest attempts.
-    pub(super) fn detail(&self, seq: u64) -> EventDetail {
+    pub(in crate::store) fn detail(&self, seq: u64) -> EventDetail {
         self.with_attempts(seq, ATTEMPTS_SHOWN_MAX)
     }
 
     fn with_attempts(&self, seq: u64, latest_max: usize) -> EventDetail {
         let Row { event, standing, attempts, .. } = &self.events[&seq];
         let lead = self.lead(event.lead_id);
-        let latest = &attempts[attempts.len().saturating_sub(latest_max)..];
         EventDetail {
             event: event.clone(),
             standing: standing.clone(),
             dataset_id: lead.and_then(|lead| lead.dataset_id),
-            attempts: AttemptLog { count: attempts.len(), latest: latest.to_vec() },
+            attempts: attempts.shortened(latest_max),
         }
     }
 
     /// Whether an event passes a filter.
-    pub(super) fn admits(&self, filter: &EventFilter, seq: u64, now: Timestamp) -> bool {
+    pub(in crate::store) fn admits(&self, filter: &EventFilter, seq: u64, now: Timestamp) -> bool {
         let Row { event, standing, attempts, .. } = &self.events[&seq];
         filter.admits_standing(event, standing, now)
             && filter.admits_lead(event.lead_id, self.lead(event.lead_id))

@@ -4,7 +4,9 @@
 //! and tests that need no disk run on it.
 
 mod alarms;
+mod ingest;
 mod look_up;
+mod queue;
 mod requeue;
 mod state;
 mod unmapped;
@@ -16,7 +18,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Causes, Kept, Subject};
+use crate::domain::alarm::{Alarm, AlarmKey, Alarms, Cause, Kept};
 use crate::domain::customer::Customer;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, StageUpdate};
 use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
@@ -26,7 +28,8 @@ use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::PAGE_SCAN_MAX;
-use crate::store::memory::state::{Effects, State};
+pub(in crate::store) use crate::store::memory::alarms::AlarmState;
+pub(in crate::store) use crate::store::memory::state::{Row, State};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
@@ -40,12 +43,14 @@ pub struct MemoryStore(Mutex<State>);
 
 impl MemoryStore {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.alarms.carry_out();
+        state
     }
 }
 
 /// A page of the rows of a map, newest first.
-fn page_of<V, T>(
+pub(in crate::store) fn page_of<V, T>(
     rows: &BTreeMap<u64, V>,
     page: PageRequest,
     mut item: impl FnMut(u64, &V) -> Option<T>,
@@ -62,21 +67,7 @@ fn page_of<V, T>(
 #[async_trait]
 impl Store for MemoryStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
-        let mut state = self.state();
-        let mut effects = Effects::default();
-        let leads = intake.leads.into_iter();
-        let outcomes = leads.map(|lead| state.add_lead(lead, now, &mut effects)).collect();
-        let mut causes = Causes::default();
-        for piece in intake.quarantined {
-            if state.quarantine.values().all(|kept| kept.payload != piece.payload) {
-                let seq = state.seq();
-                state.quarantine.insert(seq, piece);
-                causes.add(Subject::QuarantineAdded, || None);
-            }
-        }
-        state.alarms.raise_all(causes, now);
-        let Effects { enqueued, dead } = effects;
-        Ok(Ingested { outcomes, enqueued, dead })
+        Ok(self.state().ingest(intake, now))
     }
 
     async fn record_stage_updates(
@@ -85,13 +76,7 @@ impl Store for MemoryStore {
         routing: &Routing,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
-        let mut state = self.state();
-        let mut effects = Effects::default();
-        let updates = updates.iter();
-        let outcomes =
-            updates.map(|update| state.add_update(update, routing, now, &mut effects)).collect();
-        let Effects { enqueued, dead } = effects;
-        Ok(Recorded { outcomes, enqueued, dead })
+        Ok(self.state().record_stage_updates(&updates, routing, now))
     }
 
     async fn judge_stage_updates(
@@ -220,8 +205,7 @@ impl Store for MemoryStore {
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<LeadSummary>, StoreError> {
-        let state = self.state();
-        Ok(page_of(&state.leads, page, |_, lead| state.lead_summary(&filter, lead, now)))
+        Ok(self.state().list_leads(&filter, page, now))
     }
 
     async fn list_events(
@@ -230,10 +214,7 @@ impl Store for MemoryStore {
         page: PageRequest,
         now: Timestamp,
     ) -> Result<Page<EventDetail>, StoreError> {
-        let state = self.state();
-        Ok(page_of(&state.events, page, |seq, _| {
-            state.admits(&filter, seq, now).then(|| state.summary(seq))
-        }))
+        Ok(self.state().list_events(&filter, page, now))
     }
 
     async fn list_quarantine(&self, page: PageRequest) -> Result<Page<Quarantined>, StoreError> {

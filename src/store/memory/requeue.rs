@@ -10,7 +10,7 @@ use crate::store::query::{DeadLetters, EventFilter, Page, PageBuilder, PageReque
 use crate::store::{Enqueued, Requeued, RequeuedMany};
 
 impl State {
-    pub(super) fn requeue(
+    pub(in crate::store) fn requeue(
         &mut self,
         event_id: EventId,
         routing: &Routing,
@@ -44,7 +44,7 @@ impl State {
         self.enqueue(seq, lead.and_then(|lead| lead.dataset_id), enqueued);
     }
 
-    pub(super) fn requeue_many(
+    pub(in crate::store) fn requeue_many(
         &mut self,
         letters: &DeadLetters,
         dry_run: bool,

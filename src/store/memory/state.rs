@@ -1,10 +1,10 @@
 //! What the model knows, and what each use case does to it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::alarm::{Causes, Subject};
 use crate::domain::customer::Customer;
-use crate::domain::event::{Attempt, DeadReason, Event, KeyDigest, Standing};
+use crate::domain::event::{AttemptLog, DeadReason, Event, KeyDigest, Standing};
 use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
 use crate::domain::intake::decide_awaited;
 use crate::domain::lead::Lead;
@@ -12,48 +12,73 @@ use crate::domain::mark::FormMark;
 use crate::domain::matching::CrmId;
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
-use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::domain::time::Timestamp;
 use crate::store::memory::alarms::AlarmState;
 use crate::store::{
-    ApiKeyDigest, Batch, Enqueued, Erased, LeadOutcome, NearDeadline, Quarantined, QueueEntry,
-    QueuedEvent, Removed, Settlement, Stats, Stranded, Unmapped,
+    ApiKeyDigest, Enqueued, Erased, LeadOutcome, Quarantined, QueueEntry, Removed, Stats, Unmapped,
 };
 
-#[derive(Debug, Default)]
-pub(super) struct State {
-    last_seq: u64,
-    pub(super) leads: BTreeMap<u64, Lead>,
-    pub(super) events: BTreeMap<u64, Row>,
-    queues: BTreeMap<(Option<DatasetId>, QueueEntry), LeadId>,
-    pub(super) keys: HashMap<KeyDigest, (u64, KeyDigest)>,
-    pub(super) quarantine: BTreeMap<u64, Quarantined>,
-    pub(super) unmapped: BTreeMap<u64, Unmapped>,
-    pub(super) api_keys: BTreeSet<ApiKeyDigest>,
-    pub(super) erased: BTreeMap<LeadId, Timestamp>,
-    pub(super) alarms: AlarmState,
-    pub(super) form_marks: BTreeMap<FormId, FormMark>,
-    pub(super) crm_ids: BTreeMap<(CrmId, SourceName), LeadId>,
-    pub(super) customers: BTreeMap<LeadId, Customer>,
+/// All that a store knows, or a part of it: the maps that the use cases work on.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct State {
+    /// The number that was given out last.
+    pub(in crate::store) last_seq: u64,
+    /// How far the next number is from it.
+    pub(in crate::store) seq_step: u64,
+    pub(in crate::store) leads: BTreeMap<u64, Lead>,
+    pub(in crate::store) events: BTreeMap<u64, Row>,
+    pub(in crate::store) queues: BTreeMap<(Option<DatasetId>, QueueEntry), LeadId>,
+    pub(in crate::store) keys: BTreeMap<KeyDigest, (u64, KeyDigest)>,
+    pub(in crate::store) quarantine: BTreeMap<u64, Quarantined>,
+    pub(in crate::store) unmapped: BTreeMap<u64, Unmapped>,
+    pub(in crate::store) api_keys: BTreeSet<ApiKeyDigest>,
+    pub(in crate::store) erased: BTreeMap<LeadId, Timestamp>,
+    pub(in crate::store) alarms: AlarmState,
+    pub(in crate::store) form_marks: BTreeMap<FormId, FormMark>,
+    pub(in crate::store) crm_ids: BTreeMap<(CrmId, SourceName), LeadId>,
+    pub(in crate::store) customers: BTreeMap<LeadId, Customer>,
     /// Whom an id of our own turned out to be.
-    pub(super) found_leads: BTreeMap<LeadId, LeadId>,
+    pub(in crate::store) found_leads: BTreeMap<LeadId, LeadId>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            last_seq: 0,
+            seq_step: 1,
+            leads: BTreeMap::new(),
+            events: BTreeMap::new(),
+            queues: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            quarantine: BTreeMap::new(),
+            unmapped: BTreeMap::new(),
+            api_keys: BTreeSet::new(),
+            erased: BTreeMap::new(),
+            alarms: AlarmState::default(),
+            form_marks: BTreeMap::new(),
+            crm_ids: BTreeMap::new(),
+            customers: BTreeMap::new(),
+            found_leads: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a use case did besides what it was asked for.
 #[derive(Debug, Default)]
-pub(super) struct Effects {
-    pub(super) enqueued: Enqueued,
-    pub(super) dead: Vec<DeadReason>,
+pub(in crate::store) struct Effects {
+    pub(in crate::store) enqueued: Enqueued,
+    pub(in crate::store) dead: Vec<DeadReason>,
 }
 
-#[derive(Debug)]
-pub(super) struct Row {
-    pub(super) event: Event,
-    pub(super) standing: Standing,
-    pub(super) attempts: Vec<Attempt>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Row {
+    pub(in crate::store) event: Event,
+    pub(in crate::store) standing: Standing,
+    pub(in crate::store) attempts: AttemptLog,
     /// Whether it is its lead's raw-lead event.
-    pub(super) raw: bool,
+    pub(in crate::store) raw: bool,
     /// With which tolerance it is judged when its lead arrives.
-    pub(super) tolerance_s: u32,
+    pub(in crate::store) tolerance_s: u32,
 }
 
 /// Whether an event is not to be sent any more.
@@ -62,37 +87,42 @@ fn has_ended(row: &Row) -> bool {
 }
 
 impl State {
-    pub(super) fn seq(&mut self) -> u64 {
-        self.last_seq += 1;
+    pub(in crate::store) fn seq(&mut self) -> u64 {
+        self.last_seq += self.seq_step;
         self.last_seq
     }
 
-    pub(super) fn lead(&self, lead_id: LeadId) -> Option<&Lead> {
+    pub(in crate::store) fn lead(&self, lead_id: LeadId) -> Option<&Lead> {
         self.leads.values().find(|lead| lead.reported.lead_id == lead_id)
     }
 
     /// The events of a lead, the raw lead first.
-    pub(super) fn timeline(&self, lead_id: LeadId) -> Vec<u64> {
+    pub(in crate::store) fn timeline(&self, lead_id: LeadId) -> Vec<u64> {
         let of_lead = |(_, row): &(&u64, &Row)| row.event.lead_id == lead_id;
         let mut rows: Vec<_> = self.events.iter().filter(of_lead).collect();
         rows.sort_by_key(|(seq, row)| (!row.raw, **seq));
         rows.into_iter().map(|(seq, _)| *seq).collect()
     }
 
-    pub(super) fn add_event(&mut self, event: Event, standing: Standing, tolerance_s: u32) -> u64 {
+    pub(in crate::store) fn add_event(
+        &mut self,
+        event: Event,
+        standing: Standing,
+        tolerance_s: u32,
+    ) -> u64 {
         let seq = self.seq();
-        let row = Row { event, standing, attempts: Vec::new(), raw: false, tolerance_s };
-        self.events.insert(seq, row);
+        let attempts = AttemptLog::default();
+        self.events.insert(seq, Row { event, standing, attempts, raw: false, tolerance_s });
         seq
     }
 
-    fn set_standing(&mut self, seq: u64, standing: Standing) {
+    pub(super) fn set_standing(&mut self, seq: u64, standing: Standing) {
         if let Some(row) = self.events.get_mut(&seq) {
             row.standing = standing;
         }
     }
 
-    pub(super) fn enqueue(
+    pub(in crate::store) fn enqueue(
         &mut self,
         seq: u64,
         dataset_id: Option<DatasetId>,
@@ -105,7 +135,7 @@ impl State {
         enqueued.0.extend(dataset_id);
     }
 
-    pub(super) fn add_lead(
+    pub(in crate::store) fn add_lead(
         &mut self,
         lead: Lead,
         now: Timestamp,
@@ -126,7 +156,7 @@ impl State {
     }
 
     /// Stores a lead with its raw-lead event, and gives it what awaited it.
-    pub(super) fn put_lead(&mut self, lead: Lead, now: Timestamp, effects: &mut Effects) {
+    pub(in crate::store) fn put_lead(&mut self, lead: Lead, now: Timestamp, effects: &mut Effects) {
         let lead_id = lead.reported.lead_id;
         let awaiting = self.timeline(lead_id);
         let seq = self.seq();
@@ -134,8 +164,8 @@ impl State {
         let dataset_id = lead.dataset_id;
         self.leads.insert(seq, lead);
         if let Some(event) = raw {
-            let seq = self.add_event(event, Standing::AwaitingLead, 0);
-            self.events.entry(seq).and_modify(|row| row.raw = true);
+            let (standing, attempts) = (Standing::AwaitingLead, AttemptLog::default());
+            self.events.insert(seq, Row { event, standing, attempts, raw: true, tolerance_s: 0 });
             self.enqueue(seq, dataset_id, &mut effects.enqueued);
         }
         self.join_awaiting(lead_id, awaiting, now, effects);
@@ -143,7 +173,7 @@ impl State {
     }
 
     /// Judges events that awaited a lead, and queues them.
-    pub(super) fn join_awaiting(
+    pub(in crate::store) fn join_awaiting(
         &mut self,
         lead_id: LeadId,
         awaiting: Vec<u64>,
@@ -185,7 +215,7 @@ impl State {
 
     /// Gives a lead the dataset that is configured for it by now, and moves what is queued for it
     /// there, in order; how many events got a dataset.
-    pub(super) fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
+    pub(in crate::store) fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
         let same = |lead: &&mut Lead| lead.reported.lead_id == lead_id;
         if let Some(lead) = self.leads.values_mut().find(same) {
             lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
@@ -207,38 +237,7 @@ impl State {
         }
     }
 
-    pub(super) fn settle(&mut self, settlement: Settlement) {
-        let dataset_id = Some(settlement.dataset_id);
-        for entry in settlement.delivered.iter().chain(&settlement.failed) {
-            if self.queues.contains_key(&(dataset_id, *entry))
-                && let Some(row) = self.events.get_mut(&entry.seq)
-            {
-                row.attempts.extend(settlement.attempt.clone());
-            }
-        }
-        let mut end = |entry: QueueEntry, standing: Standing| {
-            let queued = self.queues.remove(&(dataset_id, entry)).is_some();
-            if queued {
-                self.set_standing(entry.seq, standing);
-            }
-            queued
-        };
-        if settlement.attempt.is_some() {
-            for entry in settlement.delivered {
-                end(entry, Standing::Delivered);
-            }
-        }
-        let (at, mut died) = (settlement.at, settlement.dead);
-        died.retain(|(entry, reason)| end(*entry, Standing::Dead { reason: *reason, at }));
-        let mut causes = Causes::default();
-        for (entry, reason) in died {
-            let subject = Subject::dead(dataset_id, reason, settlement.attempt.as_ref());
-            causes.add(subject, || Some(self.events[&entry.seq].event.id()));
-        }
-        self.alarms.raise_all(causes, at);
-    }
-
-    pub(super) fn find_seq(&self, event_id: EventId) -> Option<u64> {
+    pub(in crate::store) fn find_seq(&self, event_id: EventId) -> Option<u64> {
         let same = |seq: &u64| self.events[seq].event.id() == event_id;
         let reported_lead = event_id.lead_id();
         let found = self.found_leads.get(&reported_lead).copied();
@@ -246,7 +245,7 @@ impl State {
         timelines.flat_map(|lead_id| self.timeline(lead_id)).find(same)
     }
 
-    pub(super) fn route_held(&mut self, routing: &Routing) -> u64 {
+    pub(in crate::store) fn route_held(&mut self, routing: &Routing) -> u64 {
         let unconfigured = |id: DatasetId| !routing.is_configured(id);
         let queued = self.queues.keys().copied();
         let stuck: Vec<_> =
@@ -259,54 +258,11 @@ impl State {
         leads.into_iter().map(|lead_id| self.route_lead(lead_id, routing)).sum()
     }
 
-    pub(super) fn next_batch(
-        &self,
-        dataset_id: DatasetId,
+    pub(in crate::store) fn erase_lead(
+        &mut self,
+        lead_id: LeadId,
         now: Timestamp,
-        limit: usize,
-        kept_back: &BTreeSet<LeadId>,
-    ) -> Batch {
-        let own = self.queues.iter().filter(|((queue, _), _)| *queue == Some(dataset_id));
-        let (due, later): (Vec<_>, Vec<_>) =
-            own.partition(|((_, entry), _)| entry.event_time <= now.seconds());
-        let queued = |(_, entry): &(Option<DatasetId>, QueueEntry)| QueuedEvent {
-            entry: *entry,
-            event: self.events[&entry.seq].event.clone(),
-        };
-        let sendable = due.into_iter().filter(|(_, lead_id)| !kept_back.contains(lead_id));
-        Batch {
-            events: sendable.map(|(key, _)| queued(key)).take(limit).collect(),
-            next_due: later.first().map(|((_, entry), _)| entry.event_time),
-        }
-    }
-
-    pub(super) fn is_queued(&self, dataset_id: DatasetId, entry: QueueEntry) -> bool {
-        self.queues.contains_key(&(Some(dataset_id), entry))
-    }
-
-    pub(super) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
-        let (mut stranded, mut causes) = (Stranded::default(), Causes::default());
-        for row in self.events.values_mut() {
-            let (reason, count) = match row.standing {
-                Standing::AwaitingLead => (DeadReason::LeadNotFound, &mut stranded.awaiting),
-                Standing::Queued(None) => (DeadReason::Expired, &mut stranded.held),
-                _ => continue,
-            };
-            if row.event.is_past_sending(now) {
-                row.standing = Standing::Dead { reason, at: now };
-                let event_id = row.event.id();
-                causes.add(Subject::dead(None, reason, None), || Some(event_id));
-                *count += 1;
-            }
-        }
-        self.alarms.raise_all(causes, now);
-        let events = &self.events;
-        let is_queued = |seq| matches!(events[&seq].standing, Standing::Queued(_));
-        self.queues.retain(|(_, entry), _| is_queued(entry.seq));
-        stranded
-    }
-
-    pub(super) fn erase_lead(&mut self, lead_id: LeadId, now: Timestamp) -> Option<Erased> {
+    ) -> Option<Erased> {
         if let Some(at) = self.erased.get(&lead_id) {
             return Some(Erased { at: *at, events: 0, cancelled: 0 });
         }
@@ -340,7 +296,7 @@ impl State {
         (before - self.events.len()) as u64
     }
 
-    pub(super) fn remove_old(&mut self, before: Timestamp) -> Removed {
+    pub(in crate::store) fn remove_old(&mut self, before: Timestamp) -> Removed {
         let mut removed = Removed::default();
         let awaited = self.events.values().map(|row| row.event.lead_id);
         let all: BTreeSet<LeadId> =
@@ -363,17 +319,7 @@ impl State {
         removed
     }
 
-    pub(super) fn near_deadline(&self, before: UnixSeconds) -> Vec<NearDeadline> {
-        let mut near = BTreeMap::new();
-        for (dataset_id, entry) in self.queues.keys().filter(|(_, it)| it.event_time < before) {
-            let (dataset_id, earliest) = (*dataset_id, entry.event_time);
-            let first = NearDeadline { dataset_id, events: 0, earliest };
-            near.entry(dataset_id).or_insert(first).events += 1;
-        }
-        near.into_values().collect()
-    }
-
-    pub(super) fn stats(&self) -> Stats {
+    pub(in crate::store) fn stats(&self) -> Stats {
         let count = |is: fn(&Standing) -> bool| {
             self.events.values().filter(|row| is(&row.standing)).count() as u64
         };

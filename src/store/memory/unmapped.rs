@@ -10,7 +10,7 @@ use crate::store::query::{Page, PageRequest};
 use crate::store::{NumberedUnmapped, SetAside, Unmapped};
 
 impl State {
-    pub(super) fn set_aside(&mut self, unmapped: Unmapped) -> SetAside {
+    pub(in crate::store) fn set_aside(&mut self, unmapped: Unmapped) -> SetAside {
         let same =
             |kept: &Unmapped| (&kept.source, &kept.sealed) == (&unmapped.source, &unmapped.sealed);
         if self.unmapped.values().any(same) {
@@ -25,14 +25,14 @@ impl State {
         SetAside::Kept
     }
 
-    pub(super) fn remove_unmapped(&mut self, before: Timestamp) -> u64 {
+    pub(in crate::store) fn remove_unmapped(&mut self, before: Timestamp) -> u64 {
         let kept = self.unmapped.len();
         self.unmapped.retain(|_, unmapped| unmapped.received_at >= before);
         (kept - self.unmapped.len()) as u64
     }
 }
 
-pub(super) fn list(
+pub(in crate::store) fn list(
     rows: &BTreeMap<u64, Unmapped>,
     source: Option<&SourceName>,
     page: PageRequest,

@@ -14,7 +14,7 @@ use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::memory::state::{Effects, State};
 use crate::store::query::LeadFilter;
-use crate::store::{Judged, Linked, Linking, UpdateOutcome};
+use crate::store::{Judged, Linked, Linking, Recorded, UpdateOutcome};
 
 /// What is to become of an update that is not refused.
 struct Plan {
@@ -29,7 +29,7 @@ struct Plan {
 }
 
 impl State {
-    pub(super) fn is_of(&self, lead_id: LeadId, key: &ContactKey) -> bool {
+    pub(in crate::store) fn is_of(&self, lead_id: LeadId, key: &ContactKey) -> bool {
         let known = self.customers.get(&lead_id).map(contact_keys).unwrap_or_default();
         known.iter().any(|(_, known)| known == key)
     }
@@ -116,7 +116,21 @@ impl State {
         Ok(Plan { found, previous_lead_id, skipped, known, times, tolerance_s: tolerance })
     }
 
-    pub(super) fn judge_update(
+    pub(in crate::store) fn record_stage_updates(
+        &mut self,
+        updates: &[StageUpdate],
+        routing: &Routing,
+        now: Timestamp,
+    ) -> Recorded {
+        let mut effects = Effects::default();
+        let updates = updates.iter();
+        let outcomes =
+            updates.map(|update| self.add_update(update, routing, now, &mut effects)).collect();
+        let Effects { enqueued, dead } = effects;
+        Recorded { outcomes, enqueued, dead }
+    }
+
+    pub(in crate::store) fn judge_update(
         &self,
         update: &StageUpdate,
         routing: &Routing,
@@ -141,7 +155,7 @@ impl State {
         UpdateOutcome::Accepted(Judged { detail, matched_by, previous_lead_id, skipped })
     }
 
-    pub(super) fn add_update(
+    pub(in crate::store) fn add_update(
         &mut self,
         update: &StageUpdate,
         routing: &Routing,
@@ -211,7 +225,7 @@ impl State {
         seq
     }
 
-    pub(super) fn link_crm_id(
+    pub(in crate::store) fn link_crm_id(
         &mut self,
         source: &SourceName,
         crm_id: &CrmId,
@@ -247,7 +261,7 @@ impl State {
         before
     }
 
-    pub(super) fn add_customer(
+    pub(in crate::store) fn add_customer(
         &mut self,
         lead_id: LeadId,
         customer: &Customer,
@@ -278,7 +292,7 @@ impl State {
     }
 
     /// Gives a lead that is known what people with its e-mail address or phone number wait for.
-    pub(super) fn adopt_by_contact(
+    pub(in crate::store) fn adopt_by_contact(
         &mut self,
         lead_id: LeadId,
         now: Timestamp,
@@ -333,7 +347,7 @@ impl State {
     }
 
     /// Whether a lead is found by what a filter says of the person or the CRM's record.
-    pub(super) fn is_found_by(&self, filter: &LeadFilter, lead_id: LeadId) -> bool {
+    pub(in crate::store) fn is_found_by(&self, filter: &LeadFilter, lead_id: LeadId) -> bool {
         let is_linked = |crm_id: &CrmId| {
             self.crm_ids.iter().any(|((known, _), linked)| known == crm_id && *linked == lead_id)
         };
@@ -343,7 +357,7 @@ impl State {
     }
 
     /// The CRMs' own ids of a lead.
-    pub(super) fn crm_ids_of(&self, lead_id: LeadId) -> Vec<(SourceName, CrmId)> {
+    pub(in crate::store) fn crm_ids_of(&self, lead_id: LeadId) -> Vec<(SourceName, CrmId)> {
         let own = self.crm_ids.iter().filter(|(_, linked)| **linked == lead_id);
         let mut own: Vec<_> =
             own.map(|((crm_id, source), _)| (source.clone(), crm_id.clone())).collect();

@@ -9,13 +9,13 @@ use crate::domain::intake::decide_awaited;
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
+use crate::store::records::{
+    decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
+};
 use crate::store::redb::alarms;
 use crate::store::redb::matching::{adopt_by_contact, customer_of, keep_customer};
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{NumberedLead, lead_by_id};
-use crate::store::redb::records::{
-    decode_event, encode_dead, encode_event, encode_lead, encode_quarantined,
-};
 use crate::store::redb::remove::erased_at;
 use crate::store::redb::writer::Unit;
 use crate::store::{Enqueued, Ingested, Intake, LeadOutcome, QueueEntry, StoreError};

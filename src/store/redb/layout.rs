@@ -8,17 +8,7 @@ use redb::{
     WriteTransaction,
 };
 
-use crate::store::StoreError;
-
-/// What a store is for. A file keeps to its purpose for ever: a run against the stand-in would mark
-/// live events as delivered, and a live run would send made-up leads to Meta.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Leads of people.
-    Live = 1,
-    /// Made-up leads, and the stand-in for Meta.
-    Sandbox = 2,
-}
+use crate::store::{Purpose, StoreError};
 
 /// The version of the layout: which tables there are and what their keys mean.
 pub(super) const LAYOUT_VERSION: u64 = 3;
@@ -32,7 +22,7 @@ pub(super) fn mark(transaction: &WriteTransaction, purpose: Purpose) -> Result<(
     let mut meta = transaction.open_table(META)?;
     if meta.get("layout")?.is_none() {
         meta.insert("layout", LAYOUT_VERSION)?;
-        meta.insert("purpose", purpose as u64)?;
+        meta.insert("purpose", purpose.number())?;
     }
     check_purpose(read_mark(&meta)?, purpose)
 }
@@ -68,16 +58,9 @@ fn read_mark(meta: &impl ReadableTable<&'static str, u64>) -> Result<Option<Purp
         )));
     }
     let purpose = fact("purpose")?;
-    Ok([Purpose::Live, Purpose::Sandbox].into_iter().find(|known| Some(*known as u64) == purpose))
+    Ok([Purpose::Live, Purpose::Sandbox].into_iter().find(|known| Some(known.number()) == purpose))
 }
 
 fn check_purpose(found: Option<Purpose>, purpose: Purpose) -> Result<(), StoreError> {
-    if found != Some(purpose) {
-        let what = match purpose {
-            Purpose::Live => "it was made by a run with --sandbox; choose another file",
-            Purpose::Sandbox => "it holds live leads; choose another file for --sandbox",
-        };
-        return Err(StoreError::Unsupported(what.into()));
-    }
-    Ok(())
+    purpose.check(found.map(Purpose::number))
 }

@@ -12,12 +12,12 @@ use crate::domain::lead::Lead;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{PAGE_QUEUE_MAX, PAGE_SCAN_MAX};
 use crate::store::query::{EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
+use crate::store::records::{decode_dead, decode_lead, decode_quarantined};
 use crate::store::redb::matching::{known_id, leads_by_contact, leads_by_crm_id};
 use crate::store::redb::queue::{dated, entry_at, fronts};
 use crate::store::redb::read::{
     NumberedLead, event_by_seq, last_attempt, lead_by_id, standing, summary, timeline,
 };
-use crate::store::redb::records::{decode_dead, decode_lead, decode_quarantined};
 use crate::store::redb::tables::{Place, View};
 use crate::store::{NearDeadline, Quarantined, Stats, StoreError};
 

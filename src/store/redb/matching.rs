@@ -15,9 +15,9 @@ use crate::domain::matching::{
 use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::MATCH_CANDIDATES_MAX;
+use crate::store::records::{decode_customer, encode_customer, encode_event};
 use crate::store::redb::ingest::{Awaited, Effects, join_awaiting};
 use crate::store::redb::read::{event_by_seq, lead_by_id, timeline};
-use crate::store::redb::records::{decode_customer, encode_customer, encode_event};
 use crate::store::redb::remove::erased_at;
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;

@@ -14,15 +14,15 @@ use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, Sto
 use crate::domain::time::Timestamp;
 use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
+use crate::store::records::{
+    decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined, decode_unmapped,
+};
 use crate::store::redb::Purpose;
 use crate::store::redb::alarms;
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::marks;
 use crate::store::redb::overlay::Overlay;
 use crate::store::redb::read::event_by_seq;
-use crate::store::redb::records::{
-    decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined, decode_unmapped,
-};
 use crate::store::redb::tables::{BACKED_UP_AT, ReadTables, View, WriteTables, count_rows};
 
 /// What a store was found to hold.

@@ -11,17 +11,17 @@ use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
+use crate::store::records::{encode_attempt, encode_dead, encode_lead};
 use crate::store::redb::alarms::{self, event_id};
 use crate::store::redb::ingest::enqueue;
 use crate::store::redb::matching::known_id;
 use crate::store::redb::read::{
     NumberedLead, detail, event_by_seq, find_event, lead_by_id, timeline,
 };
-use crate::store::redb::records::{encode_attempt, encode_dead, encode_lead};
 use crate::store::redb::tables::{Place, View};
 use crate::store::redb::writer::Unit;
 use crate::store::{
-    Batch, Enqueued, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError, Stranded,
+    Batch, Enqueued, Hold, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError, Stranded,
 };
 
 /// See [`crate::store::Store::next_batch`].
@@ -32,7 +32,8 @@ pub(super) fn next_batch(
     limit: usize,
     kept_back: &BTreeSet<LeadId>,
 ) -> Result<Batch, StoreError> {
-    let mut batch = Batch { events: Vec::new(), next_due: next_due(view, dataset_id, now)? };
+    let next_due = next_due(view, dataset_id, now)?;
+    let mut batch = Batch { events: Vec::new(), next_due, hold: Some(Hold::default()) };
     let mut kept_back: BTreeSet<u64> = kept_back.iter().map(|lead_id| lead_id.get()).collect();
     for row in view.outbox().range(dated(dataset_id.get(), now.seconds()))? {
         if batch.events.len() >= limit {

@@ -10,8 +10,8 @@ use crate::domain::ids::{EventId, LeadId};
 use crate::domain::lead::Lead;
 use crate::limits::ATTEMPTS_SHOWN_MAX;
 use crate::store::StoreError;
+use crate::store::records::{decode_attempt, decode_dead, decode_event, decode_lead};
 use crate::store::redb::matching::{crm_ids_of, customer_of, known_id};
-use crate::store::redb::records::{decode_attempt, decode_dead, decode_event, decode_lead};
 use crate::store::redb::tables::View;
 
 /// An event and its number.

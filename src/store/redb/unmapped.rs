@@ -10,7 +10,7 @@ use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::limits::{PAGE_SCAN_MAX, UNMAPPED_PER_SOURCE_MAX};
 use crate::store::query::{Page, PageBuilder, PageRequest};
-use crate::store::redb::records::{decode_unmapped, encode_unmapped};
+use crate::store::records::{decode_unmapped, encode_unmapped};
 use crate::store::redb::remove::keep_seq;
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;

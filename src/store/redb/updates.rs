@@ -10,13 +10,13 @@ use crate::domain::lead::Lead;
 use crate::domain::matching::{Found, contact_keys};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::store::records::encode_event;
 use crate::store::redb::ingest::{Effects, add_unknown, enqueue};
 use crate::store::redb::matching::{
     Stop, customer_of, keep_customer, learn, link, linked, resolve,
 };
 use crate::store::redb::queue::route_lead;
 use crate::store::redb::read::{NumberedLead, event_by_seq, lead_by_id, summary_by_seq, timeline};
-use crate::store::redb::records::encode_event;
 use crate::store::redb::remove::erased_at;
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;

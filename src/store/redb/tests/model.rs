@@ -24,7 +24,7 @@ use crate::store::conformance::support::{
 use crate::store::memory::MemoryStore;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, Batch, Intake, Quarantined, Settlement, Stats, Store, StoreError,
+    ApiKeyDigest, Batch, Hold, Intake, Quarantined, Settlement, Stats, Store, StoreError,
 };
 
 const LEADS: u64 = 4;
@@ -424,6 +424,7 @@ fn settlement(
         failed: Vec::new(),
         dead: Vec::new(),
         at,
+        hold: Hold::default(),
     };
     for (queued, fate) in batch.events.iter().zip(fates) {
         match fate {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::mark::{FormMark, Pass};
 use crate::domain::time::UnixSeconds;
 use crate::store::StoreError;
-use crate::store::redb::records::{decode, encode};
+use crate::store::records::{decode, encode};
 
 #[derive(Serialize, Deserialize)]
 struct MarkRecord<'a> {
@@ -26,7 +26,7 @@ struct PassRecord<'a> {
 }
 
 /// Writes a mark.
-pub(super) fn encode_mark(mark: &FormMark) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_mark(mark: &FormMark) -> Result<Vec<u8>, StoreError> {
     let pass = |pass: &Pass| PassRecord {
         since: pass.since.get(),
         after: pass.after.clone().map(Cow::Owned),
@@ -40,7 +40,7 @@ pub(super) fn encode_mark(mark: &FormMark) -> Result<Vec<u8>, StoreError> {
 }
 
 /// Reads a mark.
-pub(super) fn decode_mark(bytes: &[u8]) -> Result<FormMark, StoreError> {
+pub(in crate::store) fn decode_mark(bytes: &[u8]) -> Result<FormMark, StoreError> {
     let record: MarkRecord<'_> = decode(bytes, "form mark")?;
     let pass = |pass: PassRecord<'_>| Pass {
         since: UnixSeconds::new(pass.since),

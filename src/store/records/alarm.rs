@@ -9,7 +9,7 @@ use crate::domain::ids::{DatasetId, EventId};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
-use crate::store::redb::records::{corrupt, decode, encode, read_reason, reason_number};
+use crate::store::records::{corrupt, decode, encode, read_reason, reason_number};
 
 #[derive(Serialize, Deserialize)]
 struct AlarmRecord<'a> {
@@ -37,7 +37,7 @@ enum SubjectRecord<'a> {
 }
 
 /// Writes an alarm.
-pub(super) fn encode_alarm(alarm: &Alarm) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_alarm(alarm: &Alarm) -> Result<Vec<u8>, StoreError> {
     let cause = &alarm.cause;
     encode(&AlarmRecord {
         subject: subject_record(&cause.subject)?,
@@ -52,7 +52,7 @@ pub(super) fn encode_alarm(alarm: &Alarm) -> Result<Vec<u8>, StoreError> {
 }
 
 /// Reads an alarm.
-pub(super) fn decode_alarm(bytes: &[u8]) -> Result<Alarm, StoreError> {
+pub(in crate::store) fn decode_alarm(bytes: &[u8]) -> Result<Alarm, StoreError> {
     let record: AlarmRecord<'_> = decode(bytes, "alarm")?;
     let event_ids = record.event_ids.iter().map(|id| EventId::parse(id));
     Ok(Alarm {

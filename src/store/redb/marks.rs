@@ -1,13 +1,11 @@
 //! How far each form has been read from Meta.
 
-mod records;
-
 use redb::ReadableTable;
 
 use crate::domain::ids::FormId;
 use crate::domain::mark::FormMark;
 use crate::store::StoreError;
-use crate::store::redb::marks::records::{decode_mark, encode_mark};
+use crate::store::records::mark::{decode_mark, encode_mark};
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;
 

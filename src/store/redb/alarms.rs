@@ -3,8 +3,6 @@
 //! What raises an alarm does so in its own transaction, so none of it can be forgotten. Which kinds
 //! are kept stands in the store, so nobody who writes has to know.
 
-mod records;
-
 use redb::{ReadableTable, ReadableTableMetadata};
 
 use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Condition, Kept};
@@ -12,7 +10,7 @@ use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::time::Timestamp;
 use crate::limits::ALARMS_WAITING_MAX;
 use crate::store::StoreError;
-use crate::store::redb::alarms::records::{decode_alarm, encode_alarm};
+use crate::store::records::alarm::{decode_alarm, encode_alarm};
 use crate::store::redb::read::event_by_seq;
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;

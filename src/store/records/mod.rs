@@ -4,6 +4,9 @@
 //! is never changed once it was released; a new one is added and the old one stays readable. The
 //! tests hold the bytes of each version.
 
+pub(in crate::store) mod alarm;
+pub(in crate::store) mod mark;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
@@ -20,13 +23,16 @@ use crate::store::{Quarantined, StoreError, Unmapped};
 const VERSION: u8 = 1;
 
 /// Writes a record in the version of now.
-pub(super) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode(record: &impl Serialize) -> Result<Vec<u8>, StoreError> {
     postcard::to_extend(record, vec![VERSION])
         .map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
 /// Reads a record of a kind.
-pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Result<T, StoreError> {
+pub(in crate::store) fn decode<'a, T: Deserialize<'a>>(
+    bytes: &'a [u8],
+    kind: &str,
+) -> Result<T, StoreError> {
     match bytes.split_first() {
         Some((&VERSION, record)) => postcard::from_bytes(record)
             .map_err(|error| StoreError::Corrupt(format!("{kind}: {error}"))),
@@ -36,7 +42,7 @@ pub(super) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8], kind: &str) -> Res
 }
 
 /// The error about a record that nobody wrote so.
-pub(super) fn corrupt(field: &'static str) -> StoreError {
+pub(in crate::store) fn corrupt(field: &'static str) -> StoreError {
     StoreError::Corrupt(format!("a record's {field} is impossible"))
 }
 
@@ -71,7 +77,7 @@ enum RawLeadRecord<'a> {
 }
 
 /// Writes a lead.
-pub(super) fn encode_lead(lead: &Lead) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_lead(lead: &Lead) -> Result<Vec<u8>, StoreError> {
     let reported = &lead.reported;
     encode(&LeadRecord {
         lead_id: reported.lead_id.get(),
@@ -93,7 +99,7 @@ pub(super) fn encode_lead(lead: &Lead) -> Result<Vec<u8>, StoreError> {
 }
 
 /// Reads a lead.
-pub(super) fn decode_lead(bytes: &[u8]) -> Result<Lead, StoreError> {
+pub(in crate::store) fn decode_lead(bytes: &[u8]) -> Result<Lead, StoreError> {
     let record: LeadRecord<'_> = decode(bytes, "lead")?;
     Ok(Lead {
         reported: ReportedLead {
@@ -132,12 +138,12 @@ fn owned(record: CustomerRecord<'_>) -> Customer {
 }
 
 /// Writes what is known of a person.
-pub(super) fn encode_customer(customer: &Customer) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_customer(customer: &Customer) -> Result<Vec<u8>, StoreError> {
     encode(&borrowed(customer))
 }
 
 /// Reads what is known of a person.
-pub(super) fn decode_customer(bytes: &[u8]) -> Result<Customer, StoreError> {
+pub(in crate::store) fn decode_customer(bytes: &[u8]) -> Result<Customer, StoreError> {
     Ok(owned(decode(bytes, "customer")?))
 }
 
@@ -157,7 +163,7 @@ struct EventRecord<'a> {
 }
 
 /// Writes an event.
-pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
     encode(&EventRecord {
         lead_id: event.lead_id.get(),
         found_later: (event.reported_lead != event.lead_id).then_some(event.reported_lead.get()),
@@ -172,7 +178,7 @@ pub(super) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreError> {
 }
 
 /// Reads an event.
-pub(super) fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> {
+pub(in crate::store) fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> {
     let record: EventRecord<'_> = decode(bytes, "event")?;
     let lead_id = LeadId::from_known(record.lead_id).ok_or(corrupt("lead id"))?;
     let found_later = record.found_later.map(|id| LeadId::from_known(id).ok_or(corrupt("lead id")));
@@ -204,7 +210,7 @@ struct AttemptRecord<'a> {
 }
 
 /// Writes an attempt.
-pub(super) fn encode_attempt(attempt: &Attempt) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_attempt(attempt: &Attempt) -> Result<Vec<u8>, StoreError> {
     encode(&AttemptRecord {
         dataset_id: attempt.dataset_id.get(),
         at_ms: attempt.at.as_millis(),
@@ -220,7 +226,7 @@ pub(super) fn encode_attempt(attempt: &Attempt) -> Result<Vec<u8>, StoreError> {
 }
 
 /// Reads an attempt.
-pub(super) fn decode_attempt(bytes: &[u8]) -> Result<Attempt, StoreError> {
+pub(in crate::store) fn decode_attempt(bytes: &[u8]) -> Result<Attempt, StoreError> {
     let record: AttemptRecord<'_> = decode(bytes, "attempt")?;
     Ok(Attempt {
         dataset_id: DatasetId::from_u64(record.dataset_id).ok_or(corrupt("dataset id"))?,
@@ -244,7 +250,7 @@ struct QuarantineRecord<'a> {
 }
 
 /// Writes a piece of a webhook.
-pub(super) fn encode_quarantined(piece: &Quarantined) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_quarantined(piece: &Quarantined) -> Result<Vec<u8>, StoreError> {
     encode(&QuarantineRecord {
         received_at_ms: piece.received_at.as_millis(),
         reason: &piece.reason,
@@ -253,7 +259,7 @@ pub(super) fn encode_quarantined(piece: &Quarantined) -> Result<Vec<u8>, StoreEr
 }
 
 /// Reads a piece of a webhook.
-pub(super) fn decode_quarantined(bytes: &[u8]) -> Result<Quarantined, StoreError> {
+pub(in crate::store) fn decode_quarantined(bytes: &[u8]) -> Result<Quarantined, StoreError> {
     let record: QuarantineRecord<'_> = decode(bytes, "quarantined piece")?;
     Ok(Quarantined {
         received_at: Timestamp::from_millis(record.received_at_ms),
@@ -272,7 +278,7 @@ struct UnmappedRecord<'a> {
 }
 
 /// Writes what no mapping fits.
-pub(super) fn encode_unmapped(unmapped: &Unmapped) -> Result<Vec<u8>, StoreError> {
+pub(in crate::store) fn encode_unmapped(unmapped: &Unmapped) -> Result<Vec<u8>, StoreError> {
     encode(&UnmappedRecord {
         received_at_ms: unmapped.received_at.as_millis(),
         source: unmapped.source.as_str(),
@@ -283,7 +289,7 @@ pub(super) fn encode_unmapped(unmapped: &Unmapped) -> Result<Vec<u8>, StoreError
 }
 
 /// Reads what no mapping fits.
-pub(super) fn decode_unmapped(bytes: &[u8]) -> Result<Unmapped, StoreError> {
+pub(in crate::store) fn decode_unmapped(bytes: &[u8]) -> Result<Unmapped, StoreError> {
     let record: UnmappedRecord<'_> = decode(bytes, "unmapped report")?;
     Ok(Unmapped {
         received_at: Timestamp::from_millis(record.received_at_ms),
@@ -326,25 +332,28 @@ const REASONS: [(u8, DeadReason); 6] = [
 ];
 
 /// Writes why an event is dead, and since when.
-pub(super) fn encode_dead(reason: DeadReason, at: Timestamp) -> Result<(u8, i64), StoreError> {
+pub(in crate::store) fn encode_dead(
+    reason: DeadReason,
+    at: Timestamp,
+) -> Result<(u8, i64), StoreError> {
     Ok((reason_number(reason)?, at.as_millis()))
 }
 
 /// Reads why an event is dead, and since when.
-pub(super) fn decode_dead(
+pub(in crate::store) fn decode_dead(
     (number, at_ms): (u8, i64),
 ) -> Result<(DeadReason, Timestamp), StoreError> {
     Ok((read_reason(number)?, Timestamp::from_millis(at_ms)))
 }
 
 /// The stored number of a reason.
-pub(super) fn reason_number(reason: DeadReason) -> Result<u8, StoreError> {
+pub(in crate::store) fn reason_number(reason: DeadReason) -> Result<u8, StoreError> {
     let known = REASONS.into_iter().find(|(_, known)| *known == reason);
     known.map(|(number, _)| number).ok_or(corrupt("reason"))
 }
 
 /// The reason of a stored number.
-pub(super) fn read_reason(number: u8) -> Result<DeadReason, StoreError> {
+pub(in crate::store) fn read_reason(number: u8) -> Result<DeadReason, StoreError> {
     let known = REASONS.into_iter().find(|(known, _)| *known == number);
     known.map(|(_, reason)| reason).ok_or(corrupt("reason"))
 }
