@@ -20,7 +20,7 @@ use crate::cli::output::print;
 use crate::cli::progress::{bytes, spinner};
 use crate::cli::settings::layers;
 use crate::clock::{Clock, SystemClock};
-use crate::config::store_path as configured_store;
+use crate::config::StoreAddress;
 use crate::domain::time::Timestamp;
 use crate::http::backup::DIGEST_HEADER;
 use crate::http::time::rfc3339;
@@ -88,7 +88,7 @@ pub(super) fn store_path(
     if sandbox {
         layers.default_to("LEADLOOP_STORE", "leadloop-sandbox.redb");
     }
-    Ok(configured_store(&layers)?)
+    Ok(StoreAddress::from_layers(&layers)?.file()?)
 }
 
 /// What is wrong with a file.

@@ -29,11 +29,12 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     }
     let layers = layers(global)?;
     let config = Config::from_layers(&layers)?;
-    let mut text = String::new();
+    let (mut text, store) = (String::new(), config.store.shown());
     for setting in SETTINGS {
         let shown = match layers.get(setting.env) {
             None => "(not set)",
             Some(_) if setting.secret => "(set)",
+            Some(_) if setting.env == "LEADLOOP_STORE" => &store,
             Some(value) => value,
         };
         let _ = writeln!(text, "{:<27} {shown}", setting.env);

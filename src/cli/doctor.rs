@@ -15,14 +15,16 @@ use crate::cli::output::print;
 use crate::cli::settings::layers;
 use crate::client::http_client;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Dataset};
+use crate::config::{Config, Dataset, StoreAddress};
 use crate::limits::OWN_CLOCK_TOLERANCE_S;
 use crate::meta::conversions::read_answer;
 use crate::meta::errors::find_rule;
 use crate::meta::graph::{GraphQuery, is_subscribed};
 use crate::reader::source::{GraphSource, HttpGraph};
 use crate::reader::verdict::{Trouble, judge};
-use crate::store::redb::{Purpose, RedbStore};
+use crate::store::Purpose;
+use crate::store::postgres::PostgresStore;
+use crate::store::redb::RedbStore;
 
 /// Options of `doctor`.
 #[derive(Debug, clap::Args)]
@@ -89,22 +91,29 @@ async fn check_server(report: &mut Report, server: &Server, config: &Config) {
         ),
         None => {
             report.unknown("server: nobody answers; start it with `leadloop serve`");
-            check_store(report, config);
+            check_store(report, config).await;
         }
     }
 }
 
-fn check_store(report: &mut Report, config: &Config) {
-    let path = config.store.display();
-    if !config.store.exists() {
-        return report.good(&format!("store: {path} will be made at the first start"));
-    }
-    match RedbStore::open(&config.store, Purpose::Live) {
-        Ok(_) => report.good(&format!("store: {path} can be opened")),
-        Err(error) => report.problem(
-            &format!("store: {path}: {error}"),
+async fn check_store(report: &mut Report, config: &Config) {
+    let shown = config.store.shown();
+    let (checked, advice) = match &config.store {
+        StoreAddress::File(path) if !path.exists() => {
+            return report.good(&format!("store: {shown} will be made at the first start"));
+        }
+        StoreAddress::File(path) => (
+            RedbStore::open(path, Purpose::Live).map(drop),
             "Check LEADLOOP_STORE, the rights of the file, and who else runs.",
         ),
+        StoreAddress::Database(url) => (
+            PostgresStore::check(url).await,
+            "Check LEADLOOP_STORE, the database's log, and the version of each instance.",
+        ),
+    };
+    match checked {
+        Ok(()) => report.good(&format!("store: {shown} can be opened")),
+        Err(error) => report.problem(&format!("store: {shown}: {error}"), advice),
     }
 }
 

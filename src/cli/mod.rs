@@ -19,6 +19,7 @@ mod export;
 mod import;
 mod leads;
 mod mapping;
+mod migrate;
 mod openapi;
 mod output;
 mod part_file;
@@ -27,6 +28,7 @@ mod retry;
 mod sandbox;
 mod serve;
 mod settings;
+mod store;
 mod trigger;
 
 use std::path::PathBuf;
@@ -205,6 +207,12 @@ enum Command {
     /// A server uses the space of what was removed again by itself. This makes the file shorter,
     /// and nothing else; stop the server first.
     Compact(compact::Args),
+    /// Bring the schema of the PostgreSQL database in `LEADLOOP_STORE` up to date
+    ///
+    /// A server does so at its start; this is for whoever wants it done before, with another user
+    /// or at another time. Any number may run at once: one migrates, the others wait. A schema that
+    /// is newer than this program is left alone, and the exit code is 1.
+    Migrate,
     /// Check settings, server, store, clock and tokens, and say what to do
     ///
     /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta
@@ -275,6 +283,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Alarms(args) => alarms::run(global, args).await,
             Command::Backfill(args) => backfill::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,
+            Command::Migrate => migrate::run(global).await,
             Command::Doctor(args) => doctor::run(global, args).await,
             Command::Mapping(args) => mapping::run(global, args).await,
             Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),

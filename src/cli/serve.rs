@@ -1,6 +1,5 @@
 //! `leadloop serve`: the server, alone or against the built-in stand-in for Meta.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,11 +13,12 @@ use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::print;
 use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
+use crate::cli::store::OpenStore;
 use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Layers, ReadingSettings};
 use crate::domain::ids::PageId;
 use crate::sandbox::{Sandbox, Settings};
-use crate::store::redb::{Purpose, RedbStore};
+use crate::store::Purpose;
 
 const SANDBOX_DATASET: &str = "1000000000000009";
 const SANDBOX_API_KEY: &str = "sandbox-api-key";
@@ -65,18 +65,16 @@ async fn serve(
     sandbox: Option<&SandboxAddress>,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
-    let path = config.store.clone();
-    let store = Arc::new(RedbStore::open(&path, purpose).map_err(|error| {
-        Failure::new(Exit::Failure, format!("LEADLOOP_STORE: {}: {error}", path.display()))
-    })?);
+    let (random, shown) = (Arc::new(SystemRandom), config.store.shown());
+    let store = OpenStore::open(&config.store, purpose, &*random).await?;
     let died = store.died();
     let address = listener.local_addr()?;
     let clock = Arc::new(SystemClock);
-    let world = World { store: store.clone(), clock, random: Arc::new(SystemRandom) };
+    let world = World { store: store.store(), clock, random };
     let app = App::build(config, world).await?;
-    tracing::info!(%address, store = %path.display(), "listening");
+    tracing::info!(%address, store = shown, "listening");
     match (sandbox, app.made_api_key()) {
-        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &path)?,
+        (Some(sandbox), _) => print_sandbox(&format!("http://{address}"), sandbox, &shown)?,
         (None, Some(key)) => print_api_key(key)?,
         (None, None) => {}
     }
@@ -90,7 +88,7 @@ async fn serve(
     };
     // Held until here: the store's thread ends with the last handle, and a server that is stopping
     // lets go of its handles before it is done.
-    drop(store);
+    store.close().await;
     result
 }
 
@@ -175,9 +173,9 @@ fn print_api_key(key: &str) -> Result<(), Failure> {
     ))
 }
 
-fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &Path) -> Result<(), Failure> {
+fn print_sandbox(url: &str, sandbox: &SandboxAddress, store: &str) -> Result<(), Failure> {
     let program = std::env::args().next().unwrap_or_else(|| "leadloop".to_owned());
-    let (store, SandboxAddress { url: sandbox, api_key }) = (store.display(), sandbox);
+    let (store, SandboxAddress { url: sandbox, api_key }) = (store, sandbox);
     print(&format!(
         "
 leadloop is running, with a stand-in for Meta. Nothing leaves this machine.

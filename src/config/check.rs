@@ -1,7 +1,6 @@
 //! From settings as they were written to settings that can be worked with.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -10,7 +9,9 @@ use sha2::{Digest, Sha256};
 use crate::config::alarms::AlarmSettings;
 use crate::config::hooks::hook;
 use crate::config::layers::{ApiKeyTable, DatasetTable, PageTable, SourceTable};
-use crate::config::{ApiKey, Config, ConfigError, Dataset, Layers, ReadingSettings, Scope, Source};
+use crate::config::{
+    ApiKey, Config, ConfigError, Dataset, Layers, ReadingSettings, Scope, Source, StoreAddress,
+};
 use crate::domain::customer::Country;
 use crate::domain::event::SourcePolicy;
 use crate::domain::funnel::Funnel;
@@ -38,7 +39,7 @@ pub(super) fn check(layers: &Layers) -> Result<Config, ConfigError> {
     }
     Ok(Config {
         listen: parsed(layers, "LEADLOOP_LISTEN", "an address and port like 127.0.0.1:8080")?,
-        store: store_path(layers)?,
+        store: StoreAddress::from_layers(layers)?,
         app_secrets,
         verify_token: verify_token.into(),
         graph_base: graph_base(layers)?,
@@ -76,16 +77,6 @@ fn stage(setting: &str, name: &str) -> Result<StageName, ConfigError> {
 
 fn dataset_id(setting: &str, text: &str) -> Result<DatasetId, ConfigError> {
     DatasetId::parse(text).map_err(|error| ConfigError::new(setting, error.to_string()))
-}
-
-/// The path of the store's file.
-pub fn store_path(layers: &Layers) -> Result<PathBuf, ConfigError> {
-    let store = required(layers, "LEADLOOP_STORE", "path of a file")?;
-    if store.contains("://") {
-        let problem = "must be the path of a file; this version knows no other store";
-        return Err(ConfigError::new("LEADLOOP_STORE", problem));
-    }
-    Ok(store.into())
 }
 
 fn retention_days(layers: &Layers) -> Result<Option<u32>, ConfigError> {
@@ -531,7 +522,7 @@ mod tests {
             ("[[sources]]\nname = \"x\"\ndefault_country = \"Germany\"", "source x"),
             ("[[api_keys]]\nname = \"x\"\nscopes = [\"read\"]", "API key x"),
             ("[[api_keys]]\nname = \"x\"\nkey = \"k\"\nscopes = [\"all\"]", "API key x"),
-            ("store = \"postgres://host\"", "LEADLOOP_STORE"),
+            ("store = \"mysql://host\"", "LEADLOOP_STORE"),
             ("meta_partner_agent = \"a1\"", "META_PARTNER_AGENT"),
             ("meta_graph_url = \"http://graph.example\"", "META_GRAPH_URL"),
             ("meta_api_version = \"24\"", "META_API_VERSION"),

@@ -10,10 +10,10 @@ mod check;
 pub mod hooks;
 pub mod layers;
 pub mod reading;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::tz::TimeZone;
@@ -28,9 +28,9 @@ use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 
 pub use crate::config::alarms::AlarmSettings;
-pub use crate::config::check::store_path;
 pub use crate::config::layers::Layers;
 pub use crate::config::reading::{PageToken, ReadingSettings};
+pub use crate::config::store::StoreAddress;
 
 /// The file that documents every setting is where the defaults come from.
 pub const DEFAULT_FILE: &str = include_str!("default.toml");
@@ -57,8 +57,8 @@ impl ConfigError {
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The store's file.
-    pub store: PathBuf,
+    /// Where the store is.
+    pub store: StoreAddress,
     /// The secrets that webhooks may be signed with.
     pub app_secrets: Vec<SecretString>,
     /// What Meta has to say in the handshake.

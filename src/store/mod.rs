@@ -16,6 +16,7 @@ mod figures;
 pub(crate) mod fixtures;
 pub mod memory;
 mod outcome;
+pub mod postgres;
 mod purpose;
 pub mod query;
 pub(crate) mod records;

@@ -25,6 +25,24 @@ macro_rules! on_every_store {
             })+
         }
 
+        mod postgres {
+            use crate::store::postgres::tests::on_database;
+
+            $(#[tokio::test]
+            async fn $test() {
+                on_database(async |store| super::$test(store).await).await;
+            })+
+        }
+
+        mod postgres_forced {
+            use crate::store::postgres::tests::on_faulty_database;
+
+            $(#[tokio::test]
+            async fn $test() {
+                on_faulty_database(true, async |store| super::$test(store).await).await;
+            })+
+        }
+
         mod redb_memory {
             $(#[tokio::test]
             async fn $test() {

@@ -1,0 +1,114 @@
+//! The way to the database: addresses, encryption, bounds.
+
+use std::str::FromStr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use secrecy::{ExposeSecret, SecretString};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions, PgPool};
+
+use crate::limits::{DB_CONNECT_TIMEOUT, DB_CONNECTIONS_MAX, DB_STATEMENT_TIMEOUT};
+use crate::store::StoreError;
+
+/// The hosts of one database, of which one at a time takes writes.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    options: Vec<PgConnectOptions>,
+    current: AtomicUsize,
+}
+
+impl Hosts {
+    /// Reads a URL such as `postgres://user:password@one:5432,two/leadloop?sslmode=verify-full`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] if it is no such URL; the error does not repeat it, since there
+    /// may be a password in it.
+    pub(super) fn parse(url: &SecretString) -> Result<Self, StoreError> {
+        let mut options = Vec::new();
+        for url in one_for_each_host(url.expose_secret()).ok_or_else(no_url)? {
+            let parsed = PgConnectOptions::from_str(&url).map_err(|_| no_url())?;
+            let timeout = DB_STATEMENT_TIMEOUT.as_millis().to_string();
+            let bounds = [
+                ("statement_timeout", timeout.as_str()),
+                // Whoever is cut off in the middle of a transaction must not hold others up.
+                ("idle_in_transaction_session_timeout", timeout.as_str()),
+                ("default_transaction_read_only", "off"),
+            ];
+            let named = match parsed.get_application_name() {
+                Some(_) => parsed,
+                None => parsed.application_name("leadloop"),
+            };
+            options.push(named.options(bounds).disable_statement_logging());
+        }
+        Ok(Self { options, current: AtomicUsize::new(0) })
+    }
+
+    /// A pool of connections, none of which is open yet.
+    pub(super) fn pool(&self) -> PgPool {
+        let pool = PgPoolOptions::new()
+            .max_connections(DB_CONNECTIONS_MAX)
+            .acquire_timeout(DB_CONNECT_TIMEOUT)
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    // A standby answers questions and takes nothing.
+                    let query = sqlx::query_scalar("SELECT pg_is_in_recovery()");
+                    let is_standby: bool = query.fetch_one(connection).await?;
+                    let refused = || sqlx::Error::Protocol("the server is a standby".into());
+                    if is_standby { Err(refused()) } else { Ok(()) }
+                })
+            });
+        pool.connect_lazy_with(self.options[0].clone())
+    }
+
+    /// Makes new connections go to the next host.
+    pub(super) fn turn_to_next(&self, pool: &PgPool) {
+        if self.options.len() > 1 {
+            let next = (self.current.fetch_add(1, Ordering::Relaxed) + 1) % self.options.len();
+            pool.set_connect_options(self.options[next].clone());
+        }
+    }
+}
+
+fn no_url() -> StoreError {
+    StoreError::Unsupported(
+        "LEADLOOP_STORE is no URL such as postgres://user:password@host:5432/database".into(),
+    )
+}
+
+/// The same URL with each of its hosts alone.
+fn one_for_each_host(url: &str) -> Option<Vec<String>> {
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let (user, hosts) = authority
+        .rsplit_once('@')
+        .map_or(("", authority), |(user, hosts)| (&authority[..=user.len()], hosts));
+    let urls = hosts.split(',').map(|host| format!("{scheme}://{user}{host}{path}"));
+    Some(urls.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_host_of_a_list_is_tried_with_the_same_user_and_database() {
+        let hosts = Hosts::parse(&"postgres://me:p%40ss@one:5433,two/db?sslmode=require".into());
+        let options = hosts.unwrap().options;
+        let seen: Vec<_> = options
+            .iter()
+            .map(|it| (it.get_host(), it.get_port(), it.get_username(), it.get_database()))
+            .collect();
+        let expected = [("one", 5433, "me", Some("db")), ("two", 5432, "me", Some("db"))];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_without_repeating_it() {
+        for url in ["postgres", "postgres://me:hunter2@host:port/db", "postgres://hunter2@:x"] {
+            let error = Hosts::parse(&url.into()).unwrap_err();
+            assert!(matches!(error, StoreError::Unsupported(_)));
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+}

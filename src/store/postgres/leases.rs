@@ -1,0 +1,177 @@
+//! Duties that one instance at a time has: a row each, with who has it, until when, and an epoch
+//! that grows with each who takes it over.
+//!
+//! Whoever has a duty renews it in good time. What an instance does under an epoch that is over is
+//! refused by the row itself: a settlement locks it and looks. Moments are the database's, so the
+//! clocks of instances need not agree; an instance takes its duties for ended a little earlier.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sqlx::Row as _;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::limits::{LEASE, LEASE_MARGIN, LEASE_RENEW_EVERY};
+use crate::store::postgres::error::Failure;
+use crate::store::postgres::rows::Int;
+use crate::store::postgres::session::{Database, Session};
+use crate::store::{Duty, Hold};
+
+/// The duties of one instance.
+#[derive(Clone)]
+pub(super) struct Leases(Arc<Inner>);
+
+struct Inner {
+    database: Database,
+    owner: Int,
+    held: Mutex<BTreeMap<Duty, Held>>,
+}
+
+/// A duty that this instance has.
+struct Held {
+    epoch: u64,
+    until: watch::Sender<Instant>,
+}
+
+impl Leases {
+    /// Those of an instance that has none yet, and the task that renews them until it is stopped;
+    /// `died` is cancelled if another instance has taken this one's place.
+    pub(super) fn start(
+        database: Database,
+        (owner, slot): (Int, Int),
+        stop: CancellationToken,
+        died: CancellationToken,
+    ) -> Self {
+        let leases = Self(Arc::new(Inner { database, owner, held: Mutex::default() }));
+        let renewing = leases.clone();
+        tokio::spawn(async move {
+            while stop.run_until_cancelled(tokio::time::sleep(LEASE_RENEW_EVERY)).await.is_some() {
+                if let Err(failure) = renewing.renew().await {
+                    tracing::warn!(%failure, "duties could not be renewed");
+                }
+                if let Ok(false) = renewing.beat(slot).await {
+                    tracing::error!("another instance has taken this one's place");
+                    died.cancel();
+                }
+            }
+        });
+        leases
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<Duty, Held>> {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The right to a duty, if no other instance has it.
+    pub(super) async fn hold(&self, duty: Duty) -> Result<Option<Hold>, Failure> {
+        let known = self.held().get(&duty).map(Held::hold);
+        if known.as_ref().is_some_and(Hold::is_valid) {
+            return Ok(known);
+        }
+        let asked_at = Instant::now();
+        let Some(epoch) = self.take(duty).await? else {
+            self.held().remove(&duty);
+            return Ok(None);
+        };
+        tracing::info!(%duty, epoch, "duty taken");
+        let taken = Held { epoch, until: watch::Sender::new(ends(asked_at)) };
+        let hold = taken.hold();
+        self.held().insert(duty, taken);
+        Ok(Some(hold))
+    }
+
+    /// Takes a duty that nobody has any more; its epoch.
+    async fn take(&self, duty: Duty) -> Result<Option<u64>, Failure> {
+        let statements = [
+            "UPDATE leases SET owner = $2, epoch = epoch + 1, \
+             until = now() + make_interval(secs => $3) \
+             WHERE duty = $1 AND (until < now() OR owner = $2) RETURNING epoch",
+            "INSERT INTO leases (duty, owner, epoch, until) \
+             VALUES ($1, $2, 1, now() + make_interval(secs => $3)) \
+             ON CONFLICT (duty) DO NOTHING RETURNING epoch",
+        ];
+        for statement in statements {
+            let query = sqlx::query(statement).bind(duty.to_string()).bind(self.0.owner);
+            let query = query.bind(LEASE.as_secs_f64());
+            let taken = query.fetch_optional(&self.0.database.pool).await?;
+            if let Some(row) = taken {
+                return Ok(Some(row.try_get::<Int, _>(0)?.cast_unsigned()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Renews what this instance has. What it has no more ends at once.
+    async fn renew(&self) -> Result<(), Failure> {
+        let duties: Vec<String> = self.held().keys().map(Duty::to_string).collect();
+        if duties.is_empty() {
+            return Ok(());
+        }
+        let asked_at = Instant::now();
+        let query = sqlx::query(
+            "UPDATE leases SET until = now() + make_interval(secs => $3) \
+             WHERE duty = ANY($1) AND owner = $2 AND until >= now() RETURNING duty, epoch",
+        );
+        let query = query.bind(duties).bind(self.0.owner).bind(LEASE.as_secs_f64());
+        let mut renewed = BTreeMap::new();
+        for row in query.fetch_all(&self.0.database.pool).await? {
+            let (duty, epoch): (String, Int) = (row.try_get(0)?, row.try_get(1)?);
+            renewed.insert(duty, epoch.cast_unsigned());
+        }
+        self.held().retain(|duty, held| {
+            let is_renewed = renewed.get(&duty.to_string()) == Some(&held.epoch);
+            held.until.send_replace(if is_renewed { ends(asked_at) } else { asked_at });
+            if !is_renewed {
+                tracing::warn!(%duty, epoch = held.epoch, "duty lost");
+            }
+            is_renewed
+        });
+        Ok(())
+    }
+
+    /// Says that this instance is there; whether its place is still its own.
+    async fn beat(&self, slot: Int) -> Result<bool, Failure> {
+        let query =
+            sqlx::query("UPDATE instances SET seen_at = now() WHERE slot = $1 AND owner = $2");
+        let query = query.bind(slot).bind(self.0.owner);
+        Ok(query.execute(&self.0.database.pool).await?.rows_affected() == 1)
+    }
+
+    /// Gives up all duties, so that others need not wait.
+    pub(super) async fn give_up(&self) {
+        let ended = std::mem::take(&mut *self.held());
+        let now = Instant::now();
+        for held in ended.values() {
+            held.until.send_replace(now);
+        }
+        let query = sqlx::query("UPDATE leases SET until = 'epoch' WHERE owner = $1");
+        if let Err(error) = query.bind(self.0.owner).execute(&self.0.database.pool).await {
+            tracing::warn!(%error, "duties end by themselves in a few seconds");
+        }
+    }
+}
+
+impl Held {
+    fn hold(&self) -> Hold {
+        Hold { epoch: self.epoch, until: Some(self.until.subscribe()) }
+    }
+}
+
+/// When a duty ends for us that was asked for at a moment.
+fn ends(asked_at: Instant) -> Instant {
+    asked_at + LEASE - LEASE_MARGIN
+}
+
+/// Whether a duty is still that of an epoch; until the end of the transaction nobody takes it over.
+pub(super) async fn is_current(
+    session: &mut Session,
+    duty: Duty,
+    epoch: u64,
+) -> Result<bool, Failure> {
+    let query = sqlx::query("SELECT epoch FROM leases WHERE duty = $1 FOR SHARE");
+    let rows = session.rows(query.bind(duty.to_string())).await?;
+    let current: Option<Int> = rows.first().map(|row| row.try_get(0)).transpose()?;
+    Ok(current == Some(epoch.cast_signed()))
+}

@@ -1,0 +1,55 @@
+//! The store on PostgreSQL, for several instances on one database.
+//!
+//! What a use case does is decided once, in the maps of [`State`]. Here it is done on a part of the
+//! database: [`load`] reads what the use case is about, [`rows`] turns that into maps and back,
+//! [`save`] writes the difference, all in one serializable transaction that is done again if
+//! another one was in its way. So there is no lock to think of, and no rule to write twice.
+
+mod alarms;
+mod connect;
+mod error;
+mod facts;
+mod instance;
+mod leases;
+mod list;
+mod load;
+mod migrate;
+mod open;
+mod queue;
+mod rows;
+mod save;
+mod session;
+mod store;
+#[cfg(test)]
+pub(in crate::store) mod tests;
+mod tries;
+mod unmapped;
+mod upkeep;
+mod writer;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::store::postgres::leases::Leases;
+use crate::store::postgres::session::Database;
+use crate::store::postgres::writer::Writer;
+
+/// A store on a PostgreSQL database.
+pub struct PostgresStore {
+    database: Database,
+    writer: Writer,
+    leases: Leases,
+    /// Ends what is done in the background, when this is dropped.
+    _stop: DropGuard,
+}
+
+impl PostgresStore {
+    /// Cancelled when nothing can be written any more: the writer's task panicked.
+    pub fn died(&self) -> CancellationToken {
+        self.writer.died()
+    }
+
+    /// Lets other instances take over at once what this one does.
+    pub async fn close(&self) {
+        self.leases.give_up().await;
+    }
+}

@@ -1,0 +1,101 @@
+//! Faults that the database makes at a chosen statement: conflicts, deadlocks, lost connections.
+//!
+//! They are real: the server raises the error, or ends the connection.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sqlx::postgres::Postgres;
+use sqlx::{Executor as _, Transaction};
+
+use crate::store::postgres::error::Failure;
+
+/// What happens at a statement or at the commit.
+const FAULTS: [&str; 3] = [
+    "DO $$ BEGIN RAISE EXCEPTION 'a conflict' USING ERRCODE = '40001'; END $$",
+    "DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$",
+    "SELECT pg_terminate_backend(pg_backend_pid())",
+];
+
+/// When faults happen; never, unless a test asks for them.
+#[derive(Clone, Default)]
+pub struct Faults(Arc<Mutex<Plan>>);
+
+#[derive(Default)]
+struct Plan {
+    is_forced: bool,
+    is_weak: bool,
+    /// How many statements of the transaction that is under way went well.
+    done: usize,
+    /// Which statement fails next, counted from 0; the commit is one.
+    next: usize,
+    /// How many failed in all, which decides how the next one fails.
+    struck: usize,
+    has_failed: bool,
+}
+
+impl Faults {
+    /// Fails each statement of each transaction once, one after the other, and its commit: the
+    /// transaction is tried until nothing is left that could fail.
+    pub fn force(&self) {
+        self.plan().is_forced = true;
+    }
+
+    /// Makes writing transactions see what others commit meanwhile, as a control.
+    pub fn weaken(&self) {
+        self.plan().is_weak = true;
+    }
+
+    /// How a transaction begins, where it would begin otherwise with a statement.
+    pub fn beginning(&self, statement: &'static str) -> &'static str {
+        let is_weak = self.plan().is_weak && statement.contains("SERIALIZABLE");
+        if is_weak { "BEGIN ISOLATION LEVEL READ COMMITTED" } else { statement }
+    }
+
+    /// How many statements failed.
+    pub fn struck(&self) -> usize {
+        self.plan().struck
+    }
+
+    fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A transaction begins.
+    pub fn begin(&self) {
+        let mut plan = self.plan();
+        if !plan.has_failed {
+            plan.next = 0;
+        }
+        (plan.done, plan.has_failed) = (0, false);
+    }
+
+    /// Whether so many tries are to be forgiven.
+    pub fn is_forced(&self) -> bool {
+        self.plan().is_forced
+    }
+
+    fn next_fault(&self) -> Option<&'static str> {
+        let mut plan = self.plan();
+        if !plan.is_forced || plan.done < plan.next {
+            plan.done += 1;
+            return None;
+        }
+        plan.next += 1;
+        plan.struck += 1;
+        plan.has_failed = true;
+        Some(FAULTS[plan.struck % FAULTS.len()])
+    }
+
+    /// Fails before a statement, or does not.
+    pub(in crate::store::postgres) async fn strike(
+        &self,
+        transaction: &mut Transaction<'static, Postgres>,
+    ) -> Result<(), Failure> {
+        if let Some(fault) = self.next_fault() {
+            transaction.execute(fault).await?;
+            // The connection is closed after the answer; the next statement finds out.
+            transaction.execute("SELECT 1").await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! Finding what the housekeeping is to look at; what becomes of it is decided where everything is.
+
+use sqlx::Row as _;
+
+use crate::domain::ids::LeadId;
+use crate::domain::routing::Routing;
+use crate::domain::time::Timestamp;
+use crate::limits::{DB_LEADS_MAX, EVENT_AGE_MAX_S, SEND_MARGIN_S};
+use crate::store::postgres::error::Failure;
+use crate::store::postgres::load::int;
+use crate::store::postgres::queue::read_leads;
+use crate::store::postgres::rows::{Int, dataset_column, lead_column, read_lead_id};
+use crate::store::postgres::session::Session;
+
+/// Leads with events in the queue of no dataset, or of one that is not configured, after a lead.
+pub(super) async fn leads_to_route(
+    session: &mut Session,
+    routing: &Routing,
+    after: Option<LeadId>,
+) -> Result<Vec<LeadId>, Failure> {
+    let configured: Vec<Int> =
+        routing.datasets().map(|dataset_id| dataset_column(Some(dataset_id))).collect();
+    let query = sqlx::query(
+        "SELECT DISTINCT lead_id FROM outbox WHERE dataset_id <> ALL($1) AND lead_id > $2 \
+         ORDER BY lead_id LIMIT $3",
+    );
+    let after = after.map_or(Int::MIN, lead_column);
+    let found = session.rows(query.bind(configured).bind(after).bind(int(DB_LEADS_MAX))).await?;
+    read_leads(&found)
+}
+
+/// Leads with events that no worker looks after and whose time is over.
+pub(super) async fn overdue(session: &mut Session, now: Timestamp) -> Result<Vec<LeadId>, Failure> {
+    let last_past = now.seconds() + (SEND_MARGIN_S - EVENT_AGE_MAX_S);
+    let query = sqlx::query(
+        "SELECT lead_id FROM awaiting WHERE event_time <= $1 UNION \
+         SELECT lead_id FROM outbox WHERE dataset_id = 0 AND event_time <= $1 LIMIT $2",
+    );
+    let query = query.bind(last_past.get()).bind(int(DB_LEADS_MAX));
+    read_leads(&session.rows(query).await?)
+}
+
+/// Leads that may be old, from a number on, and where to go on after them.
+pub(super) async fn old_leads(
+    session: &mut Session,
+    before: Timestamp,
+    from: u64,
+) -> Result<(Vec<LeadId>, Option<u64>), Failure> {
+    let query = sqlx::query(
+        "SELECT seq, lead_id FROM leads WHERE seq >= $1 AND received_at_ms < $2 \
+         ORDER BY seq LIMIT $3",
+    );
+    let from = Int::try_from(from).unwrap_or(Int::MAX);
+    let query = query.bind(from).bind(before.as_millis()).bind(int(DB_LEADS_MAX));
+    let (mut leads, mut last) = (Vec::new(), 0);
+    for row in session.rows(query).await? {
+        last = row.try_get::<Int, _>(0)?.cast_unsigned();
+        leads.push(read_lead_id(row.try_get(1)?)?);
+    }
+    let next = (leads.len() == DB_LEADS_MAX).then_some(last + 1);
+    Ok((leads, next))
+}
+
+/// Leads that never came, with dead letters that may be old.
+pub(super) async fn never_came(
+    session: &mut Session,
+    before: Timestamp,
+) -> Result<Vec<LeadId>, Failure> {
+    let query = sqlx::query(
+        "SELECT DISTINCT d.lead_id FROM dead AS d LEFT JOIN leads AS l ON l.lead_id = d.lead_id \
+         WHERE l.lead_id IS NULL AND d.at_ms < $1 LIMIT $2",
+    );
+    read_leads(&session.rows(query.bind(before.as_millis()).bind(int(DB_LEADS_MAX))).await?)
+}

@@ -1,0 +1,251 @@
+//! The one writer of an instance: what waits is committed together.
+//!
+//! Callers hand over a use case and what it is about, and wait. The writer takes what gathered,
+//! reads the part of the database that is about it, lets the use cases work on that, writes what
+//! they changed, commits, and only then answers. So the price of round trips and of the commit is
+//! shared, and nobody is told of something that is not durable.
+//!
+//! A transaction that was in the way of another one, or whose connection was lost, is done again
+//! from reading on. If it is unknown whether a commit came through, this finds what it wrote, since
+//! every use case may be repeated.
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use crate::domain::time::Timestamp;
+use crate::limits::{COMMIT_GROUP_MAX, WRITE_QUEUE_MAX};
+use crate::store::memory::State;
+use crate::store::postgres::alarms::{self, AlarmRows};
+use crate::store::postgres::error::Failure;
+use crate::store::postgres::instance::Numbers;
+use crate::store::postgres::leases::is_current;
+use crate::store::postgres::load::{Seeds, load};
+use crate::store::postgres::rows::Rows;
+use crate::store::postgres::save::save;
+use crate::store::postgres::session::{Database, Session};
+use crate::store::postgres::tries::Tries;
+use crate::store::{Duty, StoreError};
+
+/// A use case with somebody waiting for its result.
+trait Job: Send + Sync {
+    fn seeds(&self) -> &Seeds;
+    fn needs_alarms(&self) -> bool;
+    fn now(&self) -> Option<Timestamp>;
+    fn fence(&self) -> Option<Fence>;
+    /// Does the work; once more if an earlier one came to nothing.
+    fn apply(&mut self, state: &mut State);
+    /// Notes that it must not be done.
+    fn refuse(&mut self);
+    /// Tells the result, after the commit.
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// What a use case is about and when it happens.
+pub(super) struct About {
+    /// What is to be read for it.
+    pub(super) seeds: Seeds,
+    /// Whether it is about alarms.
+    pub(super) alarms: bool,
+    /// When; numbers that are given out count from then.
+    pub(super) now: Option<Timestamp>,
+    /// Under which epoch of a duty it is done.
+    pub(super) fence: Option<Fence>,
+}
+
+/// A duty and the epoch in which something was done under it.
+pub(super) type Fence = (Duty, u64);
+
+impl From<Seeds> for About {
+    fn from(seeds: Seeds) -> Self {
+        Self { seeds, alarms: false, now: None, fence: None }
+    }
+}
+
+impl About {
+    /// Alarms and nothing else.
+    pub(super) fn alarms() -> Self {
+        Self { alarms: true, ..Self::from(Seeds::default()) }
+    }
+
+    /// The same at a moment.
+    pub(super) fn at(self, now: Timestamp) -> Self {
+        Self { now: Some(now), ..self }
+    }
+}
+
+struct Waiting<F, T> {
+    about: About,
+    work: F,
+    result: Option<T>,
+    reply: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Job for Waiting<F, T>
+where
+    F: Fn(&mut State) -> T + Send + Sync,
+    T: Send + Sync,
+{
+    fn seeds(&self) -> &Seeds {
+        &self.about.seeds
+    }
+
+    fn needs_alarms(&self) -> bool {
+        self.about.alarms
+    }
+
+    fn now(&self) -> Option<Timestamp> {
+        self.about.now
+    }
+
+    fn fence(&self) -> Option<Fence> {
+        self.about.fence
+    }
+
+    fn apply(&mut self, state: &mut State) {
+        self.result = Some((self.work)(state));
+    }
+
+    fn refuse(&mut self) {
+        self.result = None;
+    }
+
+    fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Self { result, reply, .. } = *self;
+        let never_run = || StoreError::Unavailable("another instance has the duty by now".into());
+        // Whoever asked may have gone away; what was committed stays committed.
+        let _ = reply.send(committed.and_then(|()| result.ok_or_else(never_run)));
+    }
+}
+
+/// The way to the writer; when it is dropped the writer ends after the work that waits.
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Box<dyn Job>>,
+    died: CancellationToken,
+}
+
+impl Writer {
+    /// Starts the task.
+    pub(super) fn start(database: Database, numbers: Numbers) -> Self {
+        let (jobs, queue) = mpsc::channel(WRITE_QUEUE_MAX);
+        let died = CancellationToken::new();
+        let guard = died.clone().drop_guard();
+        tokio::spawn(async move {
+            let _cancelled_when_this_task_ends = guard;
+            WriterTask { database, numbers, queue }.run().await;
+        });
+        Self { jobs, died }
+    }
+
+    /// Cancelled when nothing can be written any more: the task panicked.
+    pub(super) fn died(&self) -> CancellationToken {
+        self.died.clone()
+    }
+
+    /// Does work in the next transaction and answers once that is durable. The work may be done
+    /// again; what an earlier one did is undone then.
+    pub(super) async fn submit<T, F>(
+        &self,
+        about: impl Into<About>,
+        work: F,
+    ) -> Result<T, StoreError>
+    where
+        T: Send + Sync + 'static,
+        F: Fn(&mut State) -> T + Send + Sync + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let job = Waiting { about: about.into(), work, result: None, reply };
+        self.jobs.try_send(Box::new(job)).map_err(|error| {
+            StoreError::Unavailable(match error {
+                mpsc::error::TrySendError::Full(_) => "too many writes are waiting".into(),
+                mpsc::error::TrySendError::Closed(_) => "the writer has ended".into(),
+            })
+        })?;
+        let gone = |_| StoreError::Unavailable("the writer has ended".into());
+        answer.await.map_err(gone)?
+    }
+}
+
+struct WriterTask {
+    database: Database,
+    numbers: Numbers,
+    queue: mpsc::Receiver<Box<dyn Job>>,
+}
+
+impl WriterTask {
+    async fn run(mut self) {
+        let mut group = Vec::new();
+        while self.queue.recv_many(&mut group, COMMIT_GROUP_MAX).await > 0 {
+            self.commit(std::mem::take(&mut group)).await;
+        }
+    }
+
+    /// Commits a group and answers all of it. If something that was stored can't be understood,
+    /// each is done alone, so that only who needs it is refused.
+    async fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
+        let committed = self.commit_together(&mut group).await;
+        if group.len() > 1 && matches!(committed, Err(StoreError::Corrupt(_))) {
+            for mut job in group {
+                let committed = self.commit_together(std::slice::from_mut(&mut job)).await;
+                job.finish(committed);
+            }
+            return;
+        }
+        for job in group {
+            job.finish(committed.clone());
+        }
+    }
+
+    async fn commit_together(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+        let mut tries = Tries::new(&self.database);
+        loop {
+            match self.try_commit(group).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => tries.again_after(failure).await?,
+            }
+        }
+    }
+
+    async fn try_commit(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+        let mut seeds = Seeds::default();
+        for job in &*group {
+            seeds.merge(job.seeds().clone());
+        }
+        let now = group.iter().filter_map(|job| job.now()).max();
+        let mut session = self.database.write().await?;
+        let before = load(&mut session, &seeds).await?;
+        let mut state = before.to_state()?;
+        let mut alarms = None;
+        if group.iter().any(|job| job.needs_alarms()) {
+            alarms = Some(load_alarms(&mut session, &mut state).await?);
+        }
+        self.numbers.lend(&mut state, now);
+        for job in group {
+            match job.fence() {
+                Some((duty, epoch)) if !is_current(&mut session, duty, epoch).await? => {
+                    job.refuse();
+                }
+                _ => job.apply(&mut state),
+            }
+        }
+        self.numbers.take_back(&state);
+        if state.alarms.is_noted() && alarms.is_none() {
+            alarms = Some(load_alarms(&mut session, &mut state).await?);
+        }
+        state.alarms.carry_out();
+        save(&mut session, &before, Rows::of_state(&state)?).await?;
+        if let Some(before) = alarms {
+            alarms::save(&mut session, &before, AlarmRows::of_state(&state.alarms)?).await?;
+        }
+        // From here on everything that the group did is durable, or nothing of it. If we die before
+        // the answers, whoever asked asks again and is told what it became.
+        session.commit().await
+    }
+}
+
+/// Reads what is kept of alarms into a state.
+async fn load_alarms(session: &mut Session, state: &mut State) -> Result<AlarmRows, Failure> {
+    let rows = alarms::load(session).await?;
+    state.alarms.adopt(rows.to_state());
+    // As it would be written, so that what can't be read stays.
+    Ok(AlarmRows::of_state(&state.alarms)?)
+}
