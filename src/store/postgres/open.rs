@@ -11,7 +11,7 @@ use crate::store::postgres::error::Failure;
 use crate::store::postgres::instance::{Numbers, SLOTS};
 use crate::store::postgres::leases::Leases;
 use crate::store::postgres::rows::Int;
-use crate::store::postgres::session::{Database, Faults, Session};
+use crate::store::postgres::session::{Database, Faults, NoFaults, Session};
 use crate::store::postgres::tries::Tries;
 use crate::store::postgres::writer::Writer;
 use crate::store::postgres::{PostgresStore, migrate};
@@ -29,10 +29,20 @@ impl PostgresStore {
         purpose: Purpose,
         owner: u64,
     ) -> Result<Self, StoreError> {
+        Self::open_with(url, purpose, owner, Arc::new(NoFaults)).await
+    }
+
+    /// The same with faults.
+    pub(super) async fn open_with(
+        url: &SecretString,
+        purpose: Purpose,
+        owner: u64,
+        faults: Arc<dyn Faults>,
+    ) -> Result<Self, StoreError> {
         let hosts = Arc::new(Hosts::parse(url)?);
         let pool = hosts.pool();
         migrate::migrate(&pool, owner.cast_signed()).await?;
-        let database = Database { pool, hosts, jitter: owner, faults: Faults::default() };
+        let database = Database { pool, hosts, jitter: owner, faults };
         let mut tries = Tries::new(&database);
         let (slot, last) = loop {
             match join(&database, purpose, owner).await {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{PgPool, Transaction};
 
 use crate::store::postgres::connect::Hosts;
 use crate::store::postgres::error::Failure;
-#[cfg(test)]
-pub(super) use crate::store::postgres::tests::faults::Faults;
 
 /// Begins a transaction that is as if it were alone. One that was not is refused by the database
 /// with 40001 and done again; so no use case has to think of locks.
@@ -20,7 +19,7 @@ const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// A transaction.
 pub(super) struct Session {
     transaction: Transaction<'static, Postgres>,
-    faults: Faults,
+    faults: Arc<dyn Faults>,
 }
 
 /// The way to the database.
@@ -30,7 +29,7 @@ pub(super) struct Database {
     pub(super) hosts: Arc<Hosts>,
     /// A number by which instances wait differently.
     pub(super) jitter: u64,
-    pub(super) faults: Faults,
+    pub(super) faults: Arc<dyn Faults>,
 }
 
 impl Database {
@@ -80,25 +79,29 @@ impl Session {
     }
 }
 
-/// Where tests make statements fail. Nothing is made to fail in the program.
-#[cfg(not(test))]
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Faults;
+/// What may go wrong besides what goes wrong by itself: nothing, but in tests.
+#[async_trait]
+pub(super) trait Faults: Send + Sync {
+    /// A transaction begins.
+    fn begin(&self) {}
 
-#[cfg(not(test))]
-impl Faults {
-    fn begin(self) {}
-
-    fn beginning(self, statement: &'static str) -> &'static str {
+    /// How it begins, where it would with a statement.
+    fn beginning(&self, statement: &'static str) -> &'static str {
         statement
     }
 
-    async fn strike(self, _: &mut Transaction<'static, Postgres>) -> Result<(), Failure> {
+    /// Before a statement or the commit.
+    async fn strike(&self, _: &mut Transaction<'static, Postgres>) -> Result<(), Failure> {
         Ok(())
     }
 
-    /// Whether everything is made to fail again and again.
-    pub(super) fn is_forced(self) -> bool {
+    /// Whether everything is made to fail, and to be done again without end.
+    fn is_forced(&self) -> bool {
         false
     }
 }
+
+/// Nothing goes wrong besides.
+pub(super) struct NoFaults;
+
+impl Faults for NoFaults {}

@@ -4,10 +4,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use sqlx::postgres::Postgres;
 use sqlx::{Executor as _, Transaction};
 
 use crate::store::postgres::error::Failure;
+use crate::store::postgres::session::Faults;
 
 /// What happens at a statement or at the commit.
 const FAULTS: [&str; 3] = [
@@ -18,7 +20,7 @@ const FAULTS: [&str; 3] = [
 
 /// When faults happen; never, unless a test asks for them.
 #[derive(Clone, Default)]
-pub struct Faults(Arc<Mutex<Plan>>);
+pub struct Planned(Arc<Mutex<Plan>>);
 
 #[derive(Default)]
 struct Plan {
@@ -33,7 +35,7 @@ struct Plan {
     has_failed: bool,
 }
 
-impl Faults {
+impl Planned {
     /// Fails each statement of each transaction once, one after the other, and its commit: the
     /// transaction is tried until nothing is left that could fail.
     pub fn force(&self) {
@@ -45,12 +47,6 @@ impl Faults {
         self.plan().is_weak = true;
     }
 
-    /// How a transaction begins, where it would begin otherwise with a statement.
-    pub fn beginning(&self, statement: &'static str) -> &'static str {
-        let is_weak = self.plan().is_weak && statement.contains("SERIALIZABLE");
-        if is_weak { "BEGIN ISOLATION LEVEL READ COMMITTED" } else { statement }
-    }
-
     /// How many statements failed.
     pub fn struck(&self) -> usize {
         self.plan().struck
@@ -58,20 +54,6 @@ impl Faults {
 
     fn plan(&self) -> std::sync::MutexGuard<'_, Plan> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A transaction begins.
-    pub fn begin(&self) {
-        let mut plan = self.plan();
-        if !plan.has_failed {
-            plan.next = 0;
-        }
-        (plan.done, plan.has_failed) = (0, false);
-    }
-
-    /// Whether so many tries are to be forgiven.
-    pub fn is_forced(&self) -> bool {
-        self.plan().is_forced
     }
 
     fn next_fault(&self) -> Option<&'static str> {
@@ -85,9 +67,28 @@ impl Faults {
         plan.has_failed = true;
         Some(FAULTS[plan.struck % FAULTS.len()])
     }
+}
 
-    /// Fails before a statement, or does not.
-    pub(in crate::store::postgres) async fn strike(
+#[async_trait]
+impl Faults for Planned {
+    fn begin(&self) {
+        let mut plan = self.plan();
+        if !plan.has_failed {
+            plan.next = 0;
+        }
+        (plan.done, plan.has_failed) = (0, false);
+    }
+
+    fn beginning(&self, statement: &'static str) -> &'static str {
+        let is_weak = self.plan().is_weak && statement.contains("SERIALIZABLE");
+        if is_weak { "BEGIN ISOLATION LEVEL READ COMMITTED" } else { statement }
+    }
+
+    fn is_forced(&self) -> bool {
+        self.plan().is_forced
+    }
+
+    async fn strike(
         &self,
         transaction: &mut Transaction<'static, Postgres>,
     ) -> Result<(), Failure> {

@@ -14,6 +14,7 @@ use crate::store::conformance::support::{
 };
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::tests::cluster::TestDatabase;
+use crate::store::postgres::tests::faults::Planned;
 use crate::store::query::LeadFilter;
 use crate::store::{Batch, Intake, LeadOutcome, Purpose, Settlement, Store, StoreError};
 
@@ -138,11 +139,12 @@ async fn a_duty_is_kept_for_as_long_as_it_is_renewed() {
 /// stages were left waiting for a lead that is there.
 async fn left_waiting_after_a_race(rounds: u64, is_serializable: bool) -> usize {
     let database = TestDatabase::new().await;
-    let (one, two) = (open(&database, 1).await, open(&database, 2).await);
+    let faults = Planned::default();
     if !is_serializable {
-        one.database.faults.weaken();
-        two.database.faults.weaken();
+        faults.weaken();
     }
+    let one = super::open(&database, 1, &faults).await;
+    let two = super::open(&database, 2, &faults).await;
     for number in 1..=rounds {
         let intake = Intake { leads: vec![lead(number)], quarantined: Vec::new() };
         let (ingested, _) = tokio::join!(

@@ -4,9 +4,12 @@ pub mod cluster;
 pub(in crate::store) mod faults;
 mod instances;
 
+use std::sync::Arc;
+
 use crate::store::Purpose;
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::tests::cluster::TestDatabase;
+use crate::store::postgres::tests::faults::Planned;
 
 /// The name of the instance in tests with one.
 const OWNER: u64 = 7;
@@ -23,12 +26,19 @@ pub(in crate::store) async fn on_faulty_database(
     test: impl AsyncFnOnce(&PostgresStore),
 ) {
     let database = TestDatabase::new().await;
-    let store = PostgresStore::open(&database.url(), Purpose::Live, OWNER).await.unwrap();
+    let faults = Planned::default();
+    let store = open(&database, OWNER, &faults).await;
     if is_forced {
-        store.database.faults.force();
+        faults.force();
     }
     test(&store).await;
-    assert_eq!(is_forced, store.database.faults.struck() > 0, "the faults happened");
+    assert_eq!(is_forced, faults.struck() > 0, "the faults happened");
     drop(store);
     database.end().await;
+}
+
+/// An instance with faults on a database.
+async fn open(database: &TestDatabase, owner: u64, faults: &Planned) -> PostgresStore {
+    let faults = Arc::new(faults.clone());
+    PostgresStore::open_with(&database.url(), Purpose::Live, owner, faults).await.unwrap()
 }
