@@ -33,8 +33,8 @@ pub(super) fn run(global: &Global, args: &Args) -> Result<(), Failure> {
     for setting in SETTINGS {
         let shown = match layers.get(setting.env) {
             None => "(not set)",
-            Some(_) if setting.secret => "(set)",
             Some(_) if setting.env == "LEADLOOP_STORE" => &store,
+            Some(_) if setting.secret => "(set)",
             Some(value) => value,
         };
         let _ = writeln!(text, "{:<27} {shown}", setting.env);

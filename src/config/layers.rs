@@ -36,7 +36,7 @@ pub const SETTINGS: [Setting; 23] = [
     Setting { env: "LEADLOOP_FUNNEL", secret: false },
     Setting { env: "LEADLOOP_FILL_SKIPPED", secret: false },
     Setting { env: "LEADLOOP_LISTEN", secret: false },
-    Setting { env: "LEADLOOP_STORE", secret: false },
+    Setting { env: "LEADLOOP_STORE", secret: true },
     Setting { env: "LEADLOOP_API_KEY", secret: true },
     Setting { env: "LEADLOOP_RETENTION_DAYS", secret: false },
     Setting { env: "LEADLOOP_READ_LEADS", secret: false },

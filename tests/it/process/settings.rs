@@ -96,7 +96,7 @@ async fn settings_that_contradict_each_other_or_themselves_are_named() {
         ("META_GRAPH_URL", "http://example.com"),
         ("META_API_VERSION", "24"),
         ("LEADLOOP_LISTEN", "8080"),
-        ("LEADLOOP_STORE", "postgres://localhost/leads"),
+        ("LEADLOOP_STORE", "mysql://localhost/leads"),
         ("META_DATASET_ID", "my dataset"),
         ("META_VERIFY_TOKEN_FILE", "missing"),
         ("META_VERIFY_TOKEN_FILE", "empty"),
