@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -67,6 +69,16 @@ pub struct Metrics {
     leads_read: CounterBy<2>,
     leads_found: Counter,
     look_ups_left_out: Counter,
+    database: Database,
+}
+
+/// Of a store on a database; without one nothing is shown.
+#[derive(Debug, Default)]
+struct Database {
+    connections: Family<[Label; 1], Gauge>,
+    statements: Family<[Label; 0], Counter>,
+    statement_seconds: Family<[Label; 0], Counter<f64, AtomicU64>>,
+    repeats: CounterBy<1>,
 }
 
 fn dataset_label(dataset_id: Option<DatasetId>) -> Label {
@@ -99,6 +111,7 @@ impl Default for Metrics {
             leads_read: Family::default(),
             leads_found: Counter::default(),
             look_ups_left_out: Counter::default(),
+            database: Database::default(),
         };
         let of = &metrics;
         registry.register("webhook_deliveries", "Webhook calls by result", of.webhooks.clone());
@@ -119,6 +132,7 @@ impl Default for Metrics {
         registry.register("queue_front_event_time_seconds", help, of.queue_front.clone());
         metrics.register_alarms(&mut registry);
         metrics.register_reading(&mut registry);
+        metrics.register_database(&mut registry);
         metrics.registry = registry;
         metrics
     }
@@ -146,6 +160,42 @@ impl Metrics {
         registry.register("leads_found_by_backfill", help, self.leads_found.clone());
         let help = "Leads that were not looked for at once, because too many are";
         registry.register("look_ups_left_out", help, self.look_ups_left_out.clone());
+    }
+
+    fn register_database(&self, registry: &mut Registry) {
+        let of = &self.database;
+        let help = "Connections to the database by state";
+        registry.register("database_connections", help, of.connections.clone());
+        registry.register("database_statements", "Statements", of.statements.clone());
+        let help = "Seconds that statements took together";
+        registry.register("database_statement_seconds", help, of.statement_seconds.clone());
+        let help = "Transactions that were done again, by what had ended them";
+        registry.register("database_repeats", help, of.repeats.clone());
+    }
+
+    /// Sets how many connections to the database there are, and how many of them are idle.
+    pub fn database_connections(&self, connections: u64, idle: u64) {
+        for (state, count) in [("used", connections.saturating_sub(idle)), ("idle", idle)] {
+            let gauge = self.database.connections.get_or_create(&[("state", state.into())]);
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Sets how many statements there were, and how many microseconds they took together.
+    pub fn database_statements(&self, statements: u64, took_us: u64) {
+        let counter = self.database.statements.get_or_create(&[]);
+        counter.inner().store(statements, Ordering::Relaxed);
+        let seconds = Duration::from_micros(took_us).as_secs_f64();
+        let counter = self.database.statement_seconds.get_or_create(&[]);
+        counter.inner().store(seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Sets how many transactions were done again because of a conflict, or a lost connection.
+    pub fn database_repeats(&self, conflicts: u64, lost: u64) {
+        for (cause, count) in [("conflict", conflicts), ("connection", lost)] {
+            let counter = self.database.repeats.get_or_create(&[("cause", cause.into())]);
+            counter.inner().store(count, Ordering::Relaxed);
+        }
     }
 
     /// Counts a reading from the Graph API.

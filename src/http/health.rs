@@ -63,6 +63,11 @@ pub async fn metrics(State(state): State<AppState>) -> Result<impl IntoResponse,
         state.metrics.stored(kind, rows);
     }
     state.metrics.queue_fronts(&figures.fronts);
+    if let Some(database) = state.store.database() {
+        state.metrics.database_connections(database.connections, database.idle);
+        state.metrics.database_statements(database.statements, database.statements_us);
+        state.metrics.database_repeats(database.conflicts, database.lost);
+    }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, content_type)], state.metrics.render()))
 }

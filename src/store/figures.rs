@@ -41,3 +41,20 @@ pub struct Stats {
     /// For each dataset with a queue, and for none: the time of the event in front.
     pub fronts: Vec<(Option<DatasetId>, UnixSeconds)>,
 }
+
+/// How the way to a database is doing; counts are since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseFigures {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Those of them that nobody uses at the moment.
+    pub idle: u64,
+    /// Statements.
+    pub statements: u64,
+    /// How long they took together, in microseconds.
+    pub statements_us: u64,
+    /// Transactions that were done again because another one was in their way.
+    pub conflicts: u64,
+    /// Transactions that were done again because the connection or the server was lost.
+    pub lost: u64,
+}

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 pub use crate::store::backup::{BackedUp, StoreCopy};
 pub use crate::store::duty::{Duty, Hold};
 pub use crate::store::error::StoreError;
-pub use crate::store::figures::{NearDeadline, Stats, Stranded};
+pub use crate::store::figures::{DatabaseFigures, NearDeadline, Stats, Stranded};
 pub use crate::store::outcome::{
     Batch, Enqueued, Erased, Ingested, Intake, Judged, LeadOutcome, Linked, Linking, Quarantined,
     QueueEntry, QueuedEvent, Recorded, Removed, Requeued, RequeuedMany, Settlement, UpdateOutcome,
@@ -291,6 +291,11 @@ pub trait Store: Send + Sync {
 
     /// Forgets a message, because it arrived or was given up.
     async fn end_alarm(&self, key: &AlarmKey) -> Result<(), StoreError>;
+
+    /// How the way to the database is doing; `None` where there is none.
+    fn database(&self) -> Option<DatabaseFigures> {
+        None
+    }
 
     /// Makes something empty durable, to see whether that works.
     async fn probe(&self) -> Result<(), StoreError>;

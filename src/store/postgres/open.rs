@@ -42,7 +42,8 @@ impl PostgresStore {
         let hosts = Arc::new(Hosts::parse(url)?);
         let pool = hosts.pool();
         migrate::migrate(&pool, owner.cast_signed()).await?;
-        let database = Database { pool, hosts, jitter: owner, faults };
+        let traffic = Arc::default();
+        let database = Database { pool, hosts, jitter: owner, traffic, faults };
         let mut tries = Tries::new(&database);
         let (slot, last) = loop {
             match join(&database, purpose, owner).await {

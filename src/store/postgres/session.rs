@@ -1,11 +1,13 @@
 //! A transaction on one connection: every statement of the store goes through here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{PgPool, Transaction};
+use tokio::time::Instant;
 
 use crate::store::postgres::connect::Hosts;
 use crate::store::postgres::error::Failure;
@@ -19,6 +21,7 @@ const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// A transaction.
 pub(super) struct Session {
     transaction: Transaction<'static, Postgres>,
+    traffic: Arc<Traffic>,
     faults: Arc<dyn Faults>,
 }
 
@@ -29,7 +32,26 @@ pub(super) struct Database {
     pub(super) hosts: Arc<Hosts>,
     /// A number by which instances wait differently.
     pub(super) jitter: u64,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) faults: Arc<dyn Faults>,
+}
+
+/// What went over the way, since the start.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    pub(super) statements: AtomicU64,
+    pub(super) statements_us: AtomicU64,
+    pub(super) conflicts: AtomicU64,
+    pub(super) lost: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts a statement that began at a moment and has ended.
+    fn count(&self, began_at: Instant) {
+        let took_us = u64::try_from(began_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        self.statements_us.fetch_add(took_us, Ordering::Relaxed);
+    }
 }
 
 impl Database {
@@ -47,7 +69,8 @@ impl Database {
         self.faults.begin();
         let statement = self.faults.beginning(statement);
         let transaction = self.pool.begin_with(statement).await?;
-        Ok(Session { transaction, faults: self.faults.clone() })
+        let (traffic, faults) = (self.traffic.clone(), self.faults.clone());
+        Ok(Session { transaction, traffic, faults })
     }
 }
 
@@ -58,7 +81,10 @@ impl Session {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<Vec<PgRow>, Failure> {
         self.faults.strike(&mut self.transaction).await?;
-        Ok(query.fetch_all(&mut *self.transaction).await?)
+        let began_at = Instant::now();
+        let rows = query.fetch_all(&mut *self.transaction).await;
+        self.traffic.count(began_at);
+        Ok(rows?)
     }
 
     /// Runs a statement; how many rows it changed.
@@ -67,15 +93,20 @@ impl Session {
         query: Query<'_, Postgres, PgArguments>,
     ) -> Result<u64, Failure> {
         self.faults.strike(&mut self.transaction).await?;
-        let done = query.execute(&mut *self.transaction).await?;
-        Ok(done.rows_affected())
+        let began_at = Instant::now();
+        let done = query.execute(&mut *self.transaction).await;
+        self.traffic.count(began_at);
+        Ok(done?.rows_affected())
     }
 
     /// Makes everything durable. On an error it is unknown whether it is.
     pub(super) async fn commit(self) -> Result<(), Failure> {
-        let Self { mut transaction, faults } = self;
+        let Self { mut transaction, traffic, faults } = self;
         faults.strike(&mut transaction).await?;
-        Ok(transaction.commit().await?)
+        let began_at = Instant::now();
+        let committed = transaction.commit().await;
+        traffic.count(began_at);
+        Ok(committed?)
     }
 }
 

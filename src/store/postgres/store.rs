@@ -1,6 +1,7 @@
 //! The use cases of a store, each by one or a few transactions.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -22,9 +23,9 @@ use crate::store::postgres::writer::About;
 use crate::store::postgres::{PostgresStore, alarms, facts, list, queue, unmapped, upkeep};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
-    ApiKeyDigest, BackedUp, Batch, Duty, Enqueued, Erased, Hold, Ingested, Intake, Linked, Linking,
-    NearDeadline, NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued,
-    RequeuedMany, SetAside, Settlement, Stats, Store, StoreError, Stranded, Unmapped,
+    ApiKeyDigest, BackedUp, Batch, DatabaseFigures, Duty, Enqueued, Erased, Hold, Ingested, Intake,
+    Linked, Linking, NearDeadline, NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed,
+    Requeued, RequeuedMany, SetAside, Settlement, Stats, Store, StoreError, Stranded, Unmapped,
     UpdateOutcome,
 };
 
@@ -354,6 +355,19 @@ impl Store for PostgresStore {
     async fn end_alarm(&self, key: &AlarmKey) -> Result<(), StoreError> {
         let key = key.clone();
         self.writer.submit(About::alarms(), move |state| state.alarms.end(&key)).await
+    }
+
+    fn database(&self) -> Option<DatabaseFigures> {
+        let (pool, traffic) = (&self.database.pool, &self.database.traffic);
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Some(DatabaseFigures {
+            connections: pool.size().into(),
+            idle: pool.num_idle() as u64,
+            statements: count(&traffic.statements),
+            statements_us: count(&traffic.statements_us),
+            conflicts: count(&traffic.conflicts),
+            lost: count(&traffic.lost),
+        })
     }
 
     async fn probe(&self) -> Result<(), StoreError> {

@@ -1,5 +1,6 @@
 //! Doing again what a conflict or a lost connection ended.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::limits::{DB_RETRY_MS, DB_RETRY_MS_MAX, DB_TRIES_MAX};
@@ -30,7 +31,11 @@ impl Tries {
             return Err(failure.into());
         }
         tracing::debug!(%failure, tries = self.count, "a transaction is done again");
-        if !failure.is_conflict() {
+        let traffic = &self.database.traffic;
+        if failure.is_conflict() {
+            traffic.conflicts.fetch_add(1, Ordering::Relaxed);
+        } else {
+            traffic.lost.fetch_add(1, Ordering::Relaxed);
             self.database.hosts.turn_to_next(&self.database.pool);
         }
         tokio::time::sleep(self.wait()).await;
