@@ -12,12 +12,14 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection, Executor as _};
 
 /// Makes a cluster in the directory `$1` with the programs in `$2`, serves until the standard input
-/// ends, which it does when whoever started this is gone, and leaves nothing behind. The server
-/// refuses to run as root, so root runs it as nobody.
+/// ends, which it does when whoever started this is gone, and leaves nothing behind. With a port in
+/// `$3` it takes encrypted connections on it too, as `localhost`, and asks for a password. The
+/// server refuses to run as root, so root runs it as nobody.
 const SERVE: &str = r#"
 set -eu
 dir=$1
 PATH=$2:$PATH
+port=$3
 as=
 if [ "$(id -u)" = 0 ]; then
     chown 65534:65534 "$dir"
@@ -25,7 +27,24 @@ if [ "$(id -u)" = 0 ]; then
 fi
 cd "$dir"
 $as initdb -D "$dir/data" -U postgres --auth=trust --no-sync >"$dir/log" 2>&1
-$as postgres -D "$dir/data" -k "$dir" -c listen_addresses= -c max_connections=300 \
+encryption='-c listen_addresses='
+if [ -n "$port" ]; then
+    for name in ca other-ca; do
+        $as openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+            -subj "/CN=$name" -keyout $name.key -out $name.crt >>"$dir/log" 2>&1
+    done
+    $as openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+        -subj /CN=localhost -keyout server.key -out server.csr >>"$dir/log" 2>&1
+    echo subjectAltName=DNS:localhost >names
+    $as openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 \
+        -extfile names -out server.crt >>"$dir/log" 2>&1
+    echo 'local all all trust
+hostssl all all all scram-sha-256' >"$dir/data/pg_hba.conf"
+    encryption="-c listen_addresses=localhost -c port=$port -c ssl=on
+        -c ssl_cert_file=$dir/server.crt -c ssl_key_file=$dir/server.key"
+fi
+# shellcheck disable=SC2086 # these are words
+$as postgres -D "$dir/data" -k "$dir" $encryption -c max_connections=300 \
     -c fsync=off -c shared_buffers=64MB -c autovacuum=off >>"$dir/log" 2>&1 &
 pid=$!
 tries=600
@@ -42,8 +61,10 @@ wait $pid || true
 rm -rf "$dir"
 "#;
 
-struct Cluster {
-    socket: PathBuf,
+/// A server that was started.
+pub struct Cluster {
+    /// Where its socket is, and with encryption the certificates.
+    pub folder: PathBuf,
     /// Its standard input is what keeps the server alive.
     _server: Child,
 }
@@ -68,11 +89,13 @@ fn programs() -> PathBuf {
 }
 
 impl Cluster {
-    fn start() -> Self {
+    /// Starts one that is reached by its socket and, on a port, by encrypted connections.
+    pub fn start(port: Option<u16>) -> Self {
         let folder = tempfile::Builder::new().prefix("leadloop-pg-").tempdir().unwrap().keep();
         let mut server = Command::new("sh")
             .args(["-c", SERVE, "sh"])
             .args([&folder, &programs()])
+            .arg(port.map_or_else(String::new, |port| port.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -80,7 +103,15 @@ impl Cluster {
         let mut said = String::new();
         BufReader::new(server.stdout.take().unwrap()).read_line(&mut said).unwrap();
         assert!(is_ready(&folder), "PostgreSQL did not start; see {}/log", folder.display());
-        Self { socket: folder, _server: server }
+        Self { folder, _server: server }
+    }
+}
+
+impl Cluster {
+    /// The URL of a database by the socket.
+    pub fn url(&self, database: &str) -> String {
+        let socket = self.folder.to_str().unwrap().replace('/', "%2F");
+        format!("postgres://postgres@{socket}/{database}")
     }
 }
 
@@ -116,12 +147,16 @@ impl TestDatabase {
 }
 
 fn url_of(database: &str) -> String {
-    let socket = CLUSTER.get_or_init(Cluster::start).socket.to_str().unwrap().replace('/', "%2F");
-    format!("postgres://postgres@{socket}/{database}")
+    CLUSTER.get_or_init(|| Cluster::start(None)).url(database)
 }
 
 async fn run(statement: &str) {
-    let options: PgConnectOptions = url_of("postgres").parse().unwrap();
+    run_at(&url_of("postgres"), statement).await;
+}
+
+/// Runs a statement on a database.
+pub async fn run_at(url: &str, statement: &str) {
+    let options: PgConnectOptions = url.parse().unwrap();
     let mut connection = PgConnection::connect_with(&options).await.unwrap();
     connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
     connection.close().await.unwrap();
