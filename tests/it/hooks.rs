@@ -341,7 +341,7 @@ async fn what_cannot_be_mapped_is_kept_and_replayed_once_the_mapping_is_mended()
     let count = |name: &str| answer[name].as_u64().unwrap();
     let counts = ["taken", "ignored", "refused", "unmappable", "unreadable"].map(count);
     assert_eq!(counts, [2, 0, 0, 2, 0], "{answer}");
-    assert_eq!(answer["problems"][0]["id"], kept(&app).await[0]["id"]);
+    assert_eq!(answer["problems"][1]["id"], kept(&app).await[0]["id"]);
     app.until(async || app.listed("delivered").await == 5).await;
     let events = app.lead(1).await["events"].as_array().unwrap().clone();
     let times: Vec<_> = events.iter().map(|event| event["event_time"].as_i64().unwrap()).collect();
@@ -350,6 +350,30 @@ async fn what_cannot_be_mapped_is_kept_and_replayed_once_the_mapping_is_mended()
     let again = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
     assert_eq!((&again["taken"], &again["unmappable"]), (&json!(0), &json!(2)));
     assert_eq!(app.post("/v1/hooks/nobody/replay", &json!({})).await.status, 404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_replay_takes_what_came_first_before_what_came_later() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Wan"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1)]).await;
+    // More than the store hands out at a time.
+    for number in 0..60 {
+        let mut early = update(1, "Won");
+        early["event_time"] = (CREATED - 100 + number).into();
+        assert_eq!(plain_admin(&app, &early).await.status, 422);
+    }
+    app.delivered(1).await;
+    app.finish().await;
+
+    let app = TestApp::start_at(&with_stage("Won"), store, clock).await;
+    let came = kept(&app).await.into_iter().rev().map(|row| row["id"].clone());
+    let came: Vec<_> = came.collect();
+    let answer = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    let problems = answer["problems"].as_array().unwrap().iter();
+    let replayed: Vec<_> = problems.map(|problem| problem["id"].clone()).collect();
+    assert_eq!((replayed.len(), replayed), (60, came));
     app.finish().await;
 }
 
