@@ -83,7 +83,8 @@ async fn no_more_is_kept_of_a_source_than_may_be_until_something_went(store: &dy
 }
 
 async fn what_is_too_old_is_removed(store: &dyn Store) {
-    for second in 1..=3 {
+    // The clock was set back behind the first.
+    for second in [3, 1, 2] {
         keep(store, "a", &[u8::try_from(second).unwrap()], second).await;
     }
     assert_eq!(store.remove_unmapped(at(3)).await, Ok(2));

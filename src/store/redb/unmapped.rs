@@ -89,10 +89,10 @@ pub(super) fn find_old(view: &impl View, before: Timestamp) -> Result<Vec<u64>, 
     let mut old = Vec::new();
     for row in view.unmapped().iter()? {
         let (seq, bytes) = row?;
-        if decode_unmapped(bytes.value())?.received_at >= before {
-            break;
+        // A clock that was set back left younger ones before it.
+        if decode_unmapped(bytes.value())?.received_at < before {
+            old.push(seq.value());
         }
-        old.push(seq.value());
     }
     Ok(old)
 }
