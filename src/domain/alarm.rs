@@ -54,6 +54,8 @@ kinds! {
     QuarantineAdded = "quarantine.added";
     /// Reports of a CRM that no mapping fits could not be kept.
     ReportsNotKept = "reports.not_kept";
+    /// Stages in a CRM's own webhook were refused by the rules.
+    ReportsRefused = "reports.refused";
 }
 
 impl AlarmKind {
@@ -140,6 +142,13 @@ pub enum Subject {
         /// Whose.
         source: SourceName,
     },
+    /// Stages in a CRM's own webhook were refused, all for this reason.
+    ReportsRefused {
+        /// Whose.
+        source: SourceName,
+        /// Stable name of the reason.
+        reason: Box<str>,
+    },
 }
 
 impl Subject {
@@ -167,6 +176,7 @@ impl Subject {
             Self::WebhookResumed => AlarmKind::WebhookResumed,
             Self::QuarantineAdded => AlarmKind::QuarantineAdded,
             Self::ReportsNotKept { .. } => AlarmKind::ReportsNotKept,
+            Self::ReportsRefused { .. } => AlarmKind::ReportsRefused,
         }
     }
 
@@ -184,7 +194,8 @@ impl Subject {
             Self::EventsDead { .. }
             | Self::EventsDeadlineNear { .. }
             | Self::QuarantineAdded
-            | Self::ReportsNotKept { .. } => None,
+            | Self::ReportsNotKept { .. }
+            | Self::ReportsRefused { .. } => None,
         }
     }
 }
@@ -205,6 +216,7 @@ impl fmt::Display for Subject {
             Self::DatasetResumed { dataset_id } => write!(f, " {dataset_id}"),
             Self::WebhookSilent | Self::WebhookResumed | Self::QuarantineAdded => Ok(()),
             Self::ReportsNotKept { source } => write!(f, " {source}"),
+            Self::ReportsRefused { source, reason } => write!(f, " {source} {reason}"),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::http::error::{ApiError, Code};
 use crate::http::events::PageQuery;
 use crate::http::extract::{Admin, ApiPath, ApiQuery};
 use crate::http::hooks::seal::Sealer;
-use crate::http::hooks::{Record, read_kept};
+use crate::http::hooks::{Record, is_taken, read_kept};
 use crate::http::page::{page_request, show_cursor};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
@@ -303,7 +303,7 @@ async fn replay_one(
         }
     }
     for verdict in verdicts(state, updates, false, state.clock.now()).await? {
-        if verdict["status"].as_u64().is_some_and(|status| status < 300) {
+        if is_taken(&verdict) {
             answer.taken += 1;
         } else {
             answer.refused += 1;

@@ -8,6 +8,8 @@ mod auth;
 pub(super) mod kept;
 mod seal;
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,6 +21,7 @@ use utoipa::ToSchema;
 
 use crate::config::Config;
 use crate::config::hooks::Hook;
+use crate::domain::alarm::{Cause, Subject};
 use crate::domain::event::short_digest;
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
@@ -137,6 +140,7 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     let mapped: Vec<Record> = records.iter().map(map).collect();
     set_aside(state, source, what_to_keep(whole, body.len(), &records, &mapped), now).await?;
     let results = results(state, mapped, now).await?;
+    tell_refused(state, source, &results, now).await?;
     if results.iter().all(|result| result["code"] == Code::Unmappable.name())
         && let Some(first) = results.first()
     {
@@ -197,7 +201,7 @@ async fn results(
     let verdicts = verdicts(state, updates, false, now).await?;
     let waiting = results.iter_mut().filter(|result| result.is_null());
     for (result, (verdict, without)) in waiting.zip(verdicts.into_iter().zip(left_out)) {
-        state.metrics.hook("taken");
+        state.metrics.hook(if is_taken(&verdict) { "taken" } else { "refused_by_rules" });
         *result = verdict;
         if let (Some(LeftOut { field, reason }), Some(Value::Array(left_out))) =
             (without, result.get_mut("left_out"))
@@ -206,6 +210,35 @@ async fn results(
         }
     }
     Ok(results)
+}
+
+/// Whether a verdict took what was reported, or knew it.
+fn is_taken(verdict: &Value) -> bool {
+    verdict["status"].as_u64().is_some_and(|status| status < 300)
+}
+
+/// Tells what the rules refused, since no CRM reads a verdict: by code, so that a payload is a few
+/// lines. If we die before the alarm is raised, the CRM has no answer, comes again and gets the
+/// same verdicts.
+async fn tell_refused(
+    state: &AppState,
+    source: &SourceName,
+    results: &[Value],
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
+    for code in results.iter().filter_map(|result| result["code"].as_str()) {
+        if code != Code::Unmappable.name() {
+            *refused.entry(code).or_default() += 1;
+        }
+    }
+    for (reason, records) in refused {
+        tracing::warn!(%source, reason, records, "stages that a CRM reports are refused");
+        let subject = Subject::ReportsRefused { source: source.clone(), reason: reason.into() };
+        let cause = Cause { count: records, ..Cause::once(subject, None) };
+        state.store.raise_alarm(cause, now).await?;
+    }
+    Ok(())
 }
 
 /// Maps what was kept again. Without a time of its own it is of when it came.

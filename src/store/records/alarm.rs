@@ -34,6 +34,7 @@ enum SubjectRecord<'a> {
     WebhookResumed,
     QuarantineAdded,
     ReportsNotKept { source: &'a str },
+    ReportsRefused { source: &'a str, reason: &'a str },
 }
 
 /// Writes an alarm.
@@ -93,11 +94,15 @@ fn subject_record(subject: &Subject) -> Result<SubjectRecord<'_>, StoreError> {
         Subject::ReportsNotKept { source } => {
             SubjectRecord::ReportsNotKept { source: source.as_str() }
         }
+        Subject::ReportsRefused { source, reason } => {
+            SubjectRecord::ReportsRefused { source: source.as_str(), reason }
+        }
     })
 }
 
 fn read_subject(record: &SubjectRecord<'_>) -> Result<Subject, StoreError> {
     let dataset = |id| DatasetId::from_u64(id).ok_or(corrupt("dataset id"));
+    let source = |name| SourceName::parse(name).map_err(|_| corrupt("source"));
     Ok(match *record {
         SubjectRecord::EventsDead { dataset_id, reason, code, subcode } => Subject::EventsDead {
             dataset_id: DatasetId::from_u64(dataset_id),
@@ -117,9 +122,12 @@ fn read_subject(record: &SubjectRecord<'_>) -> Result<Subject, StoreError> {
         SubjectRecord::WebhookSilent => Subject::WebhookSilent,
         SubjectRecord::WebhookResumed => Subject::WebhookResumed,
         SubjectRecord::QuarantineAdded => Subject::QuarantineAdded,
-        SubjectRecord::ReportsNotKept { source } => Subject::ReportsNotKept {
-            source: SourceName::parse(source).map_err(|_| corrupt("source"))?,
-        },
+        SubjectRecord::ReportsNotKept { source: name } => {
+            Subject::ReportsNotKept { source: source(name)? }
+        }
+        SubjectRecord::ReportsRefused { source: name, reason } => {
+            Subject::ReportsRefused { source: source(name)?, reason: reason.into() }
+        }
     })
 }
 
@@ -142,6 +150,7 @@ mod tests {
         let dataset_id = DatasetId::from_u64(7);
         let reason = DeadReason::RefusedByMeta;
         let id = dataset_id.unwrap();
+        let crm = SourceName::parse("crm").unwrap();
         let subjects = [
             Subject::EventsDead { dataset_id, reason, code: Some(100), subcode: Some(-1) },
             Subject::EventsDeadlineNear { dataset_id: None },
@@ -150,7 +159,8 @@ mod tests {
             Subject::WebhookSilent,
             Subject::WebhookResumed,
             Subject::QuarantineAdded,
-            Subject::ReportsNotKept { source: SourceName::parse("crm").unwrap() },
+            Subject::ReportsNotKept { source: crm.clone() },
+            Subject::ReportsRefused { source: crm, reason: "too_old".into() },
         ];
         let golden = [
             "0100070601c8010101",
@@ -161,6 +171,7 @@ mod tests {
             "0105",
             "0106",
             "01070363726d",
+            "01080363726d07746f6f5f6f6c64",
         ];
         let same = "ac02010a012c6576745f3030303436326435336338616261633062326362\
                     3265616238656135356531356264653461353534e8d792f6c766ead792f6c766020c";
