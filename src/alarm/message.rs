@@ -125,7 +125,9 @@ impl Data {
             Subject::DatasetResumed { dataset_id } => {
                 data.dataset_id = Some(dataset_id.to_string());
             }
-            Subject::ReportsNotKept { source } => data.source = Some(source.to_string()),
+            Subject::ReportsNotKept { source }
+            | Subject::ReportsKept { source }
+            | Subject::ReportsExpired { source } => data.source = Some(source.to_string()),
             Subject::ReportsRefused { source, reason } => {
                 data.source = Some(source.to_string());
                 data.reason = Some(reason.to_string());
@@ -166,6 +168,16 @@ fn words(subject: &Subject) -> Words {
         Subject::ReportsRefused { .. } => (
             Some("Stages that the CRM reported are not taken, for this reason, and are not kept."),
             Some("Mend what the CRM sends, or the source's settings, and let it send again."),
+        ),
+        Subject::ReportsKept { .. } => (
+            Some("They fit no mapping, and are kept for seven days."),
+            Some(
+                "Mend the source's mapping and replay them: `leadloop mapping unmapped` tells why.",
+            ),
+        ),
+        Subject::ReportsExpired { .. } => (
+            Some("They waited seven days for their mapping to be mended, and are gone."),
+            Some("Mend the source's mapping before more of them are too old."),
         ),
         Subject::DatasetResumed { .. } | Subject::WebhookResumed => (None, None),
     }

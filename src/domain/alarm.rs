@@ -56,6 +56,10 @@ kinds! {
     ReportsNotKept = "reports.not_kept";
     /// Stages in a CRM's own webhook were refused by the rules.
     ReportsRefused = "reports.refused";
+    /// Reports of a CRM fit no mapping and wait for it to be mended.
+    ReportsKept = "reports.kept";
+    /// Reports that waited for their mapping are too old now.
+    ReportsExpired = "reports.expired";
 }
 
 impl AlarmKind {
@@ -149,6 +153,16 @@ pub enum Subject {
         /// Stable name of the reason.
         reason: Box<str>,
     },
+    /// Reports that no mapping fits are kept.
+    ReportsKept {
+        /// Whose.
+        source: SourceName,
+    },
+    /// Reports that no mapping fits are not kept any longer.
+    ReportsExpired {
+        /// Whose.
+        source: SourceName,
+    },
 }
 
 impl Subject {
@@ -177,6 +191,8 @@ impl Subject {
             Self::QuarantineAdded => AlarmKind::QuarantineAdded,
             Self::ReportsNotKept { .. } => AlarmKind::ReportsNotKept,
             Self::ReportsRefused { .. } => AlarmKind::ReportsRefused,
+            Self::ReportsKept { .. } => AlarmKind::ReportsKept,
+            Self::ReportsExpired { .. } => AlarmKind::ReportsExpired,
         }
     }
 
@@ -195,7 +211,9 @@ impl Subject {
             | Self::EventsDeadlineNear { .. }
             | Self::QuarantineAdded
             | Self::ReportsNotKept { .. }
-            | Self::ReportsRefused { .. } => None,
+            | Self::ReportsRefused { .. }
+            | Self::ReportsKept { .. }
+            | Self::ReportsExpired { .. } => None,
         }
     }
 }
@@ -215,7 +233,9 @@ impl fmt::Display for Subject {
             Self::DatasetPaused { dataset_id, reason } => write!(f, " {dataset_id} {reason}"),
             Self::DatasetResumed { dataset_id } => write!(f, " {dataset_id}"),
             Self::WebhookSilent | Self::WebhookResumed | Self::QuarantineAdded => Ok(()),
-            Self::ReportsNotKept { source } => write!(f, " {source}"),
+            Self::ReportsNotKept { source }
+            | Self::ReportsKept { source }
+            | Self::ReportsExpired { source } => write!(f, " {source}"),
             Self::ReportsRefused { source, reason } => write!(f, " {source} {reason}"),
         }
     }

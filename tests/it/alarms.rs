@@ -136,16 +136,22 @@ async fn a_pause_its_end_and_a_quarantined_piece_are_told() {
 }
 
 #[tokio::test]
-async fn a_crms_report_that_fits_no_mapping_and_is_not_kept_is_told() {
+async fn a_crms_reports_that_fit_no_mapping_are_told_when_they_are_kept_and_when_not_and_at_last() {
     let (app, receiver) = start("[[sources]]\nname = \"crm\"\npreset = \"generic\"\n").await;
     let small = json!({"stage": "", "note": "small"});
     assert_eq!(app.post("/v1/hooks/crm", &small).await.status, 422);
     let large = json!({"stage": "", "note": "x".repeat(129 * 1024)});
     assert_eq!(app.post("/v1/hooks/crm", &large).await.status, 422);
-    told(&app, &receiver, 1).await;
-    assert_eq!(receiver.types(), ["reports.not_kept"], "what is kept is not lost");
-    let data = receiver.bodies()[0]["data"].clone();
-    assert_eq!((&data["source"], &data["count"]), (&json!("crm"), &json!(1)));
+    told(&app, &receiver, 2).await;
+    app.advance_s(7 * DAY);
+    told(&app, &receiver, 3).await;
+    let mut types = receiver.types();
+    types[..2].sort_unstable();
+    assert_eq!(types, ["reports.kept", "reports.not_kept", "reports.expired"]);
+    for body in receiver.bodies() {
+        let data = &body["data"];
+        assert_eq!((&data["source"], &data["count"]), (&json!("crm"), &json!(1)));
+    }
     app.finish().await;
 }
 

@@ -71,9 +71,22 @@ fn examples() -> Vec<(&'static str, Alarm)> {
             Cause { count: 4, ..once(Subject::ReportsNotKept { source: crm.clone() }, None) },
         ),
         (
-            "Stages in a CRM's own webhook can be read, and the rules refuse them; a CRM does not read \
-             the verdicts. `reason` is the code of the problem, `count` how many there were.",
-            Cause { count: 2, ..once(Subject::ReportsRefused { source: crm, reason }, None) },
+            "Stages in a CRM's own webhook can be read, and the rules refuse them; a CRM does not \
+             read the verdicts. `reason` is the code of the problem, `count` how many there were.",
+            Cause {
+                count: 2,
+                ..once(Subject::ReportsRefused { source: crm.clone(), reason }, None)
+            },
+        ),
+        (
+            "A CRM sent what no mapping fits, and it is kept for replay. What comes again is not \
+             counted again.",
+            Cause { count: 3, ..once(Subject::ReportsKept { source: crm.clone() }, None) },
+        ),
+        (
+            "What was kept for replay is seven days old: nothing in it could be sent any more, and it \
+             is gone.",
+            Cause { count: 3, ..once(Subject::ReportsExpired { source: crm }, None) },
         ),
     ];
     let alarm = |cause| Alarm { last_at: at(3), ..Alarm::new(cause, None, at(0)) };

@@ -35,6 +35,8 @@ enum SubjectRecord<'a> {
     QuarantineAdded,
     ReportsNotKept { source: &'a str },
     ReportsRefused { source: &'a str, reason: &'a str },
+    ReportsKept { source: &'a str },
+    ReportsExpired { source: &'a str },
 }
 
 /// Writes an alarm.
@@ -97,6 +99,10 @@ fn subject_record(subject: &Subject) -> Result<SubjectRecord<'_>, StoreError> {
         Subject::ReportsRefused { source, reason } => {
             SubjectRecord::ReportsRefused { source: source.as_str(), reason }
         }
+        Subject::ReportsKept { source } => SubjectRecord::ReportsKept { source: source.as_str() },
+        Subject::ReportsExpired { source } => {
+            SubjectRecord::ReportsExpired { source: source.as_str() }
+        }
     })
 }
 
@@ -127,6 +133,12 @@ fn read_subject(record: &SubjectRecord<'_>) -> Result<Subject, StoreError> {
         }
         SubjectRecord::ReportsRefused { source: name, reason } => {
             Subject::ReportsRefused { source: source(name)?, reason: reason.into() }
+        }
+        SubjectRecord::ReportsKept { source: name } => {
+            Subject::ReportsKept { source: source(name)? }
+        }
+        SubjectRecord::ReportsExpired { source: name } => {
+            Subject::ReportsExpired { source: source(name)? }
         }
     })
 }
@@ -160,7 +172,9 @@ mod tests {
             Subject::WebhookResumed,
             Subject::QuarantineAdded,
             Subject::ReportsNotKept { source: crm.clone() },
-            Subject::ReportsRefused { source: crm, reason: "too_old".into() },
+            Subject::ReportsRefused { source: crm.clone(), reason: "too_old".into() },
+            Subject::ReportsKept { source: crm.clone() },
+            Subject::ReportsExpired { source: crm },
         ];
         let golden = [
             "0100070601c8010101",
@@ -172,6 +186,8 @@ mod tests {
             "0106",
             "01070363726d",
             "01080363726d07746f6f5f6f6c64",
+            "01090363726d",
+            "010a0363726d",
         ];
         let same = "ac02010a012c6576745f3030303436326435336338616261633062326362\
                     3265616238656135356531356264653461353534e8d792f6c766ead792f6c766020c";
