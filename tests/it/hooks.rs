@@ -496,6 +496,31 @@ async fn a_report_without_a_time_that_comes_again_and_is_replayed_is_one_event()
 }
 
 #[tokio::test]
+async fn a_report_without_a_time_is_another_one_a_week_later_and_by_another_mapping() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Won"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1)]).await;
+    let timeless = json!({"lead_id": lead_id(1).to_string(), "stage": "Won"});
+    let status = async |app: &TestApp| {
+        plain_admin(app, &timeless).await.json()["results"][0]["status"].clone()
+    };
+    assert_eq!(status(&app).await, 202);
+    assert_eq!(status(&app).await, 200, "it comes again");
+    app.delivered(2).await;
+    app.advance_s(7 * DAY);
+    assert_eq!(status(&app).await, 202, "it is reached once more");
+    app.delivered(3).await;
+    app.finish().await;
+
+    let mended = with_stage("Won").replace("\"won\"", "\"qualified\"");
+    let app = TestApp::start_at(&mended, store, clock).await;
+    app.meta.know_lead(lead_id(1), UnixSeconds::new(CREATED));
+    assert_eq!(status(&app).await, 202, "it is understood in another way");
+    app.until(async || app.listed("delivered").await == 4).await;
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn what_is_kept_can_be_dropped_by_hand() {
     let app = start().await;
     for note in ["one", "two"] {

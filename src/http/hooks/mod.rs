@@ -32,7 +32,7 @@ use crate::http::hooks::kept::{Kept, set_aside};
 use crate::http::stage_body::{ReadUpdate, read_update};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
-use crate::limits::UNMAPPED_BYTES_MAX;
+use crate::limits::{UNMAPPED_BYTES_MAX, UNMAPPED_KEPT_MS};
 use crate::mapping::money::LeftOut;
 use crate::mapping::payload::{Form, read};
 use crate::mapping::{Outcome, Unmappable};
@@ -277,8 +277,7 @@ fn map(
     // It may come again, and be replayed besides; without a time nothing else would tell that it is
     // the same report.
     if !update.contains_key("event_time") && !update.contains_key("idempotency_key") {
-        let digest = short_digest(&[record.to_string().as_bytes()]);
-        update.insert("idempotency_key".into(), format!("record {}", hex::encode(digest)).into());
+        update.insert("idempotency_key".into(), timeless_key(record, &update, came_at).into());
     }
     match judge(update, source, config, came_at) {
         Ok(mut read) => {
@@ -299,6 +298,16 @@ fn map(
             })
         }
     }
+}
+
+/// The key of a report without a time: the same to the letter, understood in the same way, and come
+/// within the same seven days. In other seven days a lead may reach the stage again, and what was
+/// kept for replay is gone by then.
+fn timeless_key(record: &Value, update: &Map<String, Value>, came_at: Timestamp) -> String {
+    let window = came_at.as_millis().div_euclid(UNMAPPED_KEPT_MS).to_be_bytes();
+    let (record, update) = (record.to_string(), json!(update).to_string());
+    let digest = short_digest(&[record.as_bytes(), update.as_bytes(), &window]);
+    format!("record {}", hex::encode(digest))
 }
 
 /// Reads what the mapping made as any stage update is read.
