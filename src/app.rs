@@ -25,6 +25,7 @@ use crate::delivery::{self, Tools, Wakers};
 use crate::domain::alarm::{Condition, Kept};
 use crate::http;
 use crate::http::body::BodyReader;
+use crate::http::refused::RefusedHooks;
 use crate::http::server::DoorLimits;
 use crate::http::state::AppState;
 use crate::limits::{ALARM_TIMEOUT, SHUTDOWN_GRACE};
@@ -154,6 +155,7 @@ impl App {
             wakers,
             look_ups: reader.look_ups,
             backfills: reader.backfills,
+            refused_hooks: RefusedHooks::default(),
             bodies: BodyReader::new(self.door.body_timeout, self.door.body_budget_bytes),
             stop: stop.clone(),
             api_keys: Arc::new(self.api_keys),

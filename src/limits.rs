@@ -57,6 +57,9 @@ pub const UNMAPPED_KEPT_MS: i64 = 7 * DAY_MS;
 pub const REPLAY_PAGE: usize = 50;
 /// How far the time of a CRM's signature may be from now, in seconds: an older one may be a replay.
 pub const HOOK_TIMESTAMP_TOLERANCE_S: i64 = 5 * 60;
+/// How often it is told that the webhooks of a source are refused, at most, in milliseconds:
+/// strangers can bring it about.
+pub const HOOK_REFUSALS_PACE_MS: i64 = 60_000;
 /// Shortest secret that a CRM may show in a path or a header, or sign with, in bytes.
 pub const HOOK_SECRET_BYTES_MIN: usize = 16;
 /// Longest value of any query parameter in bytes.

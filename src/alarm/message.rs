@@ -125,7 +125,13 @@ impl Data {
             Subject::DatasetResumed { dataset_id } => {
                 data.dataset_id = Some(dataset_id.to_string());
             }
-            Subject::ReportsNotKept { source } => data.source = Some(source.to_string()),
+            Subject::ReportsNotKept { source }
+            | Subject::ReportsKept { source }
+            | Subject::ReportsExpired { source } => data.source = Some(source.to_string()),
+            Subject::ReportsRefused { source, reason } => {
+                data.source = Some(source.to_string());
+                data.reason = Some(reason.to_string());
+            }
             Subject::WebhookSilent | Subject::WebhookResumed | Subject::QuarantineAdded => {}
         }
         data
@@ -158,6 +164,20 @@ fn words(subject: &Subject) -> Words {
         Subject::ReportsNotKept { .. } => (
             Some("They fit no mapping, and are too large or too many to be kept: they are lost."),
             Some("Mend the source's mapping, replay what is kept, and let the CRM send again."),
+        ),
+        Subject::ReportsRefused { .. } => (
+            Some("Stages that the CRM reported are not taken, for this reason, and are not kept."),
+            Some("Mend what the CRM sends, or the source's settings, and let it send again."),
+        ),
+        Subject::ReportsKept { .. } => (
+            Some("They fit no mapping, and are kept for seven days."),
+            Some(
+                "Mend the source's mapping and replay them: `leadloop mapping unmapped` tells why.",
+            ),
+        ),
+        Subject::ReportsExpired { .. } => (
+            Some("They waited seven days for their mapping to be mended, and are gone."),
+            Some("Mend the source's mapping before more of them are too old."),
         ),
         Subject::DatasetResumed { .. } | Subject::WebhookResumed => (None, None),
     }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::cli::Global;
 use crate::cli::api::{Client, Server};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::print;
+use crate::cli::output::{counted, print};
 use crate::cli::progress::bar;
 use crate::clock::{Clock, SystemClock};
 use crate::domain::ids::{FormId, PageId};
@@ -75,7 +75,8 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     match ["forms_failed", "failed"].iter().filter_map(|name| ended[name].as_u64()).sum() {
         0 => Ok(()),
         not_read => {
-            let what = format!("{not_read} forms or leads could not be read; see the server's log");
+            let what = counted(not_read, "form or lead", "forms or leads");
+            let what = format!("{what} could not be read; see the server's log");
             Err(Failure::new(Exit::Failure, what))
         }
     }

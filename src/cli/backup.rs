@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::cli::Global;
 use crate::cli::api::{Server, problem};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::print;
+use crate::cli::output::{counted, print};
 use crate::cli::progress::{bytes, spinner};
 use crate::cli::settings::layers;
 use crate::clock::{Clock, SystemClock};
@@ -223,7 +223,12 @@ fn put_back(
 fn consequences(contents: &Contents, now: Timestamp) -> String {
     let of = contents.backed_up_at.or(contents.newest_at);
     let age = of.map_or_else(|| "an unknown time".to_owned(), |of| age(now.millis_since(of)));
-    let (queued, too_old) = (contents.queued, contents.too_old);
+    let queued = counted(contents.queued, "event is", "events are");
+    let too_old = counted(
+        contents.too_old,
+        "of them is too old to be sent and will be a dead letter",
+        "of them are too old to be sent and will be dead letters",
+    );
     format!(
         "
 This is how things were {age} ago. What the server must be told again, and what it will do:
@@ -232,7 +237,7 @@ This is how things were {age} ago. What the server must be told again, and what 
   server reads them from Meta when it starts.
 - Leads that were erased since are in it again: erase them again.
 - Stage updates that were reported since are not in it: let the CRM report them again.
-- {queued} events are queued in it. {too_old} of them are too old to be sent and will be dead letters; the others
+- {queued} queued in it. {too_old}; the others
   are sent when the server starts, also those that were delivered since, with the same event ids.
 "
     )

@@ -12,3 +12,19 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
         result => Ok(result?),
     }
 }
+
+/// A number and its noun, which is another word for one than for several.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_counted_in_other_words_than_none_and_several() {
+        let shown = [0, 1, 2].map(|count| counted(count, "row was", "rows were"));
+        assert_eq!(shown, ["0 rows were", "1 row was", "2 rows were"]);
+    }
+}

@@ -11,7 +11,7 @@ use crate::cli::Global;
 use crate::cli::api::{Client, Server};
 use crate::cli::event_filter::{EventFilter, FILTERS};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::print;
+use crate::cli::output::{counted, print};
 use crate::cli::progress::{bar, counter};
 use crate::domain::ids::EventId;
 use crate::limits::RETRY_EVENTS_MAX;
@@ -105,9 +105,10 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
     let would = retry_filtered(&client, dry_body, &counter("dead letters counted")).await?;
     if !args.yes {
         would.print(true)?;
-        let Counts { requeued, hopeless, .. } = would;
+        let hopeless = would.hopeless;
+        let requeued = counted(would.requeued, "dead letter", "dead letters");
         eprintln!(
-            "leadloop: nothing was changed: {requeued} dead letters would be queued again, \
+            "leadloop: nothing was changed: {requeued} would be queued again, \
              {hopeless} can't arrive in time any more; add --yes to queue them again"
         );
         return Ok(());
@@ -148,10 +149,12 @@ async fn retry_named(client: &Client, event_ids: Vec<EventId>) -> Result<(), Fai
     counts.print(false)?;
     let Counts { hopeless, not_found, .. } = counts;
     if not_found > 0 {
-        return Err(Failure::new(Exit::NotFound, format!("{not_found} of them do not exist")));
+        let what = counted(not_found, "of them does not exist", "of them do not exist");
+        return Err(Failure::new(Exit::NotFound, what));
     }
     if hopeless > 0 {
-        let what = format!("{hopeless} of them can't arrive in time any more, and stay dead");
+        let stay = if hopeless == 1 { "stays" } else { "stay" };
+        let what = format!("{hopeless} of them can't arrive in time any more, and {stay} dead");
         return Err(Failure::new(Exit::Failure, what));
     }
     Ok(())

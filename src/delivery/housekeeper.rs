@@ -47,11 +47,11 @@ impl Housekeeper {
             Ok(stranded) => self.tell_stranded(stranded),
             Err(error) => tracing::error!(%error, "stranded events could not be looked through"),
         }
-        match self.tools.store.remove_unmapped(now.plus_millis(-UNMAPPED_KEPT_MS)).await {
-            Ok(0) => {}
-            Ok(unmapped) => {
-                tracing::error!(unmapped, "reports that fit no mapping are too old now");
-            }
+        let before = now.plus_millis(-UNMAPPED_KEPT_MS);
+        match self.tools.store.remove_unmapped(before, now).await {
+            Ok(removed) => removed.iter().for_each(|(source, unmapped)| {
+                tracing::error!(%source, unmapped, "reports that fit no mapping are too old now");
+            }),
             Err(error) => tracing::error!(%error, "old reports could not be removed"),
         }
         // Events before this second are within a day of their seven.

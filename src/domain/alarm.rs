@@ -7,96 +7,17 @@
 //!
 //! It does not write messages, nor decide when they are sent.
 
+mod kind;
+
 use std::collections::BTreeSet;
 use std::fmt;
 
+pub use crate::domain::alarm::kind::{AlarmKind, AlarmKinds};
 use crate::domain::event::{Attempt, DeadReason, short_digest};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::limits::ALARM_EVENT_IDS_MAX;
-
-/// Declares the kinds of alarms with their stable names.
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $kind:ident = $name:literal;)*) => {
-        /// What kind of thing an alarm is about.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum AlarmKind {
-            $($(#[$doc])* $kind,)*
-        }
-
-        impl AlarmKind {
-            /// Every kind.
-            pub const ALL: &[Self] = &[$(Self::$kind),*];
-
-            /// The kind's stable name, the `type` of its messages.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$kind => $name,)* }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// Events became dead letters.
-    EventsDead = "events.dead";
-    /// Events will be too old within a day and are not delivered.
-    EventsDeadlineNear = "events.deadline_near";
-    /// A dataset is not sent to until somebody mends something.
-    DatasetPaused = "dataset.paused";
-    /// A dataset that was paused works again.
-    DatasetResumed = "dataset.resumed";
-    /// No delivery of Meta's webhook has come for as long as is configured.
-    WebhookSilent = "webhook.silent";
-    /// Deliveries come again.
-    WebhookResumed = "webhook.resumed";
-    /// Pieces of a webhook could not be read.
-    QuarantineAdded = "quarantine.added";
-    /// Reports of a CRM that no mapping fits could not be kept.
-    ReportsNotKept = "reports.not_kept";
-}
-
-impl AlarmKind {
-    /// Finds a kind by its name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|kind| kind.name() == name)
-    }
-}
-
-/// A set of kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AlarmKinds(u64);
-
-impl AlarmKinds {
-    /// No kind at all.
-    pub const NONE: Self = Self(0);
-
-    /// Whether the kind is one of them.
-    pub const fn contains(self, kind: AlarmKind) -> bool {
-        self.0 & (1 << kind as u64) != 0
-    }
-
-    /// Whether there is none.
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The set as a number, a bit for each kind.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// The set of such a number.
-    pub const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-}
-
-impl FromIterator<AlarmKind> for AlarmKinds {
-    fn from_iter<I: IntoIterator<Item = AlarmKind>>(kinds: I) -> Self {
-        Self(kinds.into_iter().fold(0, |bits, kind| bits | 1 << kind as u64))
-    }
-}
 
 /// What an alarm is about; alarms about the same are told together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,6 +61,23 @@ pub enum Subject {
         /// Whose.
         source: SourceName,
     },
+    /// Stages in a CRM's own webhook were refused, all for this reason.
+    ReportsRefused {
+        /// Whose.
+        source: SourceName,
+        /// Stable name of the reason.
+        reason: Box<str>,
+    },
+    /// Reports that no mapping fits are kept.
+    ReportsKept {
+        /// Whose.
+        source: SourceName,
+    },
+    /// Reports that no mapping fits are not kept any longer.
+    ReportsExpired {
+        /// Whose.
+        source: SourceName,
+    },
 }
 
 impl Subject {
@@ -167,6 +105,9 @@ impl Subject {
             Self::WebhookResumed => AlarmKind::WebhookResumed,
             Self::QuarantineAdded => AlarmKind::QuarantineAdded,
             Self::ReportsNotKept { .. } => AlarmKind::ReportsNotKept,
+            Self::ReportsRefused { .. } => AlarmKind::ReportsRefused,
+            Self::ReportsKept { .. } => AlarmKind::ReportsKept,
+            Self::ReportsExpired { .. } => AlarmKind::ReportsExpired,
         }
     }
 
@@ -184,7 +125,10 @@ impl Subject {
             Self::EventsDead { .. }
             | Self::EventsDeadlineNear { .. }
             | Self::QuarantineAdded
-            | Self::ReportsNotKept { .. } => None,
+            | Self::ReportsNotKept { .. }
+            | Self::ReportsRefused { .. }
+            | Self::ReportsKept { .. }
+            | Self::ReportsExpired { .. } => None,
         }
     }
 }
@@ -204,7 +148,10 @@ impl fmt::Display for Subject {
             Self::DatasetPaused { dataset_id, reason } => write!(f, " {dataset_id} {reason}"),
             Self::DatasetResumed { dataset_id } => write!(f, " {dataset_id}"),
             Self::WebhookSilent | Self::WebhookResumed | Self::QuarantineAdded => Ok(()),
-            Self::ReportsNotKept { source } => write!(f, " {source}"),
+            Self::ReportsNotKept { source }
+            | Self::ReportsKept { source }
+            | Self::ReportsExpired { source } => write!(f, " {source}"),
+            Self::ReportsRefused { source, reason } => write!(f, " {source} {reason}"),
         }
     }
 }

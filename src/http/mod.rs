@@ -19,6 +19,7 @@ mod health;
 mod hooks;
 mod leads;
 mod page;
+pub mod refused;
 mod retry;
 pub mod server;
 mod sources;

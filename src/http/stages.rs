@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 use crate::domain::customer::LeftOut;
 use crate::domain::event::{StageUpdate, Standing};
 use crate::domain::ids::LeadId;
+use crate::domain::intake::Refusal;
 use crate::domain::matching::MatchedBy;
 use crate::domain::time::Timestamp;
 use crate::http::customer_body::LeftOutView;
@@ -214,15 +215,15 @@ async fn record(
     let state = state.clone();
     // Whoever hangs up now has reported all the same: the rest is done without them.
     let recording = tokio::spawn(async move {
+        let named: Vec<Option<LeadId>> = updates.iter().map(|it| it.lead.lead_id).collect();
         let recorded =
             state.store.record_stage_updates(updates, &state.config.routing, now).await?;
         // Committed: the CRM may repeat what it got no answer to, and gets this answer again.
         state.wakers.wake(&recorded.enqueued);
         recorded.dead.iter().for_each(|reason| state.metrics.event_dead(reason.name()));
         recorded.outcomes.iter().for_each(tell_of_moved_link);
-        state
-            .look_ups
-            .wish(recorded.outcomes.iter().filter_map(awaited_lead).map(|lead_id| (lead_id, None)));
+        let wanted = recorded.outcomes.iter().zip(named).filter_map(wanted_lead);
+        state.look_ups.wish(wanted.map(|lead_id| (lead_id, None)));
         Ok(recorded.outcomes)
     });
     recording.await.map_err(|_| ApiError::plain(Code::Internal))?
@@ -238,14 +239,16 @@ fn tell_of_moved_link(outcome: &UpdateOutcome) {
     }
 }
 
-/// Meta's id of the lead of an event that awaits it.
-fn awaited_lead(outcome: &UpdateOutcome) -> Option<LeadId> {
+/// Meta's id of a lead that an event awaits, or that a strict source named and nobody knows: once
+/// it was read, the CRM's next try finds it.
+fn wanted_lead((outcome, named): (&UpdateOutcome, Option<LeadId>)) -> Option<LeadId> {
     match outcome {
         UpdateOutcome::Accepted(Judged { detail, .. })
             if detail.standing == Standing::AwaitingLead =>
         {
             detail.event.lead_id.metas()
         }
+        UpdateOutcome::Refused(Refusal::LeadNotFound) => named.and_then(LeadId::metas),
         _ => None,
     }
 }

@@ -12,6 +12,7 @@ use crate::config::{ApiKey, Config};
 use crate::delivery::Wakers;
 use crate::delivery::status::StatusBoard;
 use crate::http::body::BodyReader;
+use crate::http::refused::RefusedHooks;
 use crate::meta::signature::SignatureVerifier;
 use crate::reader::backfill::Backfills;
 use crate::reader::look_up::LookUps;
@@ -41,6 +42,8 @@ pub struct AppState {
     pub backfills: Backfills,
     /// Checks webhook signatures.
     pub verifier: SignatureVerifier,
+    /// Which refusals of CRMs' webhooks were told.
+    pub refused_hooks: RefusedHooks,
     /// Reads the bodies of requests, within bounds.
     pub bodies: BodyReader,
     /// Cancelled when the server is to stop.

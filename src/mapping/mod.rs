@@ -13,6 +13,7 @@ pub mod spec;
 pub mod time;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
@@ -77,7 +78,7 @@ pub struct Reading {
 }
 
 /// A part of a stage update, and where it was found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Found {
     /// Our field.
     pub field: String,
@@ -87,8 +88,16 @@ pub struct Found {
     pub value: Value,
 }
 
+impl fmt::Debug for Found {
+    /// Shows no value: it may be a person's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Found");
+        shown.field("field", &self.field).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 /// What a record comes to.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Outcome {
     /// A stage update in the form of our API, without its source.
     Update(Map<String, Value>),
@@ -96,6 +105,20 @@ pub enum Outcome {
     NotAStageChange(String),
     /// Something that the mapping does not fit.
     Unmappable(Unmappable),
+}
+
+impl fmt::Debug for Outcome {
+    /// Names the fields of an update, and shows no value: it may be a person's.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Update(update) => {
+                f.write_str("Update ")?;
+                f.debug_set().entries(update.keys()).finish()
+            }
+            Self::NotAStageChange(path) => f.debug_tuple("NotAStageChange").field(path).finish(),
+            Self::Unmappable(error) => f.debug_tuple("Unmappable").field(error).finish(),
+        }
+    }
 }
 
 impl Mapping {

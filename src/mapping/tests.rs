@@ -449,3 +449,17 @@ fn each_preset_has_a_guide_that_shows_its_samples_as_they_are_tested() {
     }
     assert_eq!(shown, 12, "a sample belongs to no preset");
 }
+
+#[test]
+fn what_is_printed_of_a_reading_names_fields_and_paths_and_no_value() {
+    let spec = "stage = '$.s'\nother_stages = 'keep'\n[customer]\nemail = '$.mail'\nph = '$.tel'\n";
+    let mapping = Mapping::new(&toml::from_str(spec).unwrap()).unwrap();
+    let record = json!({"s": "won", "mail": "erika@example.org", "tel": "+4915112345678"});
+    let shown = format!("{:?}", mapping.read(&record, None));
+    for named in ["customer.em", "$.mail", "customer.ph", "Update {", "\"customer\""] {
+        assert!(shown.contains(named), "{named} in {shown}");
+    }
+    for value in ["erika", "example.org", "4915112345678"] {
+        assert!(!shown.contains(value), "{shown}");
+    }
+}

@@ -179,27 +179,33 @@ impl Graph {
     ///
     /// # Errors
     /// [`Miss::Closed`] if a token that could not be used might have found it, [`Miss::Shut`] if
-    /// asking for it is why.
+    /// asking for it is why. A token that Meta denies may be closed for ever: it does not count
+    /// where another one was answered.
     pub async fn find_lead(
         &self,
         lead_id: LeadId,
         page_id: Option<PageId>,
     ) -> Result<FoundLead, Miss> {
-        let (mut miss, mut is_shut) = (Miss::NotFound, false);
+        let (mut misses, mut is_answered) = (Vec::new(), false);
         for token in self.tokens_for(page_id) {
             match self.find_lead_with(token, lead_id).await {
                 Ok(found) => return Ok(found),
-                Err(Miss::Closed(closed)) => miss = earlier(miss, closed),
-                Err(Miss::Shut(closed)) => {
-                    is_shut = true;
-                    miss = earlier(miss, closed);
-                }
-                Err(Miss::NotFound | Miss::Senseless) => {}
+                Err(Miss::NotFound) => is_answered = true,
+                Err(miss) => misses.push(miss),
             }
         }
-        Err(match miss {
-            Miss::Closed(closed) if is_shut => Miss::Shut(closed),
-            miss => miss,
+        let is_shut = misses.iter().any(|miss| matches!(miss, Miss::Shut(_)));
+        let closed = misses.into_iter().filter_map(|miss| match miss {
+            Miss::Closed(closed) | Miss::Shut(closed) => Some(closed),
+            Miss::NotFound | Miss::Senseless => None,
+        });
+        let counts = |closed: &Closed| !(is_answered && matches!(closed.why, Why::Denied(_)));
+        // What is closed is asked again as soon as one token can be used.
+        let first = closed.filter(counts).min_by_key(|closed| closed.until);
+        Err(match first {
+            Some(closed) if is_shut => Miss::Shut(closed),
+            Some(closed) => Miss::Closed(closed),
+            None => Miss::NotFound,
         })
     }
 
@@ -225,14 +231,6 @@ impl Graph {
     }
 }
 
-/// The miss that is over first: what is closed is asked again as soon as one token can be used.
-fn earlier(miss: Miss, closed: Closed) -> Miss {
-    match miss {
-        Miss::Closed(other) if other.until <= closed.until => miss,
-        _ => Miss::Closed(closed),
-    }
-}
-
 fn senseless(error: &crate::meta::graph::Unreadable) -> Miss {
     tracing::error!(%error, "an answer of the Graph API can't be read");
     Miss::Senseless
@@ -246,5 +244,61 @@ const fn outcome(read: &Result<Vec<u8>, Trouble>) -> &'static str {
         Err(Trouble::Denied(_)) => "denied",
         Err(Trouble::Passing { .. }) => "trouble",
         Err(Trouble::Refused) => "refused",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{MockClock, SeededRandom};
+    use crate::delivery::verdict::NoAnswer;
+    use crate::limits::READ_DENIED_WAIT_MS;
+    use crate::reader::fixtures::NOW;
+    use crate::reader::source::GraphAnswer;
+    use async_trait::async_trait;
+    use secrecy::{ExposeSecret, SecretString};
+
+    /// Meta as each token sees it: `denied`, `busy`, or without the lead.
+    struct AsTold;
+
+    #[async_trait]
+    impl GraphSource for AsTold {
+        async fn ask(&self, token: &SecretString, _: &GraphQuery) -> Result<GraphAnswer, NoAnswer> {
+            let (http_status, body) = match token.expose_secret() {
+                "denied" => (401, r#"{"error":{"message":"no","code":190}}"#),
+                "busy" => (503, ""),
+                _ => (404, ""),
+            };
+            Ok(GraphAnswer { http_status, body: body.into(), ..GraphAnswer::default() })
+        }
+    }
+
+    /// How the search for a lead ends that no token shows: at first, and a moment later.
+    async fn search(tokens: &[&str]) -> [Miss; 2] {
+        let (clock, random) = (MockClock::at(NOW), SeededRandom::new(1));
+        let token = |(page, token): (u64, &&str)| PageToken {
+            page_id: PageId::from_u64(page),
+            token: (*token).into(),
+        };
+        let tokens = (300..).zip(tokens).map(token).collect();
+        let metrics = Arc::new(Metrics::default());
+        let graph =
+            Graph::new(Arc::new(AsTold), Arc::new(clock), Arc::new(random), metrics, tokens);
+        let lead_id = LeadId::from_u64(1_234_567_890_123_456).unwrap();
+        let first = graph.find_lead(lead_id, None).await.unwrap_err();
+        [first, graph.find_lead(lead_id, None).await.unwrap_err()]
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_denied_holds_up_no_search_that_another_token_answers() {
+        assert_eq!(search(&["denied", "good"]).await, [Miss::NotFound; 2]);
+        assert_eq!(search(&["good", "denied"]).await, [Miss::NotFound; 2]);
+        let [first, then] = search(&["denied"]).await;
+        let Miss::Shut(closed) = first else { panic!("{first:?}") };
+        assert_eq!(closed.until, NOW.plus_millis(READ_DENIED_WAIT_MS.cast_signed()));
+        assert_eq!(then, Miss::Closed(closed), "nobody has answered");
+        let [_, then] = search(&["busy", "good", "denied"]).await;
+        let Miss::Closed(closed) = then else { panic!("{then:?}") };
+        assert_eq!(closed.why, Why::Trouble, "trouble passes, and the lead may be there then");
     }
 }

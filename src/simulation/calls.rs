@@ -1,6 +1,6 @@
 //! The use cases of the store of a run: each is done to the real store and to the model.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -332,8 +332,12 @@ impl Store for MirrorStore {
         write!(self.end_unmapped(seq), copies of seq)
     }
 
-    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
-        write!(self.remove_unmapped(before), copies of before)
+    async fn remove_unmapped(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SourceName, u64>, StoreError> {
+        write!(self.remove_unmapped(before, now), copies of before, now)
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

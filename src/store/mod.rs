@@ -26,7 +26,7 @@ mod unmapped;
 #[cfg(test)]
 mod conformance;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
@@ -252,8 +252,12 @@ pub trait Store: Send + Sync {
     /// whether it was there.
     async fn end_unmapped(&self, seq: u64) -> Result<bool, StoreError>;
 
-    /// Forgets what came before a moment and no mapping fitted; how much that was.
-    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError>;
+    /// Forgets what came before a moment and no mapping fitted; how much that was of each source.
+    async fn remove_unmapped(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SourceName, u64>, StoreError>;
 
     /// The digests of the API keys that were made and not configured.
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError>;
@@ -269,8 +273,9 @@ pub trait Store: Send + Sync {
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError>;
 
     /// Keeps alarms of these kinds from now on, also after it was opened again, and forgets those
-    /// of others, and conditions that do not count as told; a new store keeps none. Dead letters
-    /// and quarantine raise their alarm in the transaction that makes them.
+    /// of others, and conditions that do not count as told; a new store keeps none. Dead letters,
+    /// quarantine, and what no mapping fits and is kept or forgotten for its age raise their alarm
+    /// in the same transaction.
     async fn keep_alarms(&self, kept: Kept) -> Result<(), StoreError>;
 
     /// Adds a cause to the message about its subject that gathers, or begins one, if the kind is

@@ -1,5 +1,8 @@
 //! What a CRM sent and no mapping fits: kept for a while, until the mapping is mended.
 
+use std::collections::BTreeMap;
+
+use crate::domain::alarm::{Cause, Subject};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 
@@ -16,6 +19,13 @@ pub struct Unmapped {
     pub reason: String,
     /// The payload, sealed: it may name persons in the clear.
     pub sealed: Vec<u8>,
+}
+
+impl Unmapped {
+    /// What is told when it is kept.
+    pub(in crate::store) fn cause(&self) -> Cause {
+        Cause::once(Subject::ReportsKept { source: self.source.clone() }, None)
+    }
 }
 
 /// The same, with its number in the store.
@@ -36,4 +46,14 @@ pub enum SetAside {
     Known,
     /// As much is kept of the source as may be; this is not.
     Full,
+}
+
+/// What is told of what was forgotten for its age.
+pub(in crate::store) fn causes_of_expired(
+    removed: &BTreeMap<SourceName, u64>,
+) -> impl Iterator<Item = Cause> {
+    removed.iter().map(|(source, count)| Cause {
+        count: *count,
+        ..Cause::once(Subject::ReportsExpired { source: source.clone() }, None)
+    })
 }

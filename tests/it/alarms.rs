@@ -16,7 +16,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::process::program::{API_KEY, Place, settings};
-use crate::support::{DATASET_701, DAY, TestApp, clock_at_start, lead, within_patience};
+use crate::support::{
+    CREATED, DATASET_701, DAY, TestApp, clock_at_start, lead, lead_id, within_patience,
+};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -134,16 +136,45 @@ async fn a_pause_its_end_and_a_quarantined_piece_are_told() {
 }
 
 #[tokio::test]
-async fn a_crms_report_that_fits_no_mapping_and_is_not_kept_is_told() {
+async fn a_crms_reports_that_fit_no_mapping_are_told_when_they_are_kept_and_when_not_and_at_last() {
     let (app, receiver) = start("[[sources]]\nname = \"crm\"\npreset = \"generic\"\n").await;
     let small = json!({"stage": "", "note": "small"});
     assert_eq!(app.post("/v1/hooks/crm", &small).await.status, 422);
     let large = json!({"stage": "", "note": "x".repeat(129 * 1024)});
     assert_eq!(app.post("/v1/hooks/crm", &large).await.status, 422);
+    told(&app, &receiver, 2).await;
+    app.advance_s(7 * DAY);
+    told(&app, &receiver, 3).await;
+    let mut types = receiver.types();
+    types[..2].sort_unstable();
+    assert_eq!(types, ["reports.kept", "reports.not_kept", "reports.expired"]);
+    for body in receiver.bodies() {
+        let data = &body["data"];
+        assert_eq!((&data["source"], &data["count"]), (&json!("crm"), &json!(1)));
+    }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn what_the_rules_refuse_in_a_crms_webhook_is_told_by_its_code() {
+    let (app, receiver) = start("[[sources]]\nname = \"crm\"\npreset = \"generic\"\n").await;
+    app.report(&[lead(1)]).await;
+    let update = |event_time| {
+        let lead_id = lead_id(1).to_string();
+        json!({"lead_id": lead_id, "stage": "won", "event_time": event_time})
+    };
+    let updates = json!([update(CREATED - 5), update(CREATED + 50), update(CREATED - 6)]);
+    assert_eq!(app.post("/v1/hooks/crm", &updates).await.status, 202);
     told(&app, &receiver, 1).await;
-    assert_eq!(receiver.types(), ["reports.not_kept"], "what is kept is not lost");
+    assert_eq!(receiver.types(), ["reports.refused"], "all of a code are one message");
     let data = receiver.bodies()[0]["data"].clone();
-    assert_eq!((&data["source"], &data["count"]), (&json!("crm"), &json!(1)));
+    assert_eq!((&data["source"], &data["count"]), (&json!("crm"), &json!(2)));
+    assert_eq!(data["reason"], "event_time_not_after_lead");
+    let metrics = app.get("/metrics").await.text;
+    for line in ["{result=\"refused_by_rules\"} 2", "{result=\"taken\"} 1"] {
+        assert!(metrics.contains(&format!("leadloop_hooks_total{line}")), "{metrics}");
+    }
+    app.delivered(2).await;
     app.finish().await;
 }
 

@@ -10,6 +10,7 @@ use leadloop::sandbox::form::FilledForm;
 use leadloop::sandbox::trigger::SampleLead;
 use leadloop::store::Store;
 use leadloop::store::memory::MemoryStore;
+use serde_json::json;
 
 use crate::support::{
     CREATED, DATASET_701, DAY, START, TestApp, clock_at_start, lead, lead_id, stage,
@@ -58,6 +59,23 @@ async fn a_lead_that_a_stage_update_names_is_read_and_the_stage_goes_out_behind_
     assert_eq!((&lead["form_id"], &lead["ad_id"]), (&"17".into(), &"55".into()));
     assert_eq!(lead["created_time"], CREATED);
     assert_eq!((app.meta.reads("lead"), app.meta.reads("form")), (1, 1));
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_lead_that_a_strict_source_names_too_early_is_read_and_found_by_the_next_try() {
+    let app = reads_with("[[sources]]\nname = \"crm\"\nstrict = true\n").await;
+    app.meta.have_lead(filled(1));
+    let update = json!({
+        "lead_id": lead_id(1).to_string(), "stage": "qualified", "event_time": CREATED + 60,
+        "source": "crm",
+    });
+    let answer = app.post("/v1/stage-updates", &update).await;
+    assert_eq!(answer.problem(), (404, "lead_not_found".into()), "nobody waits for a reading");
+    app.delivered(1).await;
+    assert_eq!(app.post("/v1/stage-updates", &update).await.status, 202);
+    app.delivered(2).await;
+    assert_eq!(app.taken(), ["1 initial_lead", "1 qualified"]);
     app.finish().await;
 }
 

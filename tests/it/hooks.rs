@@ -341,7 +341,7 @@ async fn what_cannot_be_mapped_is_kept_and_replayed_once_the_mapping_is_mended()
     let count = |name: &str| answer[name].as_u64().unwrap();
     let counts = ["taken", "ignored", "refused", "unmappable", "unreadable"].map(count);
     assert_eq!(counts, [2, 0, 0, 2, 0], "{answer}");
-    assert_eq!(answer["problems"][0]["id"], kept(&app).await[0]["id"]);
+    assert_eq!(answer["problems"][1]["id"], kept(&app).await[0]["id"]);
     app.until(async || app.listed("delivered").await == 5).await;
     let events = app.lead(1).await["events"].as_array().unwrap().clone();
     let times: Vec<_> = events.iter().map(|event| event["event_time"].as_i64().unwrap()).collect();
@@ -350,6 +350,30 @@ async fn what_cannot_be_mapped_is_kept_and_replayed_once_the_mapping_is_mended()
     let again = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
     assert_eq!((&again["taken"], &again["unmappable"]), (&json!(0), &json!(2)));
     assert_eq!(app.post("/v1/hooks/nobody/replay", &json!({})).await.status, 404);
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_replay_takes_what_came_first_before_what_came_later() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Wan"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1)]).await;
+    // More than the store hands out at a time.
+    for number in 0..60 {
+        let mut early = update(1, "Won");
+        early["event_time"] = (CREATED - 100 + number).into();
+        assert_eq!(plain_admin(&app, &early).await.status, 422);
+    }
+    app.delivered(1).await;
+    app.finish().await;
+
+    let app = TestApp::start_at(&with_stage("Won"), store, clock).await;
+    let came = kept(&app).await.into_iter().rev().map(|row| row["id"].clone());
+    let came: Vec<_> = came.collect();
+    let answer = app.post("/v1/hooks/plain/replay", &json!({})).await.json();
+    let problems = answer["problems"].as_array().unwrap().iter();
+    let replayed: Vec<_> = problems.map(|problem| problem["id"].clone()).collect();
+    assert_eq!((replayed.len(), replayed), (60, came));
     app.finish().await;
 }
 
@@ -468,6 +492,31 @@ async fn a_report_without_a_time_that_comes_again_and_is_replayed_is_one_event()
     for number in [1, 2] {
         assert_eq!(app.timeline(number).await.len(), 2, "the raw lead, and one stage");
     }
+    app.finish().await;
+}
+
+#[tokio::test]
+async fn a_report_without_a_time_is_another_one_a_week_later_and_by_another_mapping() {
+    let (store, clock) = (Arc::new(MemoryStore::default()), clock_at_start());
+    let app = TestApp::start_at(&with_stage("Won"), store.clone(), clock.clone()).await;
+    app.report(&[lead(1)]).await;
+    let timeless = json!({"lead_id": lead_id(1).to_string(), "stage": "Won"});
+    let status = async |app: &TestApp| {
+        plain_admin(app, &timeless).await.json()["results"][0]["status"].clone()
+    };
+    assert_eq!(status(&app).await, 202);
+    assert_eq!(status(&app).await, 200, "it comes again");
+    app.delivered(2).await;
+    app.advance_s(7 * DAY);
+    assert_eq!(status(&app).await, 202, "it is reached once more");
+    app.delivered(3).await;
+    app.finish().await;
+
+    let mended = with_stage("Won").replace("\"won\"", "\"qualified\"");
+    let app = TestApp::start_at(&mended, store, clock).await;
+    app.meta.know_lead(lead_id(1), UnixSeconds::new(CREATED));
+    assert_eq!(status(&app).await, 202, "it is understood in another way");
+    app.until(async || app.listed("delivered").await == 4).await;
     app.finish().await;
 }
 

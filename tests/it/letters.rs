@@ -334,7 +334,7 @@ async fn named_events_are_queued_again_at_once_and_the_exit_code_tells_of_the_re
     app.advance_s(7 * DAY);
     let late = events(&app, &place, &["retry", ids[2]]).await;
     assert_eq!((late.code, &json_of(&late)["hopeless"]), (Some(1), &json!(1)), "{late:?}");
-    assert!(late.stderr.contains("stay dead"), "{late:?}");
+    assert!(late.stderr.contains("stays dead"), "{late:?}");
     app.finish().await;
 }
 

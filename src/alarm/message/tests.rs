@@ -35,6 +35,7 @@ fn examples() -> Vec<(&'static str, Alarm)> {
         subcode: Some(2_804_036),
     };
     let crm = SourceName::parse("hubspot").unwrap();
+    let reason = "event_time_not_after_lead".into();
     let once = |subject, moment: Option<i64>| Cause::once(subject, moment.map(at));
     let near = Subject::EventsDeadlineNear { dataset_id: Some(dataset_id) };
     let paused = Subject::DatasetPaused { dataset_id, reason: "token".into() };
@@ -67,7 +68,25 @@ fn examples() -> Vec<(&'static str, Alarm)> {
         (
             "A CRM sent what no mapping fits, and it is not kept for replay: a report is over 128 KiB, \
              or 1,000 of the source are kept already. `count` is how many came.",
-            Cause { count: 4, ..once(Subject::ReportsNotKept { source: crm }, None) },
+            Cause { count: 4, ..once(Subject::ReportsNotKept { source: crm.clone() }, None) },
+        ),
+        (
+            "Stages in a CRM's own webhook can be read, and the rules refuse them; a CRM does not \
+             read the verdicts. `reason` is the code of the problem, `count` how many there were.",
+            Cause {
+                count: 2,
+                ..once(Subject::ReportsRefused { source: crm.clone(), reason }, None)
+            },
+        ),
+        (
+            "A CRM sent what no mapping fits, and it is kept for replay. What comes again is not \
+             counted again.",
+            Cause { count: 3, ..once(Subject::ReportsKept { source: crm.clone() }, None) },
+        ),
+        (
+            "What was kept for replay is seven days old: nothing in it could be sent any more, and it \
+             is gone.",
+            Cause { count: 3, ..once(Subject::ReportsExpired { source: crm }, None) },
         ),
     ];
     let alarm = |cause| Alarm { last_at: at(3), ..Alarm::new(cause, None, at(0)) };

@@ -27,7 +27,7 @@ use crate::cli::import::rejected::Rejected;
 use crate::cli::import::row::{Row, ends_in_zeros};
 use crate::cli::import::send::Sender;
 use crate::cli::import::summary::Summary;
-use crate::cli::output::print;
+use crate::cli::output::{counted, print};
 use crate::cli::progress::{bytes, counter};
 use crate::limits::{BATCH_BODY_BYTES_MAX, BATCH_UPDATES_MAX};
 
@@ -85,11 +85,10 @@ pub(super) async fn run(global: &Global, args: Args) -> Result<(), Failure> {
         let message = match done {
             0 => failure.message,
             _ if !args.send => failure.message,
-            done => format!(
-                "{}; {done} rows were reported before, and \
-                             can be sent again",
-                failure.message
-            ),
+            done => {
+                let done = counted(done, "row was", "rows were");
+                format!("{}; {done} reported before, and can be sent again", failure.message)
+            }
         };
         return Err(Failure { message, ..failure });
     }
@@ -136,18 +135,20 @@ fn conclude(summary: &Summary, sent: bool) -> Result<(), Failure> {
              then they are no lead's"
         );
     }
-    let Summary { accepted, known, .. } = summary;
     if !sent {
+        let accepted = counted(summary.accepted, "row", "rows");
+        let known = counted(summary.known, "is", "are");
         eprintln!(
-            "leadloop: nothing was changed: {accepted} rows would be accepted, {known} are known \
-             already; add --send to report them"
+            "leadloop: nothing was changed: {accepted} would be accepted, {known} known already; \
+             add --send to report them"
         );
     }
-    match summary.refused() {
-        0 => Ok(()),
-        refused if sent => Err(Failure::new(Exit::Failure, format!("{refused} rows were refused"))),
-        refused => Err(Failure::new(Exit::Failure, format!("{refused} rows would be refused"))),
-    }
+    let refused = match summary.refused() {
+        0 => return Ok(()),
+        refused if sent => counted(refused, "row was", "rows were"),
+        refused => counted(refused, "row would be", "rows would be"),
+    };
+    Err(Failure::new(Exit::Failure, format!("{refused} refused")))
 }
 
 /// An import that is under way.

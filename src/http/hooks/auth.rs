@@ -45,11 +45,18 @@ impl FromRequest<AppState> for HookBody {
         let (source, hook) = found.inspect_err(|_| state.metrics.hook("refused"))?;
         let headers = &parts.headers;
         let body = state.bodies.read(headers, body, HOOK_BODY_BYTES_MAX).await;
-        let body = body.inspect_err(|_| state.metrics.hook("unreadable_body"))?;
+        let body = body.inspect_err(|error| {
+            state.metrics.hook("unreadable_body");
+            // What else can be wrong with a body passes when the CRM sends it again.
+            if matches!(error.code(), Code::PayloadTooLarge | Code::UnsupportedEncoding) {
+                state.refused_hooks.tell(&source, error.code(), state.clock.now());
+            }
+        })?;
         if let HookAuth::Hmac(auth) = &hook.auth
             && !is_signed(auth, headers, &body, state.clock.now())
         {
             state.metrics.hook("refused");
+            state.refused_hooks.tell(&source, Code::InvalidSignature, state.clock.now());
             return Err(ApiError::plain(Code::InvalidSignature));
         }
         let content_type = single_header(headers, CONTENT_TYPE.as_str());
@@ -72,6 +79,22 @@ async fn enter(parts: &mut Parts, state: &AppState) -> Result<(SourceName, Arc<H
         Reporter::from_request_parts(parts, state).await?;
         return Err(ApiError::new(Code::NotFound, "no source of this name takes webhooks"));
     };
+    match admit(&hook, shown, parts, state).await {
+        Ok(()) => Ok((source, hook)),
+        Err(error) => {
+            state.refused_hooks.tell(&source, error.code(), state.clock.now());
+            Err(error)
+        }
+    }
+}
+
+/// Checks what the sender shows.
+async fn admit(
+    hook: &Hook,
+    shown: Option<&str>,
+    parts: &mut Parts,
+    state: &AppState,
+) -> Result<(), ApiError> {
     let is_right = match (&hook.auth, shown) {
         (HookAuth::Path(secret), Some(shown)) => secrets_match(shown, secret.expose_secret()),
         (HookAuth::Path(_), None) | (_, Some(_)) => false,
@@ -90,7 +113,7 @@ async fn enter(parts: &mut Parts, state: &AppState) -> Result<(SourceName, Arc<H
         let code = if is_signature { Code::InvalidSignature } else { Code::Unauthorized };
         return Err(ApiError::plain(code));
     }
-    Ok((source, hook))
+    Ok(())
 }
 
 /// The digest that the header holds, if it has the form of one.

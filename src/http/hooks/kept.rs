@@ -14,7 +14,7 @@ use crate::http::error::{ApiError, Code};
 use crate::http::events::PageQuery;
 use crate::http::extract::{Admin, ApiPath, ApiQuery};
 use crate::http::hooks::seal::Sealer;
-use crate::http::hooks::{Record, read_kept};
+use crate::http::hooks::{Record, is_taken, read_kept};
 use crate::http::page::{page_request, show_cursor};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
@@ -214,8 +214,8 @@ pub struct ReplayAnswer {
 
 /// Maps everything that is kept of a source again, by the mapping of now.
 ///
-/// A report without a time counts as of when it came. What is taken, ignored or refused by the
-/// rules is not kept any more.
+/// Oldest first. A report without a time counts as of when it came. What is taken, ignored or
+/// refused by the rules is not kept any more.
 #[utoipa::path(
     post,
     path = "/v1/hooks/{source}/replay",
@@ -249,25 +249,36 @@ async fn replay_all(
 ) -> Result<ReplayAnswer, ApiError> {
     let sealer = Sealer::new(&state.config.app_secrets);
     let mut answer = ReplayAnswer::default();
-    let mut cursor = None;
+    // Oldest first: a lead's stages are to be reported in the order in which they came.
+    for seq in kept_numbers(state, source).await?.into_iter().rev() {
+        let only = PageRequest { cursor: Some(seq + 1), limit: 1 };
+        let page = state.store.list_unmapped(Some(source.clone()), only).await?;
+        // It may have been dropped meanwhile.
+        let Some(row) = page.items.into_iter().find(|row| row.seq == seq) else { continue };
+        let Some(plain) = sealer.open(source, &row.unmapped.sealed) else {
+            answer.unreadable += 1;
+            continue;
+        };
+        let came_at = row.unmapped.received_at;
+        let records = read_kept(&plain, source, hook, &state.config, came_at);
+        if replay_one(state, seq, records, &mut answer).await? {
+            // Its updates are durable; if we die before this, they are known next time.
+            state.store.end_unmapped(seq).await?;
+        }
+    }
+    Ok(answer)
+}
+
+/// The numbers of what is kept of a source, newest first: only so many are, and the payloads stay
+/// in the store.
+async fn kept_numbers(state: &AppState, source: &SourceName) -> Result<Vec<u64>, ApiError> {
+    let (mut numbers, mut cursor) = (Vec::new(), None);
     loop {
         let page = PageRequest { cursor, limit: REPLAY_PAGE };
         let page = state.store.list_unmapped(Some(source.clone()), page).await?;
-        for row in page.items {
-            let plain = sealer.open(source, &row.unmapped.sealed);
-            let Some(plain) = plain else {
-                answer.unreadable += 1;
-                continue;
-            };
-            let came_at = row.unmapped.received_at;
-            let records = read_kept(&plain, source, hook, &state.config, came_at);
-            if replay_one(state, row.seq, records, &mut answer).await? {
-                // Its updates are durable; if we die before this, they are known next time.
-                state.store.end_unmapped(row.seq).await?;
-            }
-        }
+        numbers.extend(page.items.iter().map(|row| row.seq));
         match page.next_cursor {
-            None => return Ok(answer),
+            None => return Ok(numbers),
             next => cursor = next,
         }
     }
@@ -292,7 +303,7 @@ async fn replay_one(
         }
     }
     for verdict in verdicts(state, updates, false, state.clock.now()).await? {
-        if verdict["status"].as_u64().is_some_and(|status| status < 300) {
+        if is_taken(&verdict) {
             answer.taken += 1;
         } else {
             answer.refused += 1;

@@ -8,6 +8,8 @@ mod auth;
 pub(super) mod kept;
 mod seal;
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,6 +21,7 @@ use utoipa::ToSchema;
 
 use crate::config::Config;
 use crate::config::hooks::Hook;
+use crate::domain::alarm::{Cause, Subject};
 use crate::domain::event::short_digest;
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
@@ -29,7 +32,7 @@ use crate::http::hooks::kept::{Kept, set_aside};
 use crate::http::stage_body::{ReadUpdate, read_update};
 use crate::http::stages::verdicts;
 use crate::http::state::AppState;
-use crate::limits::UNMAPPED_BYTES_MAX;
+use crate::limits::{UNMAPPED_BYTES_MAX, UNMAPPED_KEPT_MS};
 use crate::mapping::money::LeftOut;
 use crate::mapping::payload::{Form, read};
 use crate::mapping::{Outcome, Unmappable};
@@ -137,6 +140,7 @@ async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiErro
     let mapped: Vec<Record> = records.iter().map(map).collect();
     set_aside(state, source, what_to_keep(whole, body.len(), &records, &mapped), now).await?;
     let results = results(state, mapped, now).await?;
+    tell_refused(state, source, &results, now).await?;
     if results.iter().all(|result| result["code"] == Code::Unmappable.name())
         && let Some(first) = results.first()
     {
@@ -197,7 +201,7 @@ async fn results(
     let verdicts = verdicts(state, updates, false, now).await?;
     let waiting = results.iter_mut().filter(|result| result.is_null());
     for (result, (verdict, without)) in waiting.zip(verdicts.into_iter().zip(left_out)) {
-        state.metrics.hook("taken");
+        state.metrics.hook(if is_taken(&verdict) { "taken" } else { "refused_by_rules" });
         *result = verdict;
         if let (Some(LeftOut { field, reason }), Some(Value::Array(left_out))) =
             (without, result.get_mut("left_out"))
@@ -206,6 +210,35 @@ async fn results(
         }
     }
     Ok(results)
+}
+
+/// Whether a verdict took what was reported, or knew it.
+fn is_taken(verdict: &Value) -> bool {
+    verdict["status"].as_u64().is_some_and(|status| status < 300)
+}
+
+/// Tells what the rules refused, since no CRM reads a verdict: by code, so that a payload is a few
+/// lines. If we die before the alarm is raised, the CRM has no answer, comes again and gets the
+/// same verdicts.
+async fn tell_refused(
+    state: &AppState,
+    source: &SourceName,
+    results: &[Value],
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let mut refused: BTreeMap<&str, u64> = BTreeMap::new();
+    for code in results.iter().filter_map(|result| result["code"].as_str()) {
+        if code != Code::Unmappable.name() {
+            *refused.entry(code).or_default() += 1;
+        }
+    }
+    for (reason, records) in refused {
+        tracing::warn!(%source, reason, records, "stages that a CRM reports are refused");
+        let subject = Subject::ReportsRefused { source: source.clone(), reason: reason.into() };
+        let cause = Cause { count: records, ..Cause::once(subject, None) };
+        state.store.raise_alarm(cause, now).await?;
+    }
+    Ok(())
 }
 
 /// Maps what was kept again. Without a time of its own it is of when it came.
@@ -244,8 +277,7 @@ fn map(
     // It may come again, and be replayed besides; without a time nothing else would tell that it is
     // the same report.
     if !update.contains_key("event_time") && !update.contains_key("idempotency_key") {
-        let digest = short_digest(&[record.to_string().as_bytes()]);
-        update.insert("idempotency_key".into(), format!("record {}", hex::encode(digest)).into());
+        update.insert("idempotency_key".into(), timeless_key(record, &update, came_at).into());
     }
     match judge(update, source, config, came_at) {
         Ok(mut read) => {
@@ -266,6 +298,16 @@ fn map(
             })
         }
     }
+}
+
+/// The key of a report without a time: the same to the letter, understood in the same way, and come
+/// within the same seven days. In other seven days a lead may reach the stage again, and what was
+/// kept for replay is gone by then.
+fn timeless_key(record: &Value, update: &Map<String, Value>, came_at: Timestamp) -> String {
+    let window = came_at.as_millis().div_euclid(UNMAPPED_KEPT_MS).to_be_bytes();
+    let (record, update) = (record.to_string(), json!(update).to_string());
+    let digest = short_digest(&[record.as_bytes(), update.as_bytes(), &window]);
+    format!("record {}", hex::encode(digest))
 }
 
 /// Reads what the mapping made as any stage update is read.

@@ -1,6 +1,9 @@
 //! What no mapping fits: kept once, bounded, listed by source, and gone when it is mended or old.
 
+use std::collections::BTreeMap;
+
 use super::support::at;
+use crate::domain::alarm::{AlarmKind, Kept};
 use crate::domain::stage::SourceName;
 use crate::limits::UNMAPPED_PER_SOURCE_MAX;
 use crate::store::query::PageRequest;
@@ -11,6 +14,7 @@ on_every_store![
     what_is_ended_is_gone_and_may_come_again,
     no_more_is_kept_of_a_source_than_may_be_until_something_went,
     what_is_too_old_is_removed,
+    what_is_kept_and_what_is_removed_for_its_age_is_told_by_source,
 ];
 
 const WHOLE: PageRequest = PageRequest { cursor: None, limit: usize::MAX };
@@ -83,11 +87,38 @@ async fn no_more_is_kept_of_a_source_than_may_be_until_something_went(store: &dy
 }
 
 async fn what_is_too_old_is_removed(store: &dyn Store) {
-    for second in 1..=3 {
+    // The clock was set back behind the first.
+    for second in [3, 1, 2] {
         keep(store, "a", &[u8::try_from(second).unwrap()], second).await;
     }
-    assert_eq!(store.remove_unmapped(at(3)).await, Ok(2));
-    assert_eq!(store.remove_unmapped(at(3)).await, Ok(0));
+    keep(store, "b", &[4], 1).await;
+    let removed = store.remove_unmapped(at(3), at(9)).await.unwrap();
+    let counts: Vec<_> = removed.iter().map(|(source, count)| (source.as_str(), *count)).collect();
+    assert_eq!(counts, [("a", 2), ("b", 1)]);
+    assert_eq!(store.remove_unmapped(at(3), at(9)).await, Ok(BTreeMap::new()));
     assert_eq!(contents(&kept(store, None).await), [[3]]);
     assert_eq!(keep(store, "a", &[1], 4).await, SetAside::Kept);
+}
+
+async fn what_is_kept_and_what_is_removed_for_its_age_is_told_by_source(store: &dyn Store) {
+    let kinds = AlarmKind::ALL.iter().copied().collect();
+    store.keep_alarms(Kept { kinds, ..Kept::default() }).await.unwrap();
+    let both = vec![unmapped("a", b"1", 1), unmapped("a", b"2", 2)];
+    store.set_aside(both).await.unwrap();
+    keep(store, "a", b"1", 3).await;
+    keep(store, "b", b"1", 3).await;
+    assert_eq!(told(store).await, [("reports.kept a".to_owned(), 2), ("reports.kept b".into(), 1)]);
+    let alarm = store.alarms().await.unwrap().waiting.remove(0);
+    assert_eq!((alarm.first_at, alarm.last_at), (at(1), at(2)), "what is known is not told again");
+    store.remove_unmapped(at(3), at(9)).await.unwrap();
+    store.remove_unmapped(at(3), at(9)).await.unwrap();
+    assert_eq!(told(store).await[0], ("reports.expired a".to_owned(), 2));
+    assert_eq!(told(store).await.len(), 3);
+    assert_eq!(store.alarms().await.unwrap().waiting[0].first_at, at(9));
+}
+
+/// What waits to be told, and how often it happened.
+async fn told(store: &dyn Store) -> Vec<(String, u64)> {
+    let waiting = store.alarms().await.unwrap().waiting;
+    waiting.iter().map(|it| (it.cause.subject.to_string(), it.cause.count)).collect()
 }

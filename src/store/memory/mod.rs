@@ -238,8 +238,12 @@ impl Store for MemoryStore {
         Ok(self.state().unmapped.remove(&seq).is_some())
     }
 
-    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
-        Ok(self.state().remove_unmapped(before))
+    async fn remove_unmapped(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SourceName, u64>, StoreError> {
+        Ok(self.state().remove_unmapped(before, now))
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

@@ -7,6 +7,7 @@ use crate::domain::time::Timestamp;
 use crate::limits::UNMAPPED_PER_SOURCE_MAX;
 use crate::store::memory::{State, page_of};
 use crate::store::query::{Page, PageRequest};
+use crate::store::unmapped::causes_of_expired;
 use crate::store::{NumberedUnmapped, SetAside, Unmapped};
 
 impl State {
@@ -21,14 +22,26 @@ impl State {
             return SetAside::Full;
         }
         let seq = self.seq();
+        self.alarms.raise(unmapped.cause(), unmapped.received_at);
         self.unmapped.insert(seq, unmapped);
         SetAside::Kept
     }
 
-    pub(in crate::store) fn remove_unmapped(&mut self, before: Timestamp) -> u64 {
-        let kept = self.unmapped.len();
-        self.unmapped.retain(|_, unmapped| unmapped.received_at >= before);
-        (kept - self.unmapped.len()) as u64
+    pub(in crate::store) fn remove_unmapped(
+        &mut self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> BTreeMap<SourceName, u64> {
+        let mut removed = BTreeMap::new();
+        self.unmapped.retain(|_, unmapped| {
+            let is_young = unmapped.received_at >= before;
+            if !is_young {
+                *removed.entry(unmapped.source.clone()).or_default() += 1;
+            }
+            is_young
+        });
+        causes_of_expired(&removed).for_each(|cause| self.alarms.raise(cause, now));
+        removed
     }
 }
 

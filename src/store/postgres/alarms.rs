@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use sqlx::Row as _;
 
-use crate::domain::alarm::{AlarmKinds, Condition};
+use crate::domain::alarm::{AlarmKinds, Cause, Condition};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::memory::AlarmState;
@@ -85,6 +85,19 @@ pub(super) async fn load(session: &mut Session) -> Result<AlarmRows, Failure> {
         rows.lasting.insert((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?);
     }
     Ok(rows)
+}
+
+/// Raises alarms in the transaction of what they are about.
+pub(super) async fn raise(
+    session: &mut Session,
+    causes: Vec<(Cause, Timestamp)>,
+) -> Result<(), Failure> {
+    let mut state = load(session).await?.to_state();
+    let before = AlarmRows::of_state(&state)?;
+    for (cause, now) in causes {
+        state.raise(cause, now);
+    }
+    save(session, &before, AlarmRows::of_state(&state)?).await
 }
 
 /// Writes the difference between what was kept of alarms before and what is after.

@@ -1,6 +1,6 @@
 //! The use cases of a store, each by one or a few transactions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -307,8 +307,12 @@ impl Store for PostgresStore {
         writing!(self, session => unmapped::end(session, seq))
     }
 
-    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
-        writing!(self, session => unmapped::remove(session, before))
+    async fn remove_unmapped(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SourceName, u64>, StoreError> {
+        writing!(self, session => unmapped::remove(session, before, now))
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

@@ -8,13 +8,15 @@ use crate::domain::event::short_digest;
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::limits::{DB_SCAN_CHUNK, PAGE_SCAN_MAX, UNMAPPED_PER_SOURCE_MAX};
+use crate::store::postgres::alarms;
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::load::int;
 use crate::store::postgres::rows::Int;
 use crate::store::postgres::save::columns;
 use crate::store::postgres::session::Session;
 use crate::store::query::{Page, PageBuilder, PageRequest};
-use crate::store::records::{decode_unmapped, encode_unmapped};
+use crate::store::records::{corrupt, decode_unmapped, encode_unmapped};
+use crate::store::unmapped::causes_of_expired;
 use crate::store::{NumberedUnmapped, SetAside, Unmapped};
 
 /// See [`crate::store::Store::set_aside`]; `first` is the number of the first, and each next one's
@@ -53,6 +55,8 @@ pub(super) async fn set_aside(
     if kept.is_empty() {
         return Ok(outcomes);
     }
+    let causes = kept.iter().map(|(_, report)| (report.cause(), report.received_at));
+    let causes: Vec<_> = causes.collect();
     let mut seqs = (0..).map(|count| (first + count * step).cast_signed());
     columns!(kept => digests, numbers, sources, times, records; (digest, report) =>
         digest, seqs.next(), report.source.to_string(), report.received_at.as_millis(),
@@ -63,6 +67,7 @@ pub(super) async fn set_aside(
     );
     let query = query.bind(digests).bind(numbers).bind(sources).bind(times).bind(records);
     session.execute(query).await?;
+    alarms::raise(session, causes).await?;
     Ok(outcomes)
 }
 
@@ -106,7 +111,20 @@ pub(super) async fn end(session: &mut Session, seq: u64) -> Result<bool, Failure
 }
 
 /// See [`crate::store::Store::remove_unmapped`].
-pub(super) async fn remove(session: &mut Session, before: Timestamp) -> Result<u64, Failure> {
-    let query = sqlx::query("DELETE FROM unmapped WHERE received_at_ms < $1");
-    session.execute(query.bind(before.as_millis())).await
+pub(super) async fn remove(
+    session: &mut Session,
+    before: Timestamp,
+    now: Timestamp,
+) -> Result<BTreeMap<SourceName, u64>, Failure> {
+    let query = sqlx::query("DELETE FROM unmapped WHERE received_at_ms < $1 RETURNING source");
+    let mut removed = BTreeMap::new();
+    for row in session.rows(query.bind(before.as_millis())).await? {
+        let source = SourceName::parse(row.try_get(0)?).map_err(|_| corrupt("source"))?;
+        *removed.entry(source).or_default() += 1;
+    }
+    if !removed.is_empty() {
+        let causes = causes_of_expired(&removed).map(|cause| (cause, now));
+        alarms::raise(session, causes.collect()).await?;
+    }
+    Ok(removed)
 }

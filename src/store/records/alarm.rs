@@ -34,6 +34,9 @@ enum SubjectRecord<'a> {
     WebhookResumed,
     QuarantineAdded,
     ReportsNotKept { source: &'a str },
+    ReportsRefused { source: &'a str, reason: &'a str },
+    ReportsKept { source: &'a str },
+    ReportsExpired { source: &'a str },
 }
 
 /// Writes an alarm.
@@ -93,11 +96,19 @@ fn subject_record(subject: &Subject) -> Result<SubjectRecord<'_>, StoreError> {
         Subject::ReportsNotKept { source } => {
             SubjectRecord::ReportsNotKept { source: source.as_str() }
         }
+        Subject::ReportsRefused { source, reason } => {
+            SubjectRecord::ReportsRefused { source: source.as_str(), reason }
+        }
+        Subject::ReportsKept { source } => SubjectRecord::ReportsKept { source: source.as_str() },
+        Subject::ReportsExpired { source } => {
+            SubjectRecord::ReportsExpired { source: source.as_str() }
+        }
     })
 }
 
 fn read_subject(record: &SubjectRecord<'_>) -> Result<Subject, StoreError> {
     let dataset = |id| DatasetId::from_u64(id).ok_or(corrupt("dataset id"));
+    let source = |name| SourceName::parse(name).map_err(|_| corrupt("source"));
     Ok(match *record {
         SubjectRecord::EventsDead { dataset_id, reason, code, subcode } => Subject::EventsDead {
             dataset_id: DatasetId::from_u64(dataset_id),
@@ -117,9 +128,18 @@ fn read_subject(record: &SubjectRecord<'_>) -> Result<Subject, StoreError> {
         SubjectRecord::WebhookSilent => Subject::WebhookSilent,
         SubjectRecord::WebhookResumed => Subject::WebhookResumed,
         SubjectRecord::QuarantineAdded => Subject::QuarantineAdded,
-        SubjectRecord::ReportsNotKept { source } => Subject::ReportsNotKept {
-            source: SourceName::parse(source).map_err(|_| corrupt("source"))?,
-        },
+        SubjectRecord::ReportsNotKept { source: name } => {
+            Subject::ReportsNotKept { source: source(name)? }
+        }
+        SubjectRecord::ReportsRefused { source: name, reason } => {
+            Subject::ReportsRefused { source: source(name)?, reason: reason.into() }
+        }
+        SubjectRecord::ReportsKept { source: name } => {
+            Subject::ReportsKept { source: source(name)? }
+        }
+        SubjectRecord::ReportsExpired { source: name } => {
+            Subject::ReportsExpired { source: source(name)? }
+        }
     })
 }
 
@@ -142,6 +162,7 @@ mod tests {
         let dataset_id = DatasetId::from_u64(7);
         let reason = DeadReason::RefusedByMeta;
         let id = dataset_id.unwrap();
+        let crm = SourceName::parse("crm").unwrap();
         let subjects = [
             Subject::EventsDead { dataset_id, reason, code: Some(100), subcode: Some(-1) },
             Subject::EventsDeadlineNear { dataset_id: None },
@@ -150,7 +171,10 @@ mod tests {
             Subject::WebhookSilent,
             Subject::WebhookResumed,
             Subject::QuarantineAdded,
-            Subject::ReportsNotKept { source: SourceName::parse("crm").unwrap() },
+            Subject::ReportsNotKept { source: crm.clone() },
+            Subject::ReportsRefused { source: crm.clone(), reason: "too_old".into() },
+            Subject::ReportsKept { source: crm.clone() },
+            Subject::ReportsExpired { source: crm },
         ];
         let golden = [
             "0100070601c8010101",
@@ -161,6 +185,9 @@ mod tests {
             "0105",
             "0106",
             "01070363726d",
+            "01080363726d07746f6f5f6f6c64",
+            "01090363726d",
+            "010a0363726d",
         ];
         let same = "ac02010a012c6576745f3030303436326435336338616261633062326362\
                     3265616238656135356531356264653461353534e8d792f6c766ead792f6c766020c";

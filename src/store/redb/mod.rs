@@ -29,7 +29,7 @@ mod upkeep;
 mod volume;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -313,12 +313,16 @@ impl Store for RedbStore {
         self.writer.submit(move |unit| unmapped::end(unit, seq)).await
     }
 
-    async fn remove_unmapped(&self, before: Timestamp) -> Result<u64, StoreError> {
+    async fn remove_unmapped(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<BTreeMap<SourceName, u64>, StoreError> {
         let old = self.read(move |tables| unmapped::find_old(tables, before)).await?;
         if old.is_empty() {
-            return Ok(0);
+            return Ok(BTreeMap::new());
         }
-        self.writer.submit(move |unit| unmapped::remove(unit, &old)).await
+        self.writer.submit(move |unit| unmapped::remove(unit, &old, now)).await
     }
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {

@@ -11,9 +11,11 @@ use crate::domain::time::Timestamp;
 use crate::limits::{PAGE_SCAN_MAX, UNMAPPED_PER_SOURCE_MAX};
 use crate::store::query::{Page, PageBuilder, PageRequest};
 use crate::store::records::{decode_unmapped, encode_unmapped};
+use crate::store::redb::alarms;
 use crate::store::redb::remove::keep_seq;
 use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;
+use crate::store::unmapped::causes_of_expired;
 use crate::store::{NumberedUnmapped, SetAside, StoreError, Unmapped};
 
 /// See [`crate::store::Store::set_aside`].
@@ -52,6 +54,7 @@ fn keep<'a>(
     unit.tables.unmapped_index.insert(&digest, seq)?;
     unit.tables.unmapped_sources.insert((source, seq), ())?;
     unit.tables.unmapped.insert(seq, encode_unmapped(unmapped)?.as_slice())?;
+    alarms::raise(unit, [unmapped.cause()], unmapped.received_at)?;
     Ok(SetAside::Kept)
 }
 
@@ -75,13 +78,18 @@ pub(super) fn list(
 
 /// See [`crate::store::Store::end_unmapped`].
 pub(super) fn end(unit: &mut Unit<'_>, seq: u64) -> Result<bool, StoreError> {
+    Ok(take(unit, seq)?.is_some())
+}
+
+fn take(unit: &mut Unit<'_>, seq: u64) -> Result<Option<Unmapped>, StoreError> {
     let bytes = unit.tables.unmapped.remove(seq)?;
     let unmapped = bytes.map(|bytes| decode_unmapped(bytes.value())).transpose()?;
-    let Some(unmapped) = unmapped else { return Ok(false) };
-    unit.tables.unmapped_index.remove(&digest(&unmapped))?;
-    unit.tables.unmapped_sources.remove((unmapped.source.as_str(), seq))?;
-    keep_seq(unit)?;
-    Ok(true)
+    if let Some(unmapped) = &unmapped {
+        unit.tables.unmapped_index.remove(&digest(unmapped))?;
+        unit.tables.unmapped_sources.remove((unmapped.source.as_str(), seq))?;
+        keep_seq(unit)?;
+    }
+    Ok(unmapped)
 }
 
 /// The numbers of what came before a moment.
@@ -89,17 +97,28 @@ pub(super) fn find_old(view: &impl View, before: Timestamp) -> Result<Vec<u64>, 
     let mut old = Vec::new();
     for row in view.unmapped().iter()? {
         let (seq, bytes) = row?;
-        if decode_unmapped(bytes.value())?.received_at >= before {
-            break;
+        // A clock that was set back left younger ones before it.
+        if decode_unmapped(bytes.value())?.received_at < before {
+            old.push(seq.value());
         }
-        old.push(seq.value());
     }
     Ok(old)
 }
 
 /// See [`crate::store::Store::remove_unmapped`].
-pub(super) fn remove(unit: &mut Unit<'_>, old: &[u64]) -> Result<u64, StoreError> {
-    old.iter().try_fold(0, |gone, seq| Ok(gone + u64::from(end(unit, *seq)?)))
+pub(super) fn remove(
+    unit: &mut Unit<'_>,
+    old: &[u64],
+    now: Timestamp,
+) -> Result<BTreeMap<SourceName, u64>, StoreError> {
+    let mut removed = BTreeMap::new();
+    for seq in old {
+        if let Some(unmapped) = take(unit, *seq)? {
+            *removed.entry(unmapped.source).or_default() += 1;
+        }
+    }
+    alarms::raise(unit, causes_of_expired(&removed), now)?;
+    Ok(removed)
 }
 
 /// What is the same is sealed to the same bytes.

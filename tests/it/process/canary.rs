@@ -230,6 +230,13 @@ async fn no_secret_and_no_persons_value_comes_out_of_a_program_that_was_told_all
     assert_eq!(canaries_in(&watched.answers), [""; 0], "in an answer: {}", watched.answers);
     // `{"email": canaryson`, and nothing of what is sealed along.
     assert!(ended.stderr.contains("source=path field=\"body\" bytes=19"), "{}", ended.stderr);
+    // Each source's CRM was not let in, and is told of once in a while.
+    for source in ["path", "header", "hmac"] {
+        let refused = ended.stderr.lines().filter(|line| {
+            line.contains("a CRM's webhook is refused") && line.contains(&format!("={source} "))
+        });
+        assert!((1..=4).contains(&refused.count()), "{source}: {}", ended.stderr);
+    }
     let said = format!("{}{}", ended.stdout, ended.stderr).to_lowercase();
     assert_eq!(canaries_in(&said), [""; 0], "in the log: {said}");
 }

@@ -187,7 +187,7 @@ async fn without_send_the_server_is_asked_what_it_would_do() {
     assert_eq!((code, counts), (Some(1), [3, 1, 1, 1].map(Some)));
     assert_eq!((&would["dry_run"], asked.load(Ordering::SeqCst)), (&json!(true), 1));
     assert!(ended.stderr.contains("nothing was changed"), "{ended:?}");
-    assert!(ended.stderr.contains("1 rows would be refused"), "{ended:?}");
+    assert!(ended.stderr.contains("1 row would be refused"), "{ended:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A store that fails when it is told to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
@@ -118,7 +118,7 @@ store! {
     set_aside(unmapped: Vec<Unmapped>) -> Vec<SetAside>;
     list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
     end_unmapped(seq: u64) -> bool;
-    remove_unmapped(before: Timestamp) -> u64;
+    remove_unmapped(before: Timestamp, now: Timestamp) -> BTreeMap<SourceName, u64>;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;

@@ -1,7 +1,7 @@
 //! What a worker is tested on: a scripted way to Meta, a store that can fail, time that stands
 //! still.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -359,7 +359,7 @@ store! {
     set_aside(unmapped: Vec<Unmapped>) -> Vec<SetAside>;
     list_unmapped(source: Option<SourceName>, page: PageRequest) -> Page<NumberedUnmapped>;
     end_unmapped(seq: u64) -> bool;
-    remove_unmapped(before: Timestamp) -> u64;
+    remove_unmapped(before: Timestamp, now: Timestamp) -> BTreeMap<SourceName, u64>;
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
