@@ -103,6 +103,6 @@ pub(super) fn remove(unit: &mut Unit<'_>, old: &[u64]) -> Result<u64, StoreError
 }
 
 /// What is the same is sealed to the same bytes.
-fn digest(unmapped: &Unmapped) -> KeyDigest {
+pub(super) fn digest(unmapped: &Unmapped) -> KeyDigest {
     short_digest(&[unmapped.source.as_str().as_bytes(), &unmapped.sealed])
 }

@@ -109,6 +109,11 @@ impl TestDatabase {
         url_of(&self.name).into()
     }
 
+    /// Runs a statement in it.
+    pub async fn run(&self, statement: &str) {
+        run_in(&self.name, statement).await;
+    }
+
     /// Removes it, whoever is connected.
     pub async fn end(self) {
         run(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
@@ -121,7 +126,11 @@ fn url_of(database: &str) -> String {
 }
 
 async fn run(statement: &str) {
-    let options: PgConnectOptions = url_of("postgres").parse().unwrap();
+    run_in("postgres", statement).await;
+}
+
+async fn run_in(database: &str, statement: &str) {
+    let options: PgConnectOptions = url_of(database).parse().unwrap();
     let mut connection = PgConnection::connect_with(&options).await.unwrap();
     connection.execute(AssertSqlSafe(statement.to_owned())).await.unwrap();
     connection.close().await.unwrap();
