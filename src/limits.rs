@@ -207,6 +207,14 @@ pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;
 pub const COPY_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
 /// How much of a backup is read, hashed and sent at a time, in bytes.
 pub const COPY_CHUNK_BYTES: usize = 256 * 1024;
+/// Most records that are moved to another store at a time.
+pub const TRANSFER_BATCH_RECORDS: usize = 1_000;
+/// Most bytes that are, but for the last record.
+pub const TRANSFER_BATCH_BYTES: usize = 1024 * 1024;
+/// Batches that wait to be written there.
+pub const TRANSFER_BATCHES_WAITING: usize = 4;
+/// For how long no instance may have been heard of before a database is copied.
+pub const TRANSFER_QUIET: Duration = Duration::from_secs(60);
 /// Longest that a backup may take to be made, and to be taken away.
 pub const BACKUP_TIMEOUT: Duration = Duration::from_hours(1);
 

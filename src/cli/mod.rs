@@ -29,6 +29,7 @@ mod sandbox;
 mod serve;
 mod settings;
 mod store;
+mod store_copy;
 mod trigger;
 
 use std::path::PathBuf;
@@ -213,6 +214,8 @@ enum Command {
     /// or at another time. Any number may run at once: one migrates, the others wait. A schema that
     /// is newer than this program is left alone, and the exit code is 1.
     Migrate,
+    /// Copy everything to another store, such as from a file to a database
+    Store(store_copy::Args),
     /// Check settings, server, store, clock and tokens, and say what to do
     ///
     /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta
@@ -284,6 +287,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Backfill(args) => backfill::run(global, args).await,
             Command::Backup(args) => backup::run(global, args).await,
             Command::Migrate => migrate::run(global).await,
+            Command::Store(args) => store_copy::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
             Command::Mapping(args) => mapping::run(global, args).await,
             Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),

@@ -21,6 +21,7 @@ mod purpose;
 pub mod query;
 pub(crate) mod records;
 pub mod redb;
+pub mod transfer;
 mod unmapped;
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod session;
 mod store;
 #[cfg(test)]
 pub(in crate::store) mod tests;
+mod transfer;
 mod tries;
 mod unmapped;
 mod upkeep;
@@ -31,6 +32,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::store::postgres::leases::Leases;
 use crate::store::postgres::session::Database;
+pub(in crate::store) use crate::store::postgres::transfer::{DatabaseSource, DatabaseTarget};
 use crate::store::postgres::writer::Writer;
 
 /// A store on a PostgreSQL database.

@@ -12,6 +12,7 @@ use crate::store::postgres::instance::{Numbers, SLOTS};
 use crate::store::postgres::leases::Leases;
 use crate::store::postgres::rows::Int;
 use crate::store::postgres::session::{Database, Faults, NoFaults, Session};
+use crate::store::postgres::transfer::refuse_unfinished;
 use crate::store::postgres::tries::Tries;
 use crate::store::postgres::writer::Writer;
 use crate::store::postgres::{PostgresStore, migrate};
@@ -39,11 +40,8 @@ impl PostgresStore {
         owner: u64,
         faults: Arc<dyn Faults>,
     ) -> Result<Self, StoreError> {
-        let hosts = Arc::new(Hosts::parse(url)?);
-        let pool = hosts.pool();
-        migrate::migrate(&pool, owner.cast_signed()).await?;
-        let traffic = Arc::default();
-        let database = Database { pool, hosts, jitter: owner, traffic, faults };
+        let database = Database::at(url, owner, faults)?;
+        migrate::migrate(&database.pool, owner.cast_signed()).await?;
         let mut tries = Tries::new(&database);
         let (slot, last) = loop {
             match join(&database, purpose, owner).await {
@@ -86,6 +84,7 @@ impl PostgresStore {
 /// Joins those who work on a database: the slot of this instance, and the highest number so far.
 async fn join(database: &Database, purpose: Purpose, owner: u64) -> Result<(u64, u64), Failure> {
     let mut session = database.write().await?;
+    refuse_unfinished(&mut session).await?;
     check_purpose(&mut session, purpose).await?;
     let slot = take_slot(&mut session, owner).await?;
     let last = last_number(&mut session).await?;
@@ -95,7 +94,7 @@ async fn join(database: &Database, purpose: Purpose, owner: u64) -> Result<(u64,
 
 /// Binds a new database to its purpose; a database for trying things out must not be taken for a
 /// live one, nor the other way round.
-async fn check_purpose(session: &mut Session, purpose: Purpose) -> Result<(), Failure> {
+pub(super) async fn check_purpose(session: &mut Session, purpose: Purpose) -> Result<(), Failure> {
     let number = purpose.number().cast_signed();
     let bind = sqlx::query(
         "INSERT INTO meta (name, value) VALUES ('purpose', $1) ON CONFLICT (name) DO NOTHING",

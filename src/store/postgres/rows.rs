@@ -240,8 +240,9 @@ impl Rows {
         }
         let first = attempts.count - attempts.latest.len() + 1;
         for (number, attempt) in (first..).zip(&attempts.latest) {
+            let delivered = *standing == Standing::Delivered && number == attempts.count;
             let number = Int::try_from(number).unwrap_or(Int::MAX);
-            let row = (attempt.delivered, encode_attempt(attempt)?);
+            let row = (delivered, encode_attempt(attempt)?);
             self.attempts.insert((lead, seq, number), row);
         }
         Ok(())

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+use secrecy::SecretString;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{PgPool, Transaction};
 use tokio::time::Instant;
 
+use crate::store::StoreError;
 use crate::store::postgres::connect::Hosts;
 use crate::store::postgres::error::Failure;
 
@@ -55,6 +58,17 @@ impl Traffic {
 }
 
 impl Database {
+    /// The way to the database of a URL, which nobody has gone yet. `jitter` is a number that others
+    /// have not.
+    pub(super) fn at(
+        url: &SecretString,
+        jitter: u64,
+        faults: Arc<dyn Faults>,
+    ) -> Result<Self, StoreError> {
+        let hosts = Arc::new(Hosts::parse(url)?);
+        Ok(Self { pool: hosts.pool(), hosts, jitter, traffic: Arc::default(), faults })
+    }
+
     /// Begins to write.
     pub(super) async fn write(&self) -> Result<Session, Failure> {
         self.begin(BEGIN_WRITE).await
@@ -85,6 +99,15 @@ impl Session {
         let rows = query.fetch_all(&mut *self.transaction).await;
         self.traffic.count(began_at);
         Ok(rows?)
+    }
+
+    /// Runs a query whose rows are taken as they come.
+    pub(super) async fn stream<'s>(
+        &'s mut self,
+        query: Query<'s, Postgres, PgArguments>,
+    ) -> Result<BoxStream<'s, sqlx::Result<PgRow>>, Failure> {
+        self.faults.strike(&mut self.transaction).await?;
+        Ok(query.fetch(&mut *self.transaction))
     }
 
     /// Runs a statement; how many rows it changed.

@@ -16,7 +16,7 @@ use crate::store::redb::tables::View;
 use crate::store::redb::writer::Unit;
 
 /// Name of the fact that says which kinds are kept.
-const KEPT: &str = "alarms";
+pub(super) const KEPT: &str = "alarms";
 
 /// See [`crate::store::Store::keep_alarms`].
 pub(super) fn keep(unit: &mut Unit<'_>, kept: &Kept) -> Result<(), StoreError> {

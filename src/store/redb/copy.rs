@@ -142,9 +142,9 @@ fn is_full(error: &io::Error) -> bool {
 
 /// A file that a copy is written to; it can be stopped at any read and write.
 #[derive(Clone, Debug)]
-struct CopyFile {
-    file: Arc<File>,
-    stop: CancellationToken,
+pub(super) struct CopyFile {
+    pub(super) file: Arc<File>,
+    pub(super) stop: CancellationToken,
 }
 
 impl CopyFile {

@@ -8,6 +8,8 @@
 mod alarms;
 mod copy;
 mod error;
+mod export;
+mod import;
 mod ingest;
 mod layout;
 mod list;
@@ -50,6 +52,8 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 pub use crate::store::Purpose;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 pub use crate::store::redb::copy::{Copied, check_room, copy_file};
+pub(in crate::store) use crate::store::redb::export::FileSource;
+pub(in crate::store) use crate::store::redb::import::{FileTarget, WrittenFile};
 pub use crate::store::redb::proof::{Contents, prove_file};
 use crate::store::redb::tables::{ReadTables, View};
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};

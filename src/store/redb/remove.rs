@@ -12,7 +12,7 @@ use crate::store::redb::alarms;
 use crate::store::redb::matching::{forget_matches, is_known_otherwise};
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{Numbered, NumberedLead, lead_by_id, timeline};
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::{LAST_SEQ, View};
 use crate::store::redb::writer::Unit;
 use crate::store::{Erased, QueueEntry, Removed, StoreError};
 
@@ -121,7 +121,7 @@ fn unlink_attempt(unit: &mut Unit<'_>, attempt: u64) -> Result<(), StoreError> {
 /// given out twice.
 pub(super) fn keep_seq(unit: &mut Unit<'_>) -> Result<(), StoreError> {
     let last_seq = unit.last_seq();
-    unit.tables.meta.insert("seq", last_seq)?;
+    unit.tables.meta.insert(LAST_SEQ, last_seq)?;
     Ok(())
 }
 

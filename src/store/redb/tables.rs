@@ -20,6 +20,9 @@ use crate::store::{ApiKeyDigest, StoreError};
 /// number).
 pub(super) type Place = (u64, i64, bool, u64);
 
+/// The fact that tells the highest number when something was removed last.
+pub(super) const LAST_SEQ: &str = "seq";
+
 /// The fact that only a copy has: of which moment it is, in milliseconds.
 pub(super) const BACKED_UP_AT: &str = "backed_up_at";
 
@@ -199,7 +202,7 @@ fn last_key<V: Value + 'static>(table: &impl ReadableTable<u64, V>) -> Result<u6
 pub(super) fn last_seq(view: &impl View) -> Result<u64, StoreError> {
     let last = [
         // The highest one when something was removed last.
-        view.meta().get("seq")?.map_or(0, |seq| seq.value()),
+        view.meta().get(LAST_SEQ)?.map_or(0, |seq| seq.value()),
         last_key(view.leads())?,
         last_key(view.events())?,
         last_key(view.attempts())?,

@@ -122,6 +122,6 @@ pub(super) fn remove(
 }
 
 /// What is the same is sealed to the same bytes.
-fn digest(unmapped: &Unmapped) -> KeyDigest {
+pub(super) fn digest(unmapped: &Unmapped) -> KeyDigest {
     short_digest(&[unmapped.source.as_str().as_bytes(), &unmapped.sealed])
 }

@@ -140,6 +140,11 @@ impl TestDatabase {
         url_of(&self.name).into()
     }
 
+    /// Runs a statement in it.
+    pub async fn run(&self, statement: &str) {
+        run_in(&self.name, statement).await;
+    }
+
     /// Removes it, whoever is connected.
     pub async fn end(self) {
         run(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
@@ -151,7 +156,11 @@ fn url_of(database: &str) -> String {
 }
 
 async fn run(statement: &str) {
-    run_at(&url_of("postgres"), statement).await;
+    run_in("postgres", statement).await;
+}
+
+async fn run_in(database: &str, statement: &str) {
+    run_at(&url_of(database), statement).await;
 }
 
 /// Runs a statement on a database.

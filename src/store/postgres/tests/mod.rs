@@ -8,9 +8,9 @@ mod instances;
 use std::sync::Arc;
 
 use crate::store::Purpose;
-use crate::store::postgres::PostgresStore;
 use crate::store::postgres::tests::cluster::TestDatabase;
 use crate::store::postgres::tests::faults::Planned;
+use crate::store::postgres::{DatabaseTarget, PostgresStore};
 
 /// The name of the instance in tests with one.
 const OWNER: u64 = 7;
@@ -42,4 +42,12 @@ pub(in crate::store) async fn on_faulty_database(
 async fn open(database: &TestDatabase, owner: u64, faults: &Planned) -> PostgresStore {
     let faults = Arc::new(faults.clone());
     PostgresStore::open_with(&database.url(), Purpose::Live, owner, faults).await.unwrap()
+}
+
+impl DatabaseTarget {
+    /// The same with faults.
+    pub(in crate::store) fn with_faults(mut self, faults: &Planned) -> Self {
+        self.database.faults = Arc::new(faults.clone());
+        self
+    }
 }

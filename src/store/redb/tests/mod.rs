@@ -6,10 +6,10 @@ mod failing;
 mod list;
 mod matrix;
 mod mend;
-mod model;
+pub(in crate::store) mod model;
 mod power;
 mod remove;
-mod script;
+pub(in crate::store) mod script;
 mod stranded;
 
 use std::path::Path;

@@ -32,7 +32,7 @@ const STAGES: [&str; 3] = ["initial_lead", "qualified", "won"];
 
 /// One thing that happens to a store.
 #[derive(Clone, Debug)]
-pub(super) enum Step {
+pub(in crate::store) enum Step {
     Ingest(Vec<SomeLead>, bool),
     Report(Vec<SomeUpdate>, SomeRouting),
     /// Takes a batch of a dataset and ends its events, each in its own way.
@@ -64,29 +64,29 @@ pub(super) enum Step {
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct SomeLead {
-    pub(super) number: u64,
-    pub(super) page: u64,
-    pub(super) age_s: i64,
-    pub(super) test: bool,
-    pub(super) routed: bool,
+pub(in crate::store) struct SomeLead {
+    pub(in crate::store) number: u64,
+    pub(in crate::store) page: u64,
+    pub(in crate::store) age_s: i64,
+    pub(in crate::store) test: bool,
+    pub(in crate::store) routed: bool,
 }
 
 #[derive(Clone, Debug)]
-pub(super) struct SomeUpdate {
-    pub(super) number: u64,
-    pub(super) stage: &'static str,
+pub(in crate::store) struct SomeUpdate {
+    pub(in crate::store) number: u64,
+    pub(in crate::store) stage: &'static str,
     /// Seconds ago, if the time is given.
-    pub(super) ago_s: Option<i64>,
-    pub(super) key: Option<&'static str>,
-    pub(super) tolerance_s: u32,
-    pub(super) strict: bool,
-    pub(super) named: Named,
+    pub(in crate::store) ago_s: Option<i64>,
+    pub(in crate::store) key: Option<&'static str>,
+    pub(in crate::store) tolerance_s: u32,
+    pub(in crate::store) strict: bool,
+    pub(in crate::store) named: Named,
 }
 
 /// How an update names its lead.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Named {
+pub(in crate::store) enum Named {
     /// By its id.
     Id,
     /// By a CRM's record.
@@ -103,20 +103,20 @@ pub(super) enum Named {
 
 /// Which dead letters: all events of a lead by name, or a filter.
 #[derive(Clone, Debug)]
-pub(super) enum SomeLetters {
+pub(in crate::store) enum SomeLetters {
     Named(u64),
     Filtered(EventFilter),
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum SomeRouting {
+pub(in crate::store) enum SomeRouting {
     Nowhere,
     KnownPages,
     Everywhere,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Fate {
+pub(in crate::store) enum Fate {
     Delivered,
     Failed,
     Refused,
@@ -208,7 +208,7 @@ fn some_filter() -> impl Strategy<Value = EventFilter> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(in crate::store) fn step() -> impl Strategy<Value = Step> {
     let leads = prop::collection::vec(some_lead(), 0..3);
     let updates = prop::collection::vec(some_update(), 1..4);
     let wait_s = prop_oneof![0..60i64, Just(3 * DAY)];
@@ -290,7 +290,11 @@ impl SomeUpdate {
 }
 
 /// Takes a step and tells what came of it.
-pub(super) async fn take(store: &dyn Store, step: &Step, now_s: i64) -> Result<String, StoreError> {
+pub(in crate::store) async fn take(
+    store: &dyn Store,
+    step: &Step,
+    now_s: i64,
+) -> Result<String, StoreError> {
     let now = at(now_s);
     Ok(match step {
         Step::Ingest(leads, with_piece) => {
@@ -443,7 +447,7 @@ fn settlement(
 
 /// All that a store shows, without its own numbers.
 #[derive(Debug, PartialEq)]
-pub(super) struct Everything {
+pub(in crate::store) struct Everything {
     leads: Vec<Option<LeadDetail>>,
     listed: Vec<LeadSummary>,
     /// Those that are found by a record or a person.
@@ -461,7 +465,7 @@ pub(super) struct Everything {
 }
 
 /// Looks at all of a store, its lists in pages of two.
-pub(super) async fn everything(
+pub(in crate::store) async fn everything(
     store: &dyn Store,
     now: Timestamp,
 ) -> Result<Everything, StoreError> {
@@ -525,7 +529,10 @@ pub(super) async fn everything(
 }
 
 /// What the filters let through.
-async fn filtered(store: &dyn Store, now: Timestamp) -> Result<Vec<Vec<EventDetail>>, StoreError> {
+pub(in crate::store) async fn filtered(
+    store: &dyn Store,
+    now: Timestamp,
+) -> Result<Vec<Vec<EventDetail>>, StoreError> {
     let mut events = Vec::new();
     for filter in filters() {
         events.push(whole(async |it| store.list_events(filter.clone(), it, now).await).await?);

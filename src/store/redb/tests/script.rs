@@ -37,7 +37,7 @@ fn keyed(number: u64, stage: &'static str, ago_s: i64) -> SomeUpdate {
     SomeUpdate { ago_s: Some(ago_s), key: Some("a"), ..now(number, stage) }
 }
 
-fn script() -> Vec<Step> {
+pub(in crate::store) fn script() -> Vec<Step> {
     [deliveries(), matches(), removals()].concat()
 }
 
@@ -149,21 +149,21 @@ fn removals() -> Vec<Step> {
 }
 
 /// Somebody who plays the script in a store, and in the model what the store has answered.
-pub(super) struct Player {
+pub(in crate::store) struct Player {
     steps: Vec<Step>,
     /// How many steps were answered.
-    pub(super) answered: usize,
+    pub(in crate::store) answered: usize,
     now_s: i64,
     model: MemoryStore,
 }
 
 impl Player {
-    pub(super) fn new() -> Self {
+    pub(in crate::store) fn new() -> Self {
         Self { steps: script(), answered: 0, now_s: 5, model: MemoryStore::default() }
     }
 
     /// Somebody who has had so many steps answered.
-    pub(super) async fn after(answered: usize) -> Self {
+    pub(in crate::store) async fn after(answered: usize) -> Self {
         let mut player = Self::new();
         while player.answered < answered {
             take(&player.model, player.step().unwrap(), player.now_s).await.unwrap();
@@ -185,7 +185,10 @@ impl Player {
 
     /// Plays on until the store fails, and answers how; `None` at the end of the script. It is a
     /// fault if the store answers otherwise than the model.
-    pub(super) async fn play(&mut self, store: &RedbStore) -> Result<Option<StoreError>, String> {
+    pub(in crate::store) async fn play(
+        &mut self,
+        store: &RedbStore,
+    ) -> Result<Option<StoreError>, String> {
         while let Some(step) = self.step() {
             let told = match take(store, step, self.now_s).await {
                 Ok(told) => told,
@@ -202,7 +205,7 @@ impl Player {
 
     /// Compares all that the store shows with the model. What was answered must be there, and what
     /// was under way wholly or not at all; if it is there, the model does it too.
-    pub(super) async fn compare(&self, store: &RedbStore) -> Result<(), String> {
+    pub(in crate::store) async fn compare(&self, store: &RedbStore) -> Result<(), String> {
         let now = at(self.now_s);
         let shown = everything(store, now).await.map_err(|error| error.to_string())?;
         let before = everything(&self.model, now).await.unwrap();
