@@ -8,6 +8,7 @@
 mod away;
 #[path = "../../../src/store/postgres/tests/cluster.rs"]
 mod cluster;
+mod failover;
 mod node;
 mod pair;
 
