@@ -21,7 +21,7 @@ const FAILOVERS_IN_CI: usize = 2;
 const UNHEARD: usize = 30;
 /// Longest that all of it may take, and each failover on top.
 const TIME_MAX: Duration = Duration::from_mins(1);
-const FAILOVER_MAX: Duration = Duration::from_secs(60);
+const FAILOVER_MAX: Duration = Duration::from_mins(1);
 
 async fn serve(place: &Place, store: &str, meta: &str) -> Server {
     let with = [
