@@ -14,6 +14,7 @@ mod hooks;
 mod letters;
 mod look_up;
 mod matching;
+mod postgres;
 mod process;
 mod removal;
 mod security;

@@ -1,20 +1,27 @@
 //! The way to the database: addresses, encryption, bounds.
 
 use std::str::FromStr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{ConnectOptions, PgPool};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection, PgPool};
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use crate::limits::{DB_CONNECT_TIMEOUT, DB_CONNECTIONS_MAX, DB_STATEMENT_TIMEOUT};
+use crate::limits::{
+    DB_CONNECT_TIMEOUT, DB_CONNECTIONS_MAX, DB_RETRY_MS_MAX, DB_STATEMENT_TIMEOUT,
+};
 use crate::store::StoreError;
 
 /// The hosts of one database, of which one at a time takes writes.
 #[derive(Debug)]
 pub(super) struct Hosts {
     options: Vec<PgConnectOptions>,
-    current: AtomicUsize,
+    /// Held by who looks for the one that takes writes.
+    looking: Arc<Mutex<()>>,
 }
 
 impl Hosts {
@@ -40,7 +47,7 @@ impl Hosts {
             };
             options.push(named.options(bounds).disable_statement_logging());
         }
-        Ok(Self { options, current: AtomicUsize::new(0) })
+        Ok(Self { options, looking: Arc::default() })
     }
 
     /// A pool of connections, none of which is open yet.
@@ -49,24 +56,59 @@ impl Hosts {
             .max_connections(DB_CONNECTIONS_MAX)
             .acquire_timeout(DB_CONNECT_TIMEOUT)
             .after_connect(|connection, _| {
+                let refused = || sqlx::Error::Protocol("the server is a standby".into());
                 Box::pin(async move {
-                    // A standby answers questions and takes nothing.
-                    let query = sqlx::query_scalar("SELECT pg_is_in_recovery()");
-                    let is_standby: bool = query.fetch_one(connection).await?;
-                    let refused = || sqlx::Error::Protocol("the server is a standby".into());
-                    if is_standby { Err(refused()) } else { Ok(()) }
+                    if takes_writes(connection).await? { Ok(()) } else { Err(refused()) }
                 })
             });
-        pool.connect_lazy_with(self.options[0].clone())
+        let pool = pool.connect_lazy_with(self.options[0].clone());
+        self.look_for_primary(&pool);
+        pool
     }
 
-    /// Makes new connections go to the next host.
-    pub(super) fn turn_to_next(&self, pool: &PgPool) {
-        if self.options.len() > 1 {
-            let next = (self.current.fetch_add(1, Ordering::Relaxed) + 1) % self.options.len();
-            pool.set_connect_options(self.options[next].clone());
+    /// Makes connections go to the host that takes writes, as soon as there is one. Whoever waits
+    /// for a connection meanwhile gets it from there; if it takes too long, the next failure asks
+    /// again.
+    pub(super) fn look_for_primary(&self, pool: &PgPool) {
+        let Ok(looking) = self.looking.clone().try_lock_owned() else { return };
+        if let [_] = self.options[..] {
+            return;
+        }
+        let (options, pool) = (self.options.clone(), pool.clone());
+        tokio::spawn(async move {
+            if let Ok(primary) = timeout(DB_CONNECT_TIMEOUT, primary(&options)).await {
+                pool.set_connect_options(primary);
+            }
+            drop(looking);
+        });
+    }
+}
+
+/// The host that takes writes, once there is one. All are asked at once, so that one that does not
+/// answer costs no time.
+async fn primary(hosts: &[PgConnectOptions]) -> PgConnectOptions {
+    let mut interval = tokio::time::interval(Duration::from_millis(DB_RETRY_MS_MAX));
+    loop {
+        interval.tick().await;
+        let mut asked = JoinSet::new();
+        for options in hosts.iter().cloned() {
+            asked.spawn(timeout(DB_CONNECT_TIMEOUT / 2, async move {
+                let mut connection = PgConnection::connect_with(&options).await?;
+                let is_primary = takes_writes(&mut connection).await?;
+                Ok::<_, sqlx::Error>(is_primary.then_some(options))
+            }));
+        }
+        while let Some(answer) = asked.join_next().await {
+            if let Ok(Ok(Ok(Some(options)))) = answer {
+                return options;
+            }
         }
     }
+}
+
+/// Whether a server is no standby, which answers questions and takes nothing.
+async fn takes_writes(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT NOT pg_is_in_recovery()").fetch_one(connection).await
 }
 
 fn no_url() -> StoreError {

@@ -47,6 +47,19 @@ impl Failure {
         let Self::Database(sqlx::Error::Database(error)) = self else { return false };
         error.code().is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
     }
+
+    /// Whether the server that takes writes may be another one by now, or was not found in time.
+    pub(super) fn is_absence(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Database(error)) => error
+                .code()
+                .is_some_and(|code| AWAY.contains(&code.as_ref()) || code.starts_with(CONNECTION)),
+            Self::Database(error) => {
+                self.is_passing() || matches!(error, sqlx::Error::PoolTimedOut)
+            }
+            Self::Store(_) => false,
+        }
+    }
 }
 
 impl From<Failure> for StoreError {

@@ -26,6 +26,9 @@ impl Tries {
     /// What is not passing, or was too often.
     pub(super) async fn again_after(&mut self, failure: Failure) -> Result<(), StoreError> {
         self.count += 1;
+        if failure.is_absence() {
+            self.database.hosts.look_for_primary(&self.database.pool);
+        }
         if !failure.is_passing() || self.count >= DB_TRIES_MAX && !self.database.faults.is_forced()
         {
             return Err(failure.into());
@@ -36,7 +39,6 @@ impl Tries {
             traffic.conflicts.fetch_add(1, Ordering::Relaxed);
         } else {
             traffic.lost.fetch_add(1, Ordering::Relaxed);
-            self.database.hosts.turn_to_next(&self.database.pool);
         }
         tokio::time::sleep(self.wait()).await;
         Ok(())

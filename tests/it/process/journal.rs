@@ -2,6 +2,7 @@
 //! what the stand-in received.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
 /// The name of the raw-lead stage.
 pub const RAW: &str = "initial_lead";
@@ -14,8 +15,13 @@ pub struct Journal {
     pub leads: BTreeMap<String, Vec<String>>,
     /// The leads of each delivery that was not acknowledged and not repeated.
     pub given_up: Vec<Vec<String>>,
-    /// Events that a look-up showed as delivered, with the first run of the server that did so.
-    pub delivered: BTreeMap<String, usize>,
+    /// Events that a look-up showed as delivered, with how many requests the stand-in had seen when
+    /// the first one did so.
+    pub delivered: BTreeMap<String, u64>,
+    /// Runs of servers that were killed.
+    pub killed: BTreeSet<usize>,
+    /// The requests that were under way while the database was away.
+    pub outages: Vec<RangeInclusive<u64>>,
 }
 
 impl Journal {
@@ -169,26 +175,32 @@ fn check_order(
     }
 }
 
-/// Only what was under way at a kill may arrive again: it was in the last request of its run, and
-/// nobody had been told that it was delivered.
+/// Only what was under way when something was killed may arrive again, as long as nobody had been
+/// told that it was delivered: it was in the last request of a run that was killed, or in one of
+/// those while the database was away.
 fn check_repeats(journal: &Journal, receipts: &[Receipt], faults: &mut Vec<String>) -> usize {
     let mut last_request = BTreeMap::new();
     for receipt in receipts {
         last_request.insert(receipt.run, receipt.request);
     }
+    let was_under_way = |previous: &Receipt, again: &Receipt| {
+        if previous.run == again.run {
+            return journal.outages.iter().any(|outage| outage.contains(&previous.request));
+        }
+        journal.killed.contains(&previous.run) && last_request[&previous.run] == previous.request
+    };
     let mut before: BTreeMap<&String, &Receipt> = BTreeMap::new();
     let mut received_again = 0;
     for receipt in receipts {
         let event_id = &receipt.event_id;
-        if journal.delivered.get(event_id).is_some_and(|run| *run < receipt.run) {
+        if journal.delivered.get(event_id).is_some_and(|requests| *requests < receipt.request) {
             faults.push(format!("{event_id} was sent again after it was shown as delivered"));
         }
         let Some(previous) = before.insert(event_id, receipt) else {
             continue;
         };
         received_again += 1;
-        let under_way = last_request[&previous.run] == previous.request;
-        if previous.run == receipt.run || !under_way {
+        if !was_under_way(previous, receipt) {
             faults.push(format!("{event_id} was sent again although it was not under way"));
         }
     }
@@ -209,7 +221,9 @@ fn example() -> (Journal, BTreeMap<String, Vec<Shown>>, Vec<Receipt>) {
     let journal = Journal {
         leads: [("a".into(), vec!["a1".into(), "a2".into()]), ("b".into(), Vec::new())].into(),
         given_up: vec![vec!["c".into(), "d".into()]],
-        delivered: [("a-raw".into(), 0), ("a1".into(), 1)].into(),
+        delivered: [("a-raw".into(), 1), ("a1".into(), 3)].into(),
+        killed: [0].into(),
+        outages: Vec::new(),
     };
     let timelines = [
         ("a".into(), of(&["a-raw", "a1", "a2"])),
@@ -280,6 +294,8 @@ fn the_check_finds_what_is_doubled() {
     assert!(doubled.contains("a-raw was sent again although it was not under way"), "{doubled}");
     let doubled = again("a2", 1, 5);
     assert!(doubled.contains("a2 was sent again although"), "in the same run: {doubled}");
+    let doubled = faults_after(|journal, _, _| journal.killed.clear());
+    assert!(doubled.contains("b-raw was sent again although"), "without a kill: {doubled}");
     let doubled = faults_after(|_, timelines, _| {
         let raw = timelines["b"][0].clone();
         timelines.get_mut("b").unwrap().push(raw);
