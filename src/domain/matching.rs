@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::domain::customer::{Customer, Parameter};
 use crate::domain::event::short_digest;
-use crate::domain::ids::LeadId;
+use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::stage::{InvalidName, SourceName, clean};
 use crate::domain::time::UnixSeconds;
 use crate::limits::CRM_ID_BYTES_MAX;
@@ -52,23 +52,14 @@ impl From<LeadId> for LeadReference {
     }
 }
 
-impl LeadReference {
-    /// The id to file a report under that fits no lead.
-    pub fn own_id(&self, source: &SourceName, customer: &Customer) -> LeadId {
-        match &self.crm_id {
-            Some(crm_id) => own_id_of_record(source, crm_id),
-            None => own_id_of_person(customer),
-        }
-    }
-}
-
 /// Our own id of whom a CRM's record is about.
 pub fn own_id_of_record(source: &SourceName, crm_id: &CrmId) -> LeadId {
     LeadId::own(&[b"crm_id", source.as_str().as_bytes(), crm_id.as_str().as_bytes()])
 }
 
-/// Our own id of a person: by e-mail and phone, or else by all that is known.
-fn own_id_of_person(customer: &Customer) -> LeadId {
+/// Our own id of a person, among those of a dataset if one is given: by e-mail and phone, or else by
+/// all that is known.
+pub fn own_id_of_person(dataset_id: Option<DatasetId>, customer: &Customer) -> LeadId {
     let mut parts: Vec<&str> = customer.digests_of_contact().map(|(_, digest)| digest).collect();
     parts.sort_unstable();
     if parts.is_empty() {
@@ -76,7 +67,9 @@ fn own_id_of_person(customer: &Customer) -> LeadId {
             std::iter::once(name).chain(values.iter().map(String::as_str))
         }));
     }
-    let parts: Vec<&[u8]> = parts.into_iter().map(str::as_bytes).collect();
+    let dataset_id = dataset_id.map(|id| id.get().to_be_bytes());
+    let dataset_id = dataset_id.iter().map(|id| &id[..]);
+    let parts: Vec<&[u8]> = dataset_id.chain(parts.into_iter().map(str::as_bytes)).collect();
     LeadId::own(&parts)
 }
 
@@ -262,7 +255,7 @@ mod tests {
         let person = |values: &[(&str, &str)]| {
             let values =
                 values.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
-            own_id_of_person(&Customer::from_stored(values))
+            own_id_of_person(None, &Customer::from_stored(values))
         };
         let known = person(&[("em", "aa"), ("ph", "bb")]);
         assert_eq!(known, person(&[("ph", "bb"), ("em", "aa"), ("fn", "cc")]));

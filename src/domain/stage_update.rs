@@ -6,7 +6,9 @@ use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
-use crate::domain::matching::{Ambiguity, CrmId, LeadReference, contact_keys};
+use crate::domain::matching::{
+    Ambiguity, CrmId, LeadReference, contact_keys, own_id_of_person, own_id_of_record,
+};
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::OWN_CLOCK_TOLERANCE_S;
@@ -71,7 +73,7 @@ impl StageUpdate {
     pub fn report_digest(&self) -> Option<KeyDigest> {
         let time = self.event_time.or(self.came_at.map(Timestamp::seconds));
         let time = time.filter(|_| self.lead.lead_id.is_none())?;
-        let own_id = self.lead.own_id(&self.source, &self.customer);
+        let own_id = self.own_id();
         Some(short_digest(&[
             b"report",
             self.source.as_str().as_bytes(),
@@ -119,7 +121,16 @@ impl StageUpdate {
     /// Whether a lead may be meant by what it says of the person: one of its source's dataset, if
     /// the source has one.
     pub fn may_mean(&self, lead: &Lead) -> bool {
-        self.policy.dataset_id.is_none() || self.policy.dataset_id == lead.dataset_id
+        lead.may_be_meant(self.policy.dataset_id)
+    }
+
+    /// The id to file it under if it fits no lead. A source that means only leads of a dataset knows
+    /// nobody of another: two advertisers' customers are two, even if they are one person.
+    pub fn own_id(&self) -> LeadId {
+        match &self.lead.crm_id {
+            Some(crm_id) => own_id_of_record(&self.source, crm_id),
+            None => own_id_of_person(self.policy.dataset_id, &self.customer),
+        }
     }
 
     /// Whether it is sent by what it says of the person if it fits no lead: where the source wants
@@ -143,6 +154,7 @@ impl StageUpdate {
         Event {
             lead_id,
             reported_lead: lead_id,
+            source_dataset: self.policy.dataset_id,
             stage: self.stage,
             reported_time,
             event_time,

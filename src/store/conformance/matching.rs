@@ -40,6 +40,8 @@ on_every_store![
     a_record_is_linked_by_its_person_only_where_one_lead_fits,
     whoever_moves_a_record_to_another_lead_is_told,
     a_dry_run_says_what_would_become_of_each_and_stores_nothing,
+    what_awaits_a_lead_of_a_dataset_is_given_to_no_lead_of_another,
+    one_person_of_two_datasets_is_sent_to_each_as_somebody_else,
 ];
 
 fn crm_id(text: &str) -> CrmId {
@@ -247,7 +249,7 @@ async fn somebody_whose_lead_is_not_known_is_sent_if_the_source_wants_it(store: 
     let mut unmatched = sent_unmatched(of_person(email("a"), "won", 4));
     unmatched.policy.dataset_id = Some(dataset(1));
     let routing = routing().and_datasets([dataset(1)]);
-    let updates = vec![unmatched.clone(), of_person(email("a"), "lost", 5)];
+    let updates = vec![unmatched.clone(), within(1, of_person(email("a"), "lost", 5))];
     let recorded = store.record_stage_updates(updates, &routing, at(9)).await.unwrap();
     assert_eq!(recorded.enqueued, Enqueued([dataset(1)].into()));
     let UpdateOutcome::Accepted(judged) = &recorded.outcomes[0] else { panic!() };
@@ -468,4 +470,36 @@ async fn whoever_moves_a_record_to_another_lead_is_told(store: &dyn Store) {
     assert_eq!(moved.previous_lead_id, Some(lead_id(1)));
     assert_eq!(dry, [UpdateOutcome::Accepted(moved)]);
     assert_eq!(judged(store, update).await.previous_lead_id, None, "it is its own by now");
+}
+
+/// An update of a source that means only leads of a dataset.
+fn within(number: u64, update: StageUpdate) -> StageUpdate {
+    let policy = SourcePolicy { dataset_id: Some(dataset(number)), ..update.policy };
+    StageUpdate { policy, ..update }
+}
+
+async fn what_awaits_a_lead_of_a_dataset_is_given_to_no_lead_of_another(store: &dyn Store) {
+    let of_record = StageUpdate { customer: email("a"), ..of_record("4711", "qualified", 3) };
+    for update in [of_record, of_person(email("a"), "won", 4)] {
+        accept(store, within(1, update), at(9)).await;
+    }
+    accept(store, within(2, of_person(email("a"), "lost", 4)), at(9)).await;
+    ingest(store, &[super::support::lead_of(2, 2)]).await;
+    store.add_customer(lead_id(2), email("a"), at(9)).await.unwrap();
+    assert_eq!(due(store, 2, at(9)).await, ["2 initial_lead", "2 lost"]);
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 qualified", "1 won"]);
+}
+
+async fn one_person_of_two_datasets_is_sent_to_each_as_somebody_else(store: &dyn Store) {
+    let routing = routing().and_datasets([1, 2].map(dataset));
+    for number in [1, 2] {
+        let update = within(number, sent_unmatched(of_person(email("a"), "won", 4)));
+        store.record_stage_updates(vec![update], &routing, at(9)).await.unwrap();
+    }
+    for number in [1, 2] {
+        let batch = store.next_batch(dataset(number), at(9), 10, &NOBODY).await.unwrap();
+        assert_eq!(batch.events.len(), 1, "dataset {number}");
+    }
 }

@@ -12,7 +12,7 @@ use crate::domain::matching::{
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::store::memory::state::{Effects, State};
+use crate::store::memory::state::{Effects, Row, State};
 use crate::store::query::LeadFilter;
 use crate::store::{Judged, Linked, Linking, Recorded, UpdateOutcome};
 
@@ -55,8 +55,7 @@ impl State {
             }
         }
         let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)?;
-        let own_id = || update.lead.own_id(&update.source, &update.customer);
-        Ok(chosen.unwrap_or_else(|| Found::nobody(own_id())))
+        Ok(chosen.unwrap_or_else(|| Found::nobody(update.own_id())))
     }
 
     /// The event that a report became which was the same.
@@ -299,14 +298,14 @@ impl State {
         effects: &mut Effects,
     ) {
         let Some(lead) = self.lead(lead_id).filter(|_| !lead_id.is_own()) else { return };
-        let after = lead.created_time();
+        let lead = lead.clone();
         for (_, key) in self.customers.get(&lead_id).map(contact_keys).unwrap_or_default() {
             let found_by_it =
                 |id: &LeadId| id.is_own() && self.lead(*id).is_none() && self.is_of(*id, &key);
             let unknown: Vec<LeadId> =
                 self.customers.keys().filter(|id| found_by_it(id)).copied().collect();
             for own in unknown.into_iter().rev() {
-                self.adopt(own, lead_id, after, now, effects);
+                self.adopt(own, lead_id, Some(&lead), now, effects);
             }
         }
     }
@@ -320,7 +319,7 @@ impl State {
         &mut self,
         own: LeadId,
         lead_id: LeadId,
-        after: Option<UnixSeconds>,
+        by_contact: Option<&Lead>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
@@ -328,10 +327,12 @@ impl State {
         awaited.retain(|seq| self.events[seq].standing == Standing::AwaitingLead);
         let before = awaited.len();
         awaited.retain(|seq| {
-            let row = &self.events[seq];
-            let latest = row.event.reported_time + i64::from(row.tolerance_s);
-            after.is_none_or(|after| latest > after)
+            let Row { event, tolerance_s, .. } = &self.events[seq];
+            by_contact.is_none_or(|lead| event.may_mean(lead, *tolerance_s))
         });
+        if by_contact.is_some() && awaited.is_empty() {
+            return;
+        }
         if awaited.len() == before {
             let customer = self.customers.remove(&own).unwrap_or_default();
             self.learn(lead_id, &customer, now, effects);

@@ -9,11 +9,12 @@ use crate::domain::customer::Customer;
 use crate::domain::event::{Event, StageUpdate};
 use crate::domain::ids::LeadId;
 use crate::domain::intake::Refusal;
+use crate::domain::lead::Lead;
 use crate::domain::matching::{
     Candidate, ContactKey, CrmId, Found, MatchedBy, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::stage::SourceName;
-use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::domain::time::Timestamp;
 use crate::limits::MATCH_CANDIDATES_MAX;
 use crate::store::records::{decode_customer, encode_customer, encode_event};
 use crate::store::redb::ingest::{Awaited, Effects, join_awaiting};
@@ -65,8 +66,7 @@ pub(super) fn resolve(
     }
     let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)
         .map_err(|ambiguous| Stop::Refused(ambiguous.into()))?;
-    let own_id = || update.lead.own_id(&update.source, &update.customer);
-    Ok(chosen.unwrap_or_else(|| Found::nobody(own_id())))
+    Ok(chosen.unwrap_or_else(|| Found::nobody(update.own_id())))
 }
 
 /// The lead of a CRM's own id.
@@ -252,7 +252,7 @@ pub(super) fn adopt_by_contact(
     let Some((_, lead)) = lead_by_id(&unit.tables, lead_id)? else { return Ok(()) };
     for (_, key) in contact_keys(&customer_of(&unit.tables, lead_id)?) {
         for own in by_contact(&unit.tables, (&key, LeadId::OWN)..=(&key, u64::MAX))? {
-            adopt(unit, own, lead_id, lead.created_time(), now, effects)?;
+            adopt(unit, own, lead_id, Some(&lead), now, effects)?;
         }
     }
     Ok(())
@@ -260,13 +260,13 @@ pub(super) fn adopt_by_contact(
 
 /// Gives a lead what was filed under an id of our own and awaits its lead. An event keeps its id.
 ///
-/// What is dated before `after`, if that is given, is about another lead of the person, which may
-/// be found later.
+/// With `by_contact`, which is the lead, it was found by an e-mail address or phone number: then
+/// what is dated before it, or of another dataset, is about another lead, which may be found later.
 fn adopt(
     unit: &mut Unit<'_>,
     own: LeadId,
     lead_id: LeadId,
-    after: Option<UnixSeconds>,
+    by_contact: Option<&Lead>,
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
@@ -276,14 +276,16 @@ fn adopt(
         if unit.tables.dead.get(row.seq)?.is_some() {
             continue;
         }
-        let latest =
-            event_by_seq(&unit.tables, row.seq)?.reported_time + i64::from(row.tolerance_s);
-        if after.is_some_and(|after| latest <= after) {
-            left += 1;
-        } else {
+        let event = event_by_seq(&unit.tables, row.seq)?;
+        if by_contact.is_none_or(|lead| event.may_mean(lead, row.tolerance_s)) {
             unit.tables.awaiting.remove((own.get(), row.seq))?;
             awaited.push(row);
+        } else {
+            left += 1;
         }
+    }
+    if by_contact.is_some() && awaited.is_empty() {
+        return Ok(());
     }
     if left == 0 {
         let customer = customer_of(&unit.tables, own)?;
