@@ -87,6 +87,11 @@ pub enum MatchedBy {
 }
 
 impl MatchedBy {
+    /// Whether it tells the person, who may have several leads.
+    pub const fn is_contact(self) -> bool {
+        matches!(self, Self::Email | Self::Phone)
+    }
+
     /// The stable name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -110,6 +115,17 @@ pub fn contact_keys(customer: &Customer) -> Vec<(MatchedBy, ContactKey)> {
     customer.digests_of_contact().map(key).collect()
 }
 
+/// Whether two people share a phone number: each has an e-mail address, and they have none in common.
+/// What is said of one is not said of the other.
+pub fn are_two(one: &Customer, other: &Customer) -> bool {
+    let emails = |customer| {
+        let keys = contact_keys(customer).into_iter();
+        keys.filter(|(by, _)| *by == MatchedBy::Email).collect::<Vec<_>>()
+    };
+    let (ones, others) = (emails(one), emails(other));
+    !ones.is_empty() && !others.is_empty() && ones.iter().all(|email| !others.contains(email))
+}
+
 /// A lead that a report may be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -128,8 +144,8 @@ pub struct Found {
     pub lead_id: LeadId,
     /// What the lead was found by.
     pub by: Option<MatchedBy>,
-    /// Whether the CRM's own id, if the report has one, is the lead's from now on: not if the lead
-    /// was chosen among several. A wrong choice would stick.
+    /// Whether what it was found by names one lead: not if that was chosen among several. A CRM's
+    /// own id that comes with it is the lead's from then on; a wrong choice would stick.
     pub is_sure: bool,
 }
 
@@ -242,6 +258,18 @@ mod tests {
         let found = [candidate(2, 100, MatchedBy::Email), candidate(1, 100, MatchedBy::Email)];
         let refused = choose(found, UnixSeconds::new(200), Ambiguity::Refuse).unwrap_err();
         assert_eq!(refused.lead_ids, [found[1].lead_id, found[0].lead_id]);
+    }
+
+    #[test]
+    fn two_people_have_an_email_address_each() {
+        let of = |email: &str| {
+            Customer::from_stored([("em".to_owned(), vec!["both".to_owned(), email.to_owned()])])
+        };
+        let alone =
+            |email: &str| Customer::from_stored([("em".to_owned(), vec![email.to_owned()])]);
+        assert!(are_two(&alone("aa"), &alone("bb")));
+        assert!(!are_two(&of("aa"), &of("bb")));
+        assert!(!are_two(&alone("aa"), &Customer::default()));
     }
 
     #[test]

@@ -83,6 +83,11 @@ impl StageUpdate {
         ]))
     }
 
+    /// Whether the CRM said when the stage was reached.
+    pub fn is_dated(&self) -> bool {
+        self.event_time.is_some()
+    }
+
     /// A digest of what the report says, as given: a retry without a time stays the same report.
     pub fn fingerprint(&self) -> KeyDigest {
         let time = self.event_time.map_or_else(String::new, |time| time.to_string());

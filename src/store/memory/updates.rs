@@ -7,7 +7,7 @@ use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
 use crate::domain::lead::Lead;
 use crate::domain::matching::{
-    Candidate, ContactKey, CrmId, Found, MatchedBy, choose, contact_keys, own_id_of_record,
+    Candidate, ContactKey, CrmId, Found, MatchedBy, are_two, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
@@ -39,10 +39,8 @@ impl State {
             return Ok(Found::by_id(lead_id, MatchedBy::LeadId));
         }
         let link = update.lead.crm_id.clone().map(|crm_id| (crm_id, update.source.clone()));
-        if let Some((crm_id, source)) = link
-            && let Some(lead_id) = self.linked_lead(&crm_id, &source)
-        {
-            return Ok(Found::by_id(lead_id, MatchedBy::CrmId));
+        if let Some(lead_id) = link.as_ref().and_then(|link| self.crm_ids.get(link)) {
+            return Ok(Found::by_id(*lead_id, MatchedBy::CrmId));
         }
         let mut candidates = Vec::new();
         for (by, key) in contact_keys(&update.customer) {
@@ -55,7 +53,13 @@ impl State {
             }
         }
         let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)?;
-        Ok(chosen.unwrap_or_else(|| Found::nobody(update.own_id())))
+        if let Some(chosen) = chosen {
+            return Ok(chosen);
+        }
+        // Nothing it says fits: it is about the lead that the record was found to be before.
+        let before = link.and_then(|(crm_id, source)| self.linked_lead(&crm_id, &source));
+        let found_before = before.map(|lead_id| Found::by_id(lead_id, MatchedBy::CrmId));
+        Ok(found_before.unwrap_or_else(|| Found::nobody(update.own_id())))
     }
 
     /// The event that a report became which was the same.
@@ -109,7 +113,8 @@ impl State {
             None => routing.skipped(lead, &events, (&update.stage, times.1), now),
         };
         found.by = found.by.filter(|_| lead.is_some());
-        let crm_id = update.lead.crm_id.as_ref().filter(|_| found.is_sure);
+        let is_linked = found.is_sure && update.lead.lead_id.is_some();
+        let crm_id = update.lead.crm_id.as_ref().filter(|_| is_linked);
         let before = crm_id.and_then(|crm_id| self.linked_lead(crm_id, &update.source));
         let previous_lead_id = before.filter(|before| *before != lead_id);
         Ok(Plan { found, previous_lead_id, skipped, known, times, tolerance_s: tolerance })
@@ -182,25 +187,51 @@ impl State {
             let event = update.clone().into_event(lead_id, times.0, times.1, now);
             self.add_reported(event, tolerance_s, routing, effects)
         });
-        for key in [update.key_digest(), update.report_digest()].into_iter().flatten() {
+        let report = update.report_digest().filter(|_| known.is_none() || update.is_dated());
+        for key in [update.key_digest(), report].into_iter().flatten() {
             self.keys.insert(key, (seq, update.fingerprint()));
+        }
+        self.remember(update, found, now, effects);
+        let (detail, matched_by) = (self.summary(seq), found.by);
+        let judged = Judged { detail, matched_by, previous_lead_id, skipped };
+        match known {
+            Some(_) => UpdateOutcome::Known(judged),
+            None => UpdateOutcome::Accepted(judged),
+        }
+    }
+
+    /// Keeps what an update says by which its lead can be found next time.
+    fn remember(
+        &mut self,
+        update: &StageUpdate,
+        found: Found,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let lead_id = found.lead_id;
+        let is_by_contact = found.by.is_some_and(MatchedBy::is_contact);
+        let known = self.customers.get(&lead_id).cloned().unwrap_or_default();
+        if is_by_contact && are_two(&known, &update.customer) {
+            return;
         }
         if let Some(crm_id) = &update.lead.crm_id
             && found.is_sure
         {
-            self.link(crm_id, &update.source, lead_id, now, effects);
+            if update.lead.lead_id.is_some() {
+                self.link(crm_id, &update.source, lead_id, now, effects);
+            } else if is_by_contact {
+                let own = own_id_of_record(&update.source, crm_id);
+                self.found_leads.entry(own).or_insert(lead_id);
+                if let Some(lead) = self.lead(lead_id).cloned() {
+                    self.adopt(own, lead_id, Some(&lead), now, effects);
+                }
+            }
         }
         let is_sent = lead_id.is_own() && self.lead(lead_id).is_some();
         if is_sent {
             self.customers.entry(lead_id).or_default().merge(&update.customer);
         } else if !contact_keys(&update.customer).is_empty() {
             self.learn(lead_id, &update.customer, now, effects);
-        }
-        let (detail, matched_by) = (self.summary(seq), found.by);
-        let judged = Judged { detail, matched_by, previous_lead_id, skipped };
-        match known {
-            Some(_) => UpdateOutcome::Known(judged),
-            None => UpdateOutcome::Accepted(judged),
         }
     }
 
@@ -253,8 +284,8 @@ impl State {
         effects: &mut Effects,
     ) -> Option<LeadId> {
         let before = self.linked_lead(crm_id, source);
-        if before != Some(lead_id) {
-            self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+        let linked = self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+        if linked != Some(lead_id) {
             self.adopt(own_id_of_record(source, crm_id), lead_id, None, now, effects);
         }
         before
@@ -335,7 +366,10 @@ impl State {
         }
         if awaited.len() == before {
             let customer = self.customers.remove(&own).unwrap_or_default();
-            self.learn(lead_id, &customer, now, effects);
+            let known = self.customers.get(&lead_id).cloned().unwrap_or_default();
+            if by_contact.is_none() || !are_two(&known, &customer) {
+                self.learn(lead_id, &customer, now, effects);
+            }
         }
         if awaited.is_empty() {
             return;
