@@ -18,7 +18,9 @@ use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::Lead;
 use crate::domain::matching::CrmId;
 use crate::domain::stage::{SourceName, StageName};
-pub use crate::domain::stage_update::{KeyDigest, SourcePolicy, StageUpdate, short_digest};
+pub use crate::domain::stage_update::{
+    KeyDigest, SourcePolicy, StageUpdate, order_to_take, short_digest,
+};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 

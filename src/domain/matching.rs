@@ -57,8 +57,8 @@ pub fn own_id_of_record(source: &SourceName, crm_id: &CrmId) -> LeadId {
     LeadId::own(&[b"crm_id", source.as_str().as_bytes(), crm_id.as_str().as_bytes()])
 }
 
-/// Our own id of a person, among those of a dataset if one is given: by e-mail and phone, or else by
-/// all that is known.
+/// Our own id of a person, among those of a dataset if one is given: by e-mail and phone, or else
+/// by all that is known.
 pub fn own_id_of_person(dataset_id: Option<DatasetId>, customer: &Customer) -> LeadId {
     let mut parts: Vec<&str> = customer.digests_of_contact().map(|(_, digest)| digest).collect();
     parts.sort_unstable();
@@ -115,8 +115,8 @@ pub fn contact_keys(customer: &Customer) -> Vec<(MatchedBy, ContactKey)> {
     customer.digests_of_contact().map(key).collect()
 }
 
-/// Whether two people share a phone number: each has an e-mail address, and they have none in common.
-/// What is said of one is not said of the other.
+/// Whether two who share a phone number are two people: each has an e-mail address, and they have
+/// none in common. What is said of one is not said of the other.
 pub fn are_two(one: &Customer, other: &Customer) -> bool {
     let emails = |customer| {
         let keys = contact_keys(customer).into_iter();

@@ -1,5 +1,7 @@
 //! A CRM's report that a lead reached a stage.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use crate::domain::customer::Customer;
@@ -129,8 +131,8 @@ impl StageUpdate {
         lead.may_be_meant(self.policy.dataset_id)
     }
 
-    /// The id to file it under if it fits no lead. A source that means only leads of a dataset knows
-    /// nobody of another: two advertisers' customers are two, even if they are one person.
+    /// The id to file it under if it fits no lead. A source that means only leads of a dataset
+    /// knows nobody of another: two advertisers' customers are two, even if they are one person.
     pub fn own_id(&self) -> LeadId {
         match &self.lead.crm_id {
             Some(crm_id) => own_id_of_record(&self.source, crm_id),
@@ -182,6 +184,26 @@ impl StageUpdate {
         let update = Self { stage, source, custom_data, ..self.clone() };
         update.into_event(lead_id, time, time, now)
     }
+}
+
+/// The order in which to take the updates that came together, as places among them: those that name
+/// the same lead in the same way by their times. So none makes us invent a time for a stage that
+/// another tells the true one of.
+pub fn order_to_take(updates: &[StageUpdate], now: Timestamp) -> Vec<usize> {
+    let mut leads = BTreeMap::new();
+    for (place, update) in updates.iter().enumerate() {
+        let lead_id = update.lead.lead_id.unwrap_or_else(|| update.own_id());
+        leads.entry(lead_id).or_insert_with(Vec::new).push(place);
+    }
+    let mut order: Vec<usize> = (0..updates.len()).collect();
+    for places in leads.into_values() {
+        let mut taken = places.clone();
+        taken.sort_by_key(|place| updates[*place].reported_time(now));
+        for (place, taken) in places.into_iter().zip(taken) {
+            order[place] = taken;
+        }
+    }
+    order
 }
 
 /// Half a SHA-256 over length-prefixed parts.

@@ -1,7 +1,9 @@
 //! What the model does with stage updates, and how it finds the lead of each.
 
+use std::collections::BTreeMap;
+
 use crate::domain::customer::Customer;
-use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing};
+use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing, order_to_take};
 use crate::domain::funnel::Skipped;
 use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
@@ -13,7 +15,6 @@ use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::memory::state::{Effects, Row, State};
-use crate::store::query::LeadFilter;
 use crate::store::{Judged, Linked, Linking, Recorded, UpdateOutcome};
 
 /// What is to become of an update that is not refused.
@@ -109,8 +110,8 @@ impl State {
             }
         }
         let skipped = match known {
-            Some(_) => routing.still_skipped(lead, &events, &update.stage),
-            None => routing.skipped(lead, &events, (&update.stage, times.1), now),
+            Some(_) => routing.still_skipped(update, lead, &events),
+            None => routing.skipped((update, times.1), lead, &events, now),
         };
         found.by = found.by.filter(|_| lead.is_some());
         let is_linked = found.is_sure && update.lead.lead_id.is_some();
@@ -127,9 +128,12 @@ impl State {
         now: Timestamp,
     ) -> Recorded {
         let mut effects = Effects::default();
-        let updates = updates.iter();
-        let outcomes =
-            updates.map(|update| self.add_update(update, routing, now, &mut effects)).collect();
+        let mut outcomes = BTreeMap::new();
+        for place in order_to_take(updates, now) {
+            let outcome = self.add_update(&updates[place], routing, now, &mut effects);
+            outcomes.insert(place, outcome);
+        }
+        let outcomes = outcomes.into_values().collect();
         let Effects { enqueued, dead } = effects;
         Recorded { outcomes, enqueued, dead }
     }
@@ -379,24 +383,5 @@ impl State {
             self.events.entry(*seq).and_modify(|row| row.event.lead_id = lead_id);
         }
         self.join_awaiting(lead_id, awaited, now, effects);
-    }
-
-    /// Whether a lead is found by what a filter says of the person or the CRM's record.
-    pub(in crate::store) fn is_found_by(&self, filter: &LeadFilter, lead_id: LeadId) -> bool {
-        let is_linked = |crm_id: &CrmId| {
-            self.crm_ids.iter().any(|((known, _), linked)| known == crm_id && *linked == lead_id)
-        };
-        filter.crm_id.as_ref().is_none_or(is_linked)
-            && filter.email.as_ref().is_none_or(|key| self.is_of(lead_id, key))
-            && filter.phone.as_ref().is_none_or(|key| self.is_of(lead_id, key))
-    }
-
-    /// The CRMs' own ids of a lead.
-    pub(in crate::store) fn crm_ids_of(&self, lead_id: LeadId) -> Vec<(SourceName, CrmId)> {
-        let own = self.crm_ids.iter().filter(|(_, linked)| **linked == lead_id);
-        let mut own: Vec<_> =
-            own.map(|((crm_id, source), _)| (source.clone(), crm_id.clone())).collect();
-        own.sort();
-        own
     }
 }

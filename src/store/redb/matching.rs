@@ -89,8 +89,8 @@ fn linked_for_sure(
     lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
 }
 
-/// The lead of a CRM's own id: linked with it, or else the first that was found by an e-mail address
-/// or phone number.
+/// The lead of a CRM's own id: linked with it, or else the first that was found by an e-mail
+/// address or phone number.
 pub(super) fn linked(
     view: &impl View,
     crm_id: &CrmId,
@@ -111,19 +111,6 @@ fn found_for(view: &impl View, own: LeadId) -> Result<Option<LeadId>, StoreError
 /// An id that the store wrote.
 pub(super) fn known_id(number: u64) -> Result<LeadId, StoreError> {
     LeadId::from_known(number).ok_or_else(|| StoreError::Corrupt("a lead id is impossible".into()))
-}
-
-/// The leads that a CRM's own id is linked with, whatever the source.
-pub(super) fn leads_by_crm_id(view: &impl View, crm_id: &CrmId) -> Result<Vec<LeadId>, StoreError> {
-    let mut leads = Vec::new();
-    for row in view.crm_ids().range((crm_id.as_str(), "")..)? {
-        let (key, lead_id) = row?;
-        if key.value().0 != crm_id.as_str() || leads.len() == MATCH_CANDIDATES_MAX {
-            break;
-        }
-        leads.push(known_id(lead_id.value())?);
-    }
-    Ok(leads)
 }
 
 /// The leads of Meta's that a contact is known of.

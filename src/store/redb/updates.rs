@@ -1,8 +1,10 @@
 //! Stage updates: what is to become of each, found out by reading alone, and then done.
 
+use std::collections::BTreeMap;
+
 use redb::ReadableTable;
 
-use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing};
+use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing, order_to_take};
 use crate::domain::funnel::Skipped;
 use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
@@ -79,9 +81,9 @@ fn plan(
     };
     let skipped = match &step {
         Step::New { event_time, .. } => {
-            routing.skipped(lead_only, &siblings, (&update.stage, *event_time), now)
+            routing.skipped((update, *event_time), lead_only, &siblings, now)
         }
-        Step::Known(_) => routing.still_skipped(lead_only, &siblings, &update.stage),
+        Step::Known(_) => routing.still_skipped(update, lead_only, &siblings),
     };
     let is_linked = found.is_sure && update.lead.lead_id.is_some();
     let before = match update.lead.crm_id.as_ref().filter(|_| is_linked) {
@@ -156,14 +158,17 @@ pub(super) fn record_stage_updates(
     now: Timestamp,
 ) -> Result<Recorded, StoreError> {
     let mut effects = Effects::default();
-    let mut outcomes = Vec::with_capacity(updates.len());
-    for update in updates {
-        outcomes.push(match plan(&unit.tables, update, routing, now) {
+    let mut outcomes = BTreeMap::new();
+    for place in order_to_take(updates, now) {
+        let update = &updates[place];
+        let outcome = match plan(&unit.tables, update, routing, now) {
             Ok(plan) => carry_out(unit, update, plan, routing, now, &mut effects)?,
             Err(Stop::Refused(refusal)) => UpdateOutcome::Refused(refusal),
             Err(Stop::Failed(error)) => return Err(error),
-        });
+        };
+        outcomes.insert(place, outcome);
     }
+    let outcomes = outcomes.into_values().collect();
     let Effects { enqueued, dead } = effects;
     Ok(Recorded { outcomes, enqueued, dead })
 }
