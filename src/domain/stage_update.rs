@@ -190,10 +190,10 @@ impl StageUpdate {
 /// the same lead in the same way by their times. So none makes us invent a time for a stage that
 /// another tells the true one of.
 pub fn order_to_take(updates: &[StageUpdate], now: Timestamp) -> Vec<usize> {
-    let mut leads = BTreeMap::new();
+    let mut leads: BTreeMap<LeadId, Vec<usize>> = BTreeMap::new();
     for (place, update) in updates.iter().enumerate() {
         let lead_id = update.lead.lead_id.unwrap_or_else(|| update.own_id());
-        leads.entry(lead_id).or_insert_with(Vec::new).push(place);
+        leads.entry(lead_id).or_default().push(place);
     }
     let mut order: Vec<usize> = (0..updates.len()).collect();
     for places in leads.into_values() {
