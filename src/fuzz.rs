@@ -157,7 +157,7 @@ pub fn stage_update(body: &[u8]) {
     };
     check_customer(&update.customer, &left_out);
     let lead_id = update.lead.lead_id;
-    let lead_id = lead_id.unwrap_or_else(|| update.lead.own_id(&update.source, &update.customer));
+    let lead_id = lead_id.unwrap_or_else(|| update.own_id());
     // Somebody whose lead is not known, and of whom Meta would be told nothing, waits for it.
     if lead_id.is_own() && !update.customer.is_sendable_alone() {
         return;

@@ -18,7 +18,9 @@ use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::lead::Lead;
 use crate::domain::matching::CrmId;
 use crate::domain::stage::{SourceName, StageName};
-pub use crate::domain::stage_update::{KeyDigest, SourcePolicy, StageUpdate, short_digest};
+pub use crate::domain::stage_update::{
+    KeyDigest, SourcePolicy, StageUpdate, order_to_take, short_digest,
+};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{EVENT_AGE_MAX_S, SEND_MARGIN_S};
 
@@ -31,6 +33,8 @@ pub struct Event {
     /// The lead it was reported of; another than that only if it was of our own making, and the
     /// lead was found later.
     pub reported_lead: LeadId,
+    /// The only dataset whose leads its source means, if it has one.
+    pub source_dataset: Option<DatasetId>,
     /// The stage that was reached.
     pub stage: StageName,
     /// When, as it was reported.
@@ -73,6 +77,14 @@ impl Event {
     /// Whether it can be sent after all, though it is dead for this reason.
     pub fn has_hope(&self, reason: DeadReason, now: Timestamp) -> bool {
         !reason.is_final() && !self.is_past_sending(now)
+    }
+
+    /// Whether it may be about a lead that has its e-mail address or phone number: if that was
+    /// created before it, and is of the dataset that its source means.
+    pub fn may_mean(&self, lead: &Lead, tolerance_s: u32) -> bool {
+        let latest_time = self.reported_time + i64::from(tolerance_s);
+        lead.created_time().is_none_or(|created_time| latest_time > created_time)
+            && lead.may_be_meant(self.source_dataset)
     }
 
     /// Whether a report of `stage` at `time` says the same as this event does. A stage that was

@@ -106,6 +106,11 @@ impl Lead {
         self.raw_lead == RawLead::SkippedUnknown
     }
 
+    /// Whether a source that means only leads of a dataset may mean it; one without may mean any.
+    pub fn may_be_meant(&self, source_dataset: Option<DatasetId>) -> bool {
+        source_dataset.is_none() || source_dataset == self.dataset_id
+    }
+
     /// When the form was submitted, after which all of its events must be; not known of somebody
     /// whose lead is not known.
     pub fn created_time(&self) -> Option<UnixSeconds> {
@@ -127,6 +132,7 @@ impl Lead {
         Some(Event {
             lead_id: self.reported.lead_id,
             reported_lead: self.reported.lead_id,
+            source_dataset: None,
             stage: stage.clone(),
             reported_time: event_time,
             event_time,

@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::domain::customer::{Customer, Parameter};
 use crate::domain::event::short_digest;
-use crate::domain::ids::LeadId;
+use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::stage::{InvalidName, SourceName, clean};
 use crate::domain::time::UnixSeconds;
 use crate::limits::CRM_ID_BYTES_MAX;
@@ -52,23 +52,14 @@ impl From<LeadId> for LeadReference {
     }
 }
 
-impl LeadReference {
-    /// The id to file a report under that fits no lead.
-    pub fn own_id(&self, source: &SourceName, customer: &Customer) -> LeadId {
-        match &self.crm_id {
-            Some(crm_id) => own_id_of_record(source, crm_id),
-            None => own_id_of_person(customer),
-        }
-    }
-}
-
 /// Our own id of whom a CRM's record is about.
 pub fn own_id_of_record(source: &SourceName, crm_id: &CrmId) -> LeadId {
     LeadId::own(&[b"crm_id", source.as_str().as_bytes(), crm_id.as_str().as_bytes()])
 }
 
-/// Our own id of a person: by e-mail and phone, or else by all that is known.
-fn own_id_of_person(customer: &Customer) -> LeadId {
+/// Our own id of a person, among those of a dataset if one is given: by e-mail and phone, or else
+/// by all that is known.
+pub fn own_id_of_person(dataset_id: Option<DatasetId>, customer: &Customer) -> LeadId {
     let mut parts: Vec<&str> = customer.digests_of_contact().map(|(_, digest)| digest).collect();
     parts.sort_unstable();
     if parts.is_empty() {
@@ -76,7 +67,9 @@ fn own_id_of_person(customer: &Customer) -> LeadId {
             std::iter::once(name).chain(values.iter().map(String::as_str))
         }));
     }
-    let parts: Vec<&[u8]> = parts.into_iter().map(str::as_bytes).collect();
+    let dataset_id = dataset_id.map(|id| id.get().to_be_bytes());
+    let dataset_id = dataset_id.iter().map(|id| &id[..]);
+    let parts: Vec<&[u8]> = dataset_id.chain(parts.into_iter().map(str::as_bytes)).collect();
     LeadId::own(&parts)
 }
 
@@ -94,6 +87,11 @@ pub enum MatchedBy {
 }
 
 impl MatchedBy {
+    /// Whether it tells the person, who may have several leads.
+    pub const fn is_contact(self) -> bool {
+        matches!(self, Self::Email | Self::Phone)
+    }
+
     /// The stable name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -117,6 +115,17 @@ pub fn contact_keys(customer: &Customer) -> Vec<(MatchedBy, ContactKey)> {
     customer.digests_of_contact().map(key).collect()
 }
 
+/// Whether two who share a phone number are two people: each has an e-mail address, and they have
+/// none in common. What is said of one is not said of the other.
+pub fn are_two(one: &Customer, other: &Customer) -> bool {
+    let emails = |customer| {
+        let keys = contact_keys(customer).into_iter();
+        keys.filter(|(by, _)| *by == MatchedBy::Email).collect::<Vec<_>>()
+    };
+    let (ones, others) = (emails(one), emails(other));
+    !ones.is_empty() && !others.is_empty() && ones.iter().all(|email| !others.contains(email))
+}
+
 /// A lead that a report may be about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -135,8 +144,8 @@ pub struct Found {
     pub lead_id: LeadId,
     /// What the lead was found by.
     pub by: Option<MatchedBy>,
-    /// Whether the CRM's own id, if the report has one, is the lead's from now on: not if the lead
-    /// was chosen among several. A wrong choice would stick.
+    /// Whether what it was found by names one lead: not if that was chosen among several. A CRM's
+    /// own id that comes with it is the lead's from then on; a wrong choice would stick.
     pub is_sure: bool,
 }
 
@@ -252,6 +261,18 @@ mod tests {
     }
 
     #[test]
+    fn two_people_have_an_email_address_each() {
+        let of = |email: &str| {
+            Customer::from_stored([("em".to_owned(), vec!["both".to_owned(), email.to_owned()])])
+        };
+        let alone =
+            |email: &str| Customer::from_stored([("em".to_owned(), vec![email.to_owned()])]);
+        assert!(are_two(&alone("aa"), &alone("bb")));
+        assert!(!are_two(&of("aa"), &of("bb")));
+        assert!(!are_two(&alone("aa"), &Customer::default()));
+    }
+
+    #[test]
     fn our_own_ids_are_the_same_for_the_same_record_or_person_and_none_of_metas() {
         let source = SourceName::unnamed_crm();
         let crm_id = CrmId::parse(" 4711 ").unwrap();
@@ -262,7 +283,7 @@ mod tests {
         let person = |values: &[(&str, &str)]| {
             let values =
                 values.iter().map(|(name, value)| ((*name).to_owned(), vec![(*value).to_owned()]));
-            own_id_of_person(&Customer::from_stored(values))
+            own_id_of_person(None, &Customer::from_stored(values))
         };
         let known = person(&[("em", "aa"), ("ph", "bb")]);
         assert_eq!(known, person(&[("ph", "bb"), ("em", "aa"), ("fn", "cc")]));

@@ -11,7 +11,6 @@ use crate::domain::event::{Event, StageUpdate};
 use crate::domain::funnel::{Funnel, Skipped};
 use crate::domain::ids::{DatasetId, PageId};
 use crate::domain::lead::Lead;
-use crate::domain::stage::StageName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 
 /// The table from Pages to datasets, cheap to clone.
@@ -42,26 +41,21 @@ impl Routing {
         self.funnels.get(&dataset_id?)
     }
 
-    /// The funnel of the dataset that a lead's events go to; of one that is not known, where the
-    /// leads of a Page go that is not configured.
-    fn funnel_of(&self, lead: Option<&Lead>) -> Option<&Funnel> {
-        let current = lead.and_then(|lead| lead.dataset_id);
-        let page_id = lead.and_then(|lead| lead.reported.page_id);
-        self.funnel(self.keep_or_resolve(current, page_id))
-    }
-
-    /// The stages that a new event of a lead skips. `events` are the lead's so far.
+    /// The stages that an update of a lead skips, which is new. `events` are the lead's so far.
     ///
     /// None is filled in while the lead is not known, since nobody knows after what its time is.
     pub fn skipped(
         &self,
+        (update, event_time): (&StageUpdate, UnixSeconds),
         lead: Option<&Lead>,
         events: &[Event],
-        (stage, event_time): (&StageName, UnixSeconds),
         now: Timestamp,
     ) -> Skipped {
-        let Some(funnel) = self.funnel_of(lead) else { return Skipped::default() };
-        let missing = funnel.missing_before(stage, events.iter().map(|event| &event.stage));
+        let Some(funnel) = self.funnel(self.dataset_for(update, lead)) else {
+            return Skipped::default();
+        };
+        let reached = events.iter().map(|event| &event.stage);
+        let missing = funnel.missing_before(&update.stage, reached);
         let Some(created_time) = lead.and_then(Lead::created_time) else {
             return Skipped { missing, filled: Vec::new() };
         };
@@ -74,12 +68,13 @@ impl Routing {
     /// The stages that a lead skipped to reach one that is on record.
     pub fn still_skipped(
         &self,
+        update: &StageUpdate,
         lead: Option<&Lead>,
         events: &[Event],
-        stage: &StageName,
     ) -> Skipped {
         let reached = events.iter().map(|event| &event.stage);
-        let missing = self.funnel_of(lead).map(|funnel| funnel.missing_before(stage, reached));
+        let funnel = self.funnel(self.dataset_for(update, lead));
+        let missing = funnel.map(|funnel| funnel.missing_before(&update.stage, reached));
         Skipped { missing: missing.unwrap_or_default(), filled: Vec::new() }
     }
 

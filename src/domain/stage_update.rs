@@ -1,12 +1,16 @@
 //! A CRM's report that a lead reached a stage.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use crate::domain::customer::Customer;
 use crate::domain::event::Event;
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
-use crate::domain::matching::{Ambiguity, CrmId, LeadReference, contact_keys};
+use crate::domain::matching::{
+    Ambiguity, CrmId, LeadReference, contact_keys, own_id_of_person, own_id_of_record,
+};
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::OWN_CLOCK_TOLERANCE_S;
@@ -71,7 +75,7 @@ impl StageUpdate {
     pub fn report_digest(&self) -> Option<KeyDigest> {
         let time = self.event_time.or(self.came_at.map(Timestamp::seconds));
         let time = time.filter(|_| self.lead.lead_id.is_none())?;
-        let own_id = self.lead.own_id(&self.source, &self.customer);
+        let own_id = self.own_id();
         Some(short_digest(&[
             b"report",
             self.source.as_str().as_bytes(),
@@ -79,6 +83,11 @@ impl StageUpdate {
             self.stage.as_str().as_bytes(),
             &time.get().to_be_bytes(),
         ]))
+    }
+
+    /// Whether the CRM said when the stage was reached.
+    pub fn is_dated(&self) -> bool {
+        self.event_time.is_some()
     }
 
     /// A digest of what the report says, as given: a retry without a time stays the same report.
@@ -119,7 +128,16 @@ impl StageUpdate {
     /// Whether a lead may be meant by what it says of the person: one of its source's dataset, if
     /// the source has one.
     pub fn may_mean(&self, lead: &Lead) -> bool {
-        self.policy.dataset_id.is_none() || self.policy.dataset_id == lead.dataset_id
+        lead.may_be_meant(self.policy.dataset_id)
+    }
+
+    /// The id to file it under if it fits no lead. A source that means only leads of a dataset
+    /// knows nobody of another: two advertisers' customers are two, even if they are one person.
+    pub fn own_id(&self) -> LeadId {
+        match &self.lead.crm_id {
+            Some(crm_id) => own_id_of_record(&self.source, crm_id),
+            None => own_id_of_person(self.policy.dataset_id, &self.customer),
+        }
     }
 
     /// Whether it is sent by what it says of the person if it fits no lead: where the source wants
@@ -143,6 +161,7 @@ impl StageUpdate {
         Event {
             lead_id,
             reported_lead: lead_id,
+            source_dataset: self.policy.dataset_id,
             stage: self.stage,
             reported_time,
             event_time,
@@ -165,6 +184,26 @@ impl StageUpdate {
         let update = Self { stage, source, custom_data, ..self.clone() };
         update.into_event(lead_id, time, time, now)
     }
+}
+
+/// The order in which to take the updates that came together, as places among them: those that name
+/// the same lead in the same way by their times. So none makes us invent a time for a stage that
+/// another tells the true one of.
+pub fn order_to_take(updates: &[StageUpdate], now: Timestamp) -> Vec<usize> {
+    let mut leads: BTreeMap<LeadId, Vec<usize>> = BTreeMap::new();
+    for (place, update) in updates.iter().enumerate() {
+        let lead_id = update.lead.lead_id.unwrap_or_else(|| update.own_id());
+        leads.entry(lead_id).or_default().push(place);
+    }
+    let mut order: Vec<usize> = (0..updates.len()).collect();
+    for places in leads.into_values() {
+        let mut taken = places.clone();
+        taken.sort_by_key(|place| updates[*place].reported_time(now));
+        for (place, taken) in places.into_iter().zip(taken) {
+            order[place] = taken;
+        }
+    }
+    order
 }
 
 /// Half a SHA-256 over length-prefixed parts.

@@ -189,6 +189,7 @@ mod tests {
         Event {
             lead_id: LeadId::from_u64(36_795_652_870_078_329).unwrap(),
             reported_lead: LeadId::from_u64(36_795_652_870_078_329).unwrap(),
+            source_dataset: None,
             stage: StageName::parse("initial_lead").unwrap(),
             reported_time: UnixSeconds::new(1_762_000_001),
             event_time: UnixSeconds::new(1_762_000_001),

@@ -14,6 +14,7 @@ pub fn queued_at(number: u64, event_time: i64) -> QueuedEvent {
     let event = Event {
         lead_id,
         reported_lead: lead_id,
+        source_dataset: None,
         stage: StageName::parse("initial_lead").expect("a name"),
         reported_time: event_time,
         event_time,

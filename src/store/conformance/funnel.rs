@@ -16,6 +16,8 @@ on_every_store![
     a_repeated_update_fills_nothing_in_again,
     a_stage_that_was_filled_in_and_is_reported_later_is_sent_once,
     what_awaits_its_lead_skips_the_same_stages_when_it_is_repeated,
+    no_time_is_invented_for_what_the_same_batch_tells,
+    what_awaits_its_lead_skips_stages_of_its_sources_dataset,
 ];
 
 fn with_funnel(fill_skipped: bool) -> Routing {
@@ -93,6 +95,30 @@ async fn what_awaits_its_lead_skips_the_same_stages_when_it_is_repeated(store: &
     let routing = and_funnel(Routing::new(BTreeMap::new(), Some(dataset(1))), true);
     for _ in 0..2 {
         let awaiting = judged(store, update(1, "won", 50), &routing).await;
+        assert_eq!(awaiting.skipped.missing, [stage("qualified"), stage("opportunity")]);
+    }
+}
+
+async fn no_time_is_invented_for_what_the_same_batch_tells(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2)]).await;
+    let updates = vec![update(1, "won", 50), update(2, "qualified", 9), update(1, "qualified", 20)];
+    let recorded = store.record_stage_updates(updates, &with_funnel(true), at(90)).await.unwrap();
+    let judged = recorded.outcomes.into_iter().map(|outcome| match outcome {
+        UpdateOutcome::Accepted(judged) => judged,
+        other => panic!("{other:?}"),
+    });
+    let judged: Vec<Judged> = judged.collect();
+    let times: Vec<_> = judged.iter().map(|judged| judged.detail.event.event_time).collect();
+    assert_eq!(times, [50, 9, 20].map(second), "answered in the order of asking");
+    assert_eq!(judged[0].skipped.filled, [(stage("opportunity"), second(49))]);
+}
+
+async fn what_awaits_its_lead_skips_stages_of_its_sources_dataset(store: &dyn Store) {
+    let routing = and_funnel(routing().and_datasets([dataset(1)]), true);
+    let mut of_source = update(1, "won", 50);
+    of_source.policy.dataset_id = Some(dataset(1));
+    for _ in 0..2 {
+        let awaiting = judged(store, of_source.clone(), &routing).await;
         assert_eq!(awaiting.skipped.missing, [stage("qualified"), stage("opportunity")]);
     }
 }

@@ -40,6 +40,13 @@ on_every_store![
     a_record_is_linked_by_its_person_only_where_one_lead_fits,
     whoever_moves_a_record_to_another_lead_is_told,
     a_dry_run_says_what_would_become_of_each_and_stores_nothing,
+    what_awaits_a_lead_of_a_dataset_is_given_to_no_lead_of_another,
+    one_person_of_two_datasets_is_sent_to_each_as_somebody_else,
+    a_record_of_a_person_gets_to_their_second_lead,
+    two_people_with_one_phone_number_stay_two,
+    a_record_that_found_its_lead_is_linked_when_somebody_says_so,
+    what_a_record_was_found_to_be_ends_with_its_lead,
+    somebody_who_is_sent_already_is_nobody_to_be_found,
 ];
 
 fn crm_id(text: &str) -> CrmId {
@@ -247,7 +254,7 @@ async fn somebody_whose_lead_is_not_known_is_sent_if_the_source_wants_it(store: 
     let mut unmatched = sent_unmatched(of_person(email("a"), "won", 4));
     unmatched.policy.dataset_id = Some(dataset(1));
     let routing = routing().and_datasets([dataset(1)]);
-    let updates = vec![unmatched.clone(), of_person(email("a"), "lost", 5)];
+    let updates = vec![unmatched.clone(), within(1, of_person(email("a"), "lost", 5))];
     let recorded = store.record_stage_updates(updates, &routing, at(9)).await.unwrap();
     assert_eq!(recorded.enqueued, Enqueued([dataset(1)].into()));
     let UpdateOutcome::Accepted(judged) = &recorded.outcomes[0] else { panic!() };
@@ -468,4 +475,108 @@ async fn whoever_moves_a_record_to_another_lead_is_told(store: &dyn Store) {
     assert_eq!(moved.previous_lead_id, Some(lead_id(1)));
     assert_eq!(dry, [UpdateOutcome::Accepted(moved)]);
     assert_eq!(judged(store, update).await.previous_lead_id, None, "it is its own by now");
+}
+
+/// An update of a source that means only leads of a dataset.
+fn within(number: u64, update: StageUpdate) -> StageUpdate {
+    let policy = SourcePolicy { dataset_id: Some(dataset(number)), ..update.policy };
+    StageUpdate { policy, ..update }
+}
+
+async fn what_awaits_a_lead_of_a_dataset_is_given_to_no_lead_of_another(store: &dyn Store) {
+    let of_record = StageUpdate { customer: email("a"), ..of_record("4711", "qualified", 3) };
+    for update in [of_record, of_person(email("a"), "won", 4)] {
+        accept(store, within(1, update), at(9)).await;
+    }
+    accept(store, within(2, of_person(email("a"), "lost", 4)), at(9)).await;
+    ingest(store, &[super::support::lead_of(2, 2)]).await;
+    store.add_customer(lead_id(2), email("a"), at(9)).await.unwrap();
+    assert_eq!(due(store, 2, at(9)).await, ["2 initial_lead", "2 lost"]);
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    assert_eq!(due(store, 1, at(9)).await, ["1 initial_lead", "1 qualified", "1 won"]);
+}
+
+async fn one_person_of_two_datasets_is_sent_to_each_as_somebody_else(store: &dyn Store) {
+    let routing = routing().and_datasets([1, 2].map(dataset));
+    for number in [1, 2] {
+        let update = within(number, sent_unmatched(of_person(email("a"), "won", 4)));
+        store.record_stage_updates(vec![update], &routing, at(9)).await.unwrap();
+    }
+    for number in [1, 2] {
+        let batch = store.next_batch(dataset(number), at(9), 10, &NOBODY).await.unwrap();
+        assert_eq!(batch.events.len(), 1, "dataset {number}");
+    }
+}
+
+async fn a_record_of_a_person_gets_to_their_second_lead(store: &dyn Store) {
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    let contact =
+        |stage, time| StageUpdate { customer: email("a"), ..of_record("4711", stage, time) };
+    accept(store, contact("qualified", 3), at(9)).await;
+    let second_lead = ReportedLead { created_time: second(5), ..reported(2, 1) };
+    ingest_at(store, &[heard_of(second_lead, at(9))], at(9)).await;
+    store.add_customer(lead_id(2), email("a"), at(9)).await.unwrap();
+    let found_by = |judged: Judged| (judged.detail.event.lead_id, judged.matched_by);
+    let with_contact = judged(store, contact("qualified", 7)).await;
+    assert_eq!(found_by(with_contact), (lead_id(2), Some(MatchedBy::Email)));
+    let without = judged(store, of_record("4711", "won", 8)).await;
+    assert_eq!(found_by(without), (lead_id(1), Some(MatchedBy::CrmId)), "as before");
+    link(store, "4711", 1).await;
+    let linked = judged(store, contact("lost", 8)).await;
+    assert_eq!(found_by(linked), (lead_id(1), Some(MatchedBy::CrmId)), "somebody said so");
+}
+
+async fn two_people_with_one_phone_number_stay_two(store: &dyn Store) {
+    let of = |name| person(&[(Parameter::Em, name), (Parameter::Ph, "1")]);
+    accept(store, of_person(of("c"), "won", 4), at(9)).await;
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), of("a"), at(9)).await.unwrap();
+    let report = StageUpdate { customer: of("b"), ..of_record("4711", "qualified", 3) };
+    assert_eq!(judged(store, report).await.matched_by, Some(MatchedBy::Phone));
+    assert_eq!(stages(store, 1).await.len(), 3);
+    assert_eq!(found(store, 1).await.customer, of("a"), "neither taught anything");
+    for update in [of_record("4711", "won", 4), of_person(email("c"), "lost", 4)] {
+        assert_eq!(judged(store, update).await.detail.standing, Standing::AwaitingLead);
+    }
+}
+
+async fn a_record_that_found_its_lead_is_linked_when_somebody_says_so(store: &dyn Store) {
+    let contact = StageUpdate { customer: email("a"), ..of_record("4711", "qualified", 3) };
+    accept(store, contact, at(9)).await;
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    assert_eq!(link(store, "4711", 1).await.before, Some(lead_id(1)));
+    assert_eq!(found(store, 1).await.crm_ids, [(SourceName::unnamed_crm(), crm_id("4711"))]);
+    let by_record = LeadFilter { crm_id: Some(crm_id("4711")), ..LeadFilter::default() };
+    assert_eq!(super::support::leads(store, by_record, at(9)).await, [1]);
+}
+
+async fn what_a_record_was_found_to_be_ends_with_its_lead(store: &dyn Store) {
+    ingest(store, &[lead(1), lead(2)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    for record in ["found", "moved"] {
+        let contact = StageUpdate { customer: email("a"), ..of_record(record, "qualified", 3) };
+        judged(store, contact).await;
+    }
+    link(store, "moved", 2).await;
+    store.erase_lead(lead_id(1), at(9)).await.unwrap();
+    let won = judged(store, of_record("found", "won", 4)).await;
+    assert!(won.detail.event.lead_id.is_own());
+    assert_eq!(judged(store, of_record("moved", "won", 4)).await.detail.event.lead_id, lead_id(2));
+    store.erase_lead(lead_id(2), at(9)).await.unwrap();
+    assert!(judged(store, of_record("moved", "lost", 4)).await.detail.event.lead_id.is_own());
+}
+
+async fn somebody_who_is_sent_already_is_nobody_to_be_found(store: &dyn Store) {
+    let record = |stage, time| {
+        let customer = person(&[(Parameter::Em, "a"), (Parameter::Ph, "1")]);
+        within(1, StageUpdate { customer, ..of_record("4711", stage, time) })
+    };
+    accept(store, record("new", 2), at(9)).await;
+    accept(store, sent_unmatched(record("qualified", 3)), at(9)).await;
+    ingest(store, &[lead(1)]).await;
+    store.add_customer(lead_id(1), email("a"), at(9)).await.unwrap();
+    assert_eq!(found(store, 1).await.customer, email("a"));
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use crate::domain::event::{EventDetail, LeadDetail, LeadSummary, Standing, stage_of};
 use crate::domain::ids::LeadId;
 use crate::domain::lead::Lead;
+use crate::domain::matching::CrmId;
+use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::limits::ATTEMPTS_SHOWN_MAX;
 use crate::store::memory::page_of;
@@ -94,5 +96,24 @@ impl State {
         filter.admits_standing(event, standing, now)
             && filter.admits_lead(event.lead_id, self.lead(event.lead_id))
             && filter.admits_attempt(attempts.last())
+    }
+
+    /// Whether a lead is found by what a filter says of the person or the CRM's record.
+    pub(in crate::store) fn is_found_by(&self, filter: &LeadFilter, lead_id: LeadId) -> bool {
+        let is_linked = |crm_id: &CrmId| {
+            self.crm_ids.iter().any(|((known, _), linked)| known == crm_id && *linked == lead_id)
+        };
+        filter.crm_id.as_ref().is_none_or(is_linked)
+            && filter.email.as_ref().is_none_or(|key| self.is_of(lead_id, key))
+            && filter.phone.as_ref().is_none_or(|key| self.is_of(lead_id, key))
+    }
+
+    /// The CRMs' own ids of a lead.
+    pub(in crate::store) fn crm_ids_of(&self, lead_id: LeadId) -> Vec<(SourceName, CrmId)> {
+        let own = self.crm_ids.iter().filter(|(_, linked)| **linked == lead_id);
+        let mut own: Vec<_> =
+            own.map(|((crm_id, source), _)| (source.clone(), crm_id.clone())).collect();
+        own.sort();
+        own
     }
 }

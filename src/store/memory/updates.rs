@@ -1,19 +1,20 @@
 //! What the model does with stage updates, and how it finds the lead of each.
 
+use std::collections::BTreeMap;
+
 use crate::domain::customer::Customer;
-use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing};
+use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing, order_to_take};
 use crate::domain::funnel::Skipped;
 use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
 use crate::domain::lead::Lead;
 use crate::domain::matching::{
-    Candidate, ContactKey, CrmId, Found, MatchedBy, choose, contact_keys, own_id_of_record,
+    Candidate, ContactKey, CrmId, Found, MatchedBy, are_two, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::store::memory::state::{Effects, State};
-use crate::store::query::LeadFilter;
+use crate::store::memory::state::{Effects, Row, State};
 use crate::store::{Judged, Linked, Linking, Recorded, UpdateOutcome};
 
 /// What is to become of an update that is not refused.
@@ -39,10 +40,8 @@ impl State {
             return Ok(Found::by_id(lead_id, MatchedBy::LeadId));
         }
         let link = update.lead.crm_id.clone().map(|crm_id| (crm_id, update.source.clone()));
-        if let Some((crm_id, source)) = link
-            && let Some(lead_id) = self.linked_lead(&crm_id, &source)
-        {
-            return Ok(Found::by_id(lead_id, MatchedBy::CrmId));
+        if let Some(lead_id) = link.as_ref().and_then(|link| self.crm_ids.get(link)) {
+            return Ok(Found::by_id(*lead_id, MatchedBy::CrmId));
         }
         let mut candidates = Vec::new();
         for (by, key) in contact_keys(&update.customer) {
@@ -55,8 +54,13 @@ impl State {
             }
         }
         let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)?;
-        let own_id = || update.lead.own_id(&update.source, &update.customer);
-        Ok(chosen.unwrap_or_else(|| Found::nobody(own_id())))
+        if let Some(chosen) = chosen {
+            return Ok(chosen);
+        }
+        // Nothing it says fits: it is about the lead that the record was found to be before.
+        let before = link.and_then(|(crm_id, source)| self.linked_lead(&crm_id, &source));
+        let found_before = before.map(|lead_id| Found::by_id(lead_id, MatchedBy::CrmId));
+        Ok(found_before.unwrap_or_else(|| Found::nobody(update.own_id())))
     }
 
     /// The event that a report became which was the same.
@@ -106,11 +110,12 @@ impl State {
             }
         }
         let skipped = match known {
-            Some(_) => routing.still_skipped(lead, &events, &update.stage),
-            None => routing.skipped(lead, &events, (&update.stage, times.1), now),
+            Some(_) => routing.still_skipped(update, lead, &events),
+            None => routing.skipped((update, times.1), lead, &events, now),
         };
         found.by = found.by.filter(|_| lead.is_some());
-        let crm_id = update.lead.crm_id.as_ref().filter(|_| found.is_sure);
+        let is_linked = found.is_sure && update.lead.lead_id.is_some();
+        let crm_id = update.lead.crm_id.as_ref().filter(|_| is_linked);
         let before = crm_id.and_then(|crm_id| self.linked_lead(crm_id, &update.source));
         let previous_lead_id = before.filter(|before| *before != lead_id);
         Ok(Plan { found, previous_lead_id, skipped, known, times, tolerance_s: tolerance })
@@ -123,9 +128,12 @@ impl State {
         now: Timestamp,
     ) -> Recorded {
         let mut effects = Effects::default();
-        let updates = updates.iter();
-        let outcomes =
-            updates.map(|update| self.add_update(update, routing, now, &mut effects)).collect();
+        let mut outcomes = BTreeMap::new();
+        for place in order_to_take(updates, now) {
+            let outcome = self.add_update(&updates[place], routing, now, &mut effects);
+            outcomes.insert(place, outcome);
+        }
+        let outcomes = outcomes.into_values().collect();
         let Effects { enqueued, dead } = effects;
         Recorded { outcomes, enqueued, dead }
     }
@@ -183,25 +191,51 @@ impl State {
             let event = update.clone().into_event(lead_id, times.0, times.1, now);
             self.add_reported(event, tolerance_s, routing, effects)
         });
-        for key in [update.key_digest(), update.report_digest()].into_iter().flatten() {
+        let report = update.report_digest().filter(|_| known.is_none() || update.is_dated());
+        for key in [update.key_digest(), report].into_iter().flatten() {
             self.keys.insert(key, (seq, update.fingerprint()));
+        }
+        self.remember(update, found, now, effects);
+        let (detail, matched_by) = (self.summary(seq), found.by);
+        let judged = Judged { detail, matched_by, previous_lead_id, skipped };
+        match known {
+            Some(_) => UpdateOutcome::Known(judged),
+            None => UpdateOutcome::Accepted(judged),
+        }
+    }
+
+    /// Keeps what an update says by which its lead can be found next time.
+    fn remember(
+        &mut self,
+        update: &StageUpdate,
+        found: Found,
+        now: Timestamp,
+        effects: &mut Effects,
+    ) {
+        let lead_id = found.lead_id;
+        let is_by_contact = found.by.is_some_and(MatchedBy::is_contact);
+        let known = self.customers.get(&lead_id).cloned().unwrap_or_default();
+        if is_by_contact && are_two(&known, &update.customer) {
+            return;
         }
         if let Some(crm_id) = &update.lead.crm_id
             && found.is_sure
         {
-            self.link(crm_id, &update.source, lead_id, now, effects);
+            if update.lead.lead_id.is_some() {
+                self.link(crm_id, &update.source, lead_id, now, effects);
+            } else if is_by_contact {
+                let own = own_id_of_record(&update.source, crm_id);
+                self.found_leads.entry(own).or_insert(lead_id);
+                if let Some(lead) = self.lead(lead_id).cloned() {
+                    self.adopt(own, lead_id, Some(&lead), now, effects);
+                }
+            }
         }
         let is_sent = lead_id.is_own() && self.lead(lead_id).is_some();
         if is_sent {
             self.customers.entry(lead_id).or_default().merge(&update.customer);
         } else if !contact_keys(&update.customer).is_empty() {
             self.learn(lead_id, &update.customer, now, effects);
-        }
-        let (detail, matched_by) = (self.summary(seq), found.by);
-        let judged = Judged { detail, matched_by, previous_lead_id, skipped };
-        match known {
-            Some(_) => UpdateOutcome::Known(judged),
-            None => UpdateOutcome::Accepted(judged),
         }
     }
 
@@ -254,8 +288,8 @@ impl State {
         effects: &mut Effects,
     ) -> Option<LeadId> {
         let before = self.linked_lead(crm_id, source);
-        if before != Some(lead_id) {
-            self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+        let linked = self.crm_ids.insert((crm_id.clone(), source.clone()), lead_id);
+        if linked != Some(lead_id) {
             self.adopt(own_id_of_record(source, crm_id), lead_id, None, now, effects);
         }
         before
@@ -299,14 +333,14 @@ impl State {
         effects: &mut Effects,
     ) {
         let Some(lead) = self.lead(lead_id).filter(|_| !lead_id.is_own()) else { return };
-        let after = lead.created_time();
+        let lead = lead.clone();
         for (_, key) in self.customers.get(&lead_id).map(contact_keys).unwrap_or_default() {
             let found_by_it =
                 |id: &LeadId| id.is_own() && self.lead(*id).is_none() && self.is_of(*id, &key);
             let unknown: Vec<LeadId> =
                 self.customers.keys().filter(|id| found_by_it(id)).copied().collect();
             for own in unknown.into_iter().rev() {
-                self.adopt(own, lead_id, after, now, effects);
+                self.adopt(own, lead_id, Some(&lead), now, effects);
             }
         }
     }
@@ -320,7 +354,7 @@ impl State {
         &mut self,
         own: LeadId,
         lead_id: LeadId,
-        after: Option<UnixSeconds>,
+        by_contact: Option<&Lead>,
         now: Timestamp,
         effects: &mut Effects,
     ) {
@@ -328,13 +362,18 @@ impl State {
         awaited.retain(|seq| self.events[seq].standing == Standing::AwaitingLead);
         let before = awaited.len();
         awaited.retain(|seq| {
-            let row = &self.events[seq];
-            let latest = row.event.reported_time + i64::from(row.tolerance_s);
-            after.is_none_or(|after| latest > after)
+            let Row { event, tolerance_s, .. } = &self.events[seq];
+            by_contact.is_none_or(|lead| event.may_mean(lead, *tolerance_s))
         });
+        if by_contact.is_some() && awaited.is_empty() {
+            return;
+        }
         if awaited.len() == before {
             let customer = self.customers.remove(&own).unwrap_or_default();
-            self.learn(lead_id, &customer, now, effects);
+            let known = self.customers.get(&lead_id).cloned().unwrap_or_default();
+            if by_contact.is_none() || !are_two(&known, &customer) {
+                self.learn(lead_id, &customer, now, effects);
+            }
         }
         if awaited.is_empty() {
             return;
@@ -344,24 +383,5 @@ impl State {
             self.events.entry(*seq).and_modify(|row| row.event.lead_id = lead_id);
         }
         self.join_awaiting(lead_id, awaited, now, effects);
-    }
-
-    /// Whether a lead is found by what a filter says of the person or the CRM's record.
-    pub(in crate::store) fn is_found_by(&self, filter: &LeadFilter, lead_id: LeadId) -> bool {
-        let is_linked = |crm_id: &CrmId| {
-            self.crm_ids.iter().any(|((known, _), linked)| known == crm_id && *linked == lead_id)
-        };
-        filter.crm_id.as_ref().is_none_or(is_linked)
-            && filter.email.as_ref().is_none_or(|key| self.is_of(lead_id, key))
-            && filter.phone.as_ref().is_none_or(|key| self.is_of(lead_id, key))
-    }
-
-    /// The CRMs' own ids of a lead.
-    pub(in crate::store) fn crm_ids_of(&self, lead_id: LeadId) -> Vec<(SourceName, CrmId)> {
-        let own = self.crm_ids.iter().filter(|(_, linked)| **linked == lead_id);
-        let mut own: Vec<_> =
-            own.map(|((crm_id, source), _)| (source.clone(), crm_id.clone())).collect();
-        own.sort();
-        own
     }
 }

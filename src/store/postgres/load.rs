@@ -80,7 +80,7 @@ impl Seeds {
     pub(super) fn updates(updates: &[StageUpdate]) -> Self {
         let mut seeds = Self { neighbours: true, ..Self::default() };
         for update in updates {
-            let own = update.lead.own_id(&update.source, &update.customer);
+            let own = update.own_id();
             seeds.leads.extend(update.lead.lead_id.into_iter().chain([own]).map(lead_column));
             if let Some(crm_id) = &update.lead.crm_id {
                 seeds.add_link(&update.source, crm_id);

@@ -160,6 +160,7 @@ struct EventRecord<'a> {
     #[serde(borrow)]
     customer: CustomerRecord<'a>,
     custom_data: Option<&'a str>,
+    source_dataset: u64,
 }
 
 /// Writes an event.
@@ -174,6 +175,7 @@ pub(in crate::store) fn encode_event(event: &Event) -> Result<Vec<u8>, StoreErro
         received_at_ms: event.received_at.as_millis(),
         customer: borrowed(&event.customer),
         custom_data: event.custom_data.as_deref(),
+        source_dataset: event.source_dataset.map_or(0, DatasetId::get),
     })
 }
 
@@ -185,6 +187,7 @@ pub(in crate::store) fn decode_event(bytes: &[u8]) -> Result<Event, StoreError> 
     Ok(Event {
         lead_id,
         reported_lead: found_later.transpose()?.unwrap_or(lead_id),
+        source_dataset: DatasetId::from_u64(record.source_dataset),
         stage: stage(record.stage)?,
         reported_time: UnixSeconds::new(record.reported_time),
         event_time: UnixSeconds::new(record.event_time),
@@ -396,6 +399,7 @@ mod tests {
         let event = Event {
             lead_id: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
             reported_lead: LeadId::from_u64(1_234_567_890_123_456).unwrap(),
+            source_dataset: DatasetId::from_u64(9),
             stage: StageName::parse("won").unwrap(),
             reported_time: UnixSeconds::new(1_762_000_000),
             event_time: UnixSeconds::new(1_762_000_001),
@@ -406,7 +410,7 @@ mod tests {
         };
         let golden = "01c0f5aae4d3da98020003776f6e80f2af900d82f2af900d0363\
                       726de8d792f6c7660103666263010a66622e312e322e616263\
-                      010b7b2276616c7565223a357d";
+                      010b7b2276616c7565223a357d09";
         assert_eq!(hex::encode(encode_event(&event).unwrap()), golden);
         assert_eq!(decode_event(&hex::decode(golden).unwrap()).unwrap(), event);
     }
@@ -482,6 +486,7 @@ mod tests {
             let event = Event {
                 lead_id,
                 reported_lead: LeadId::from_known(reported).unwrap_or(lead_id),
+                source_dataset: None,
                 stage: StageName::parse("won").unwrap(),
                 reported_time: UnixSeconds::new(time.into()),
                 event_time: UnixSeconds::new(i64::from(time) + late),

@@ -9,11 +9,12 @@ use crate::domain::event::{
 };
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
+use crate::domain::matching::CrmId;
 use crate::domain::time::{Timestamp, UnixSeconds};
-use crate::limits::{PAGE_QUEUE_MAX, PAGE_SCAN_MAX};
+use crate::limits::{MATCH_CANDIDATES_MAX, PAGE_QUEUE_MAX, PAGE_SCAN_MAX};
 use crate::store::query::{EventFilter, LeadFilter, Page, PageBuilder, PageRequest};
 use crate::store::records::{decode_dead, decode_lead, decode_quarantined};
-use crate::store::redb::matching::{known_id, leads_by_contact, leads_by_crm_id};
+use crate::store::redb::matching::{known_id, leads_by_contact};
 use crate::store::redb::queue::{dated, entry_at, fronts};
 use crate::store::redb::read::{
     NumberedLead, event_by_seq, last_attempt, lead_by_id, standing, summary, timeline,
@@ -66,6 +67,19 @@ fn leads_below<'v>(
     }
     leads.sort_by_key(|(seq, _)| std::cmp::Reverse(*seq));
     Ok(Box::new(leads.into_iter().map(Ok)))
+}
+
+/// The leads that a CRM's own id is linked with, whatever the source.
+fn leads_by_crm_id(view: &impl View, crm_id: &CrmId) -> Result<Vec<LeadId>, StoreError> {
+    let mut leads = Vec::new();
+    for row in view.crm_ids().range((crm_id.as_str(), "")..)? {
+        let (key, lead_id) = row?;
+        if key.value().0 != crm_id.as_str() || leads.len() == MATCH_CANDIDATES_MAX {
+            break;
+        }
+        leads.push(known_id(lead_id.value())?);
+    }
+    Ok(leads)
 }
 
 /// The leads that are found by what the filter says of the person or the CRM's record; `None` if

@@ -9,11 +9,12 @@ use crate::domain::customer::Customer;
 use crate::domain::event::{Event, StageUpdate};
 use crate::domain::ids::LeadId;
 use crate::domain::intake::Refusal;
+use crate::domain::lead::Lead;
 use crate::domain::matching::{
-    Candidate, ContactKey, CrmId, Found, MatchedBy, choose, contact_keys, own_id_of_record,
+    Candidate, ContactKey, CrmId, Found, MatchedBy, are_two, choose, contact_keys, own_id_of_record,
 };
 use crate::domain::stage::SourceName;
-use crate::domain::time::{Timestamp, UnixSeconds};
+use crate::domain::time::Timestamp;
 use crate::limits::MATCH_CANDIDATES_MAX;
 use crate::store::records::{decode_customer, encode_customer, encode_event};
 use crate::store::redb::ingest::{Awaited, Effects, join_awaiting};
@@ -46,8 +47,9 @@ pub(super) fn resolve(
     if let Some(lead_id) = update.lead.lead_id {
         return Ok(Found::by_id(lead_id, MatchedBy::LeadId));
     }
-    if let Some(crm_id) = &update.lead.crm_id
-        && let Some(lead_id) = linked(view, crm_id, &update.source)?
+    let crm_id = update.lead.crm_id.as_ref();
+    if let Some(crm_id) = crm_id
+        && let Some(lead_id) = linked_for_sure(view, crm_id, &update.source)?
     {
         return Ok(Found::by_id(lead_id, MatchedBy::CrmId));
     }
@@ -65,40 +67,50 @@ pub(super) fn resolve(
     }
     let chosen = choose(candidates, update.latest_time(now), update.policy.ambiguity)
         .map_err(|ambiguous| Stop::Refused(ambiguous.into()))?;
-    let own_id = || update.lead.own_id(&update.source, &update.customer);
-    Ok(chosen.unwrap_or_else(|| Found::nobody(own_id())))
+    if let Some(chosen) = chosen {
+        return Ok(chosen);
+    }
+    // Nothing it says fits: it is about the lead that the record was found to be before.
+    if let Some(crm_id) = crm_id
+        && let Some(lead_id) = linked(view, crm_id, &update.source)?
+    {
+        return Ok(Found::by_id(lead_id, MatchedBy::CrmId));
+    }
+    Ok(Found::nobody(update.own_id()))
 }
 
-/// The lead of a CRM's own id.
+/// The lead that somebody said a CRM's own id to be of.
+fn linked_for_sure(
+    view: &impl View,
+    crm_id: &CrmId,
+    source: &SourceName,
+) -> Result<Option<LeadId>, StoreError> {
+    let lead_id = view.crm_ids().get((crm_id.as_str(), source.as_str()))?;
+    lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
+}
+
+/// The lead of a CRM's own id: linked with it, or else the first that was found by an e-mail
+/// address or phone number.
 pub(super) fn linked(
     view: &impl View,
     crm_id: &CrmId,
     source: &SourceName,
 ) -> Result<Option<LeadId>, StoreError> {
-    let mut lead_id = view.crm_ids().get((crm_id.as_str(), source.as_str()))?;
-    if lead_id.is_none() {
-        // What was reported under it may have found its lead by an e-mail address or phone number.
-        lead_id = view.found_leads().get(own_id_of_record(source, crm_id).get())?;
+    if let Some(lead_id) = linked_for_sure(view, crm_id, source)? {
+        return Ok(Some(lead_id));
     }
+    found_for(view, own_id_of_record(source, crm_id))
+}
+
+/// The lead that an id of our own turned out to be.
+fn found_for(view: &impl View, own: LeadId) -> Result<Option<LeadId>, StoreError> {
+    let lead_id = view.found_leads().get(own.get())?;
     lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
 }
 
 /// An id that the store wrote.
 pub(super) fn known_id(number: u64) -> Result<LeadId, StoreError> {
     LeadId::from_known(number).ok_or_else(|| StoreError::Corrupt("a lead id is impossible".into()))
-}
-
-/// The leads that a CRM's own id is linked with, whatever the source.
-pub(super) fn leads_by_crm_id(view: &impl View, crm_id: &CrmId) -> Result<Vec<LeadId>, StoreError> {
-    let mut leads = Vec::new();
-    for row in view.crm_ids().range((crm_id.as_str(), "")..)? {
-        let (key, lead_id) = row?;
-        if key.value().0 != crm_id.as_str() || leads.len() == MATCH_CANDIDATES_MAX {
-            break;
-        }
-        leads.push(known_id(lead_id.value())?);
-    }
-    Ok(leads)
 }
 
 /// The leads of Meta's that a contact is known of.
@@ -118,11 +130,22 @@ fn by_contact<'k>(
     rows.rev().take(MATCH_CANDIDATES_MAX).map(|row| known_id(row?.0.value().1)).collect()
 }
 
-/// The CRMs' own ids of a lead.
+/// The CRMs' own ids that are linked with a lead.
 pub(super) fn crm_ids_of(
     view: &impl View,
     lead_id: LeadId,
 ) -> Result<Vec<(SourceName, CrmId)>, StoreError> {
+    let mut linked = Vec::new();
+    for (source, crm_id) in records_of(view, lead_id)? {
+        if linked_for_sure(view, &crm_id, &source)? == Some(lead_id) {
+            linked.push((source, crm_id));
+        }
+    }
+    Ok(linked)
+}
+
+/// The same, with those whose reports found the lead by an e-mail address or phone number.
+fn records_of(view: &impl View, lead_id: LeadId) -> Result<Vec<(SourceName, CrmId)>, StoreError> {
     let mut crm_ids = Vec::new();
     for row in view.lead_crm_ids().range((lead_id.get(), "", "")..)? {
         let (key, ()) = (row?.0, ());
@@ -132,7 +155,8 @@ pub(super) fn crm_ids_of(
         }
         let corrupt = |_| StoreError::Corrupt("a link's name is impossible".into());
         let source = SourceName::parse(source).map_err(corrupt)?;
-        crm_ids.push((source, CrmId::parse(crm_id).map_err(corrupt)?));
+        let crm_id = CrmId::parse(crm_id).map_err(corrupt)?;
+        crm_ids.push((source, crm_id));
     }
     Ok(crm_ids)
 }
@@ -175,17 +199,41 @@ pub(super) fn link(
     effects: &mut Effects,
 ) -> Result<Option<LeadId>, StoreError> {
     let (source_key, crm_key) = (source.as_str(), crm_id.as_str());
-    let before = linked(&unit.tables, crm_id, source)?;
-    if before == Some(lead_id) {
-        return Ok(before);
+    let own = own_id_of_record(source, crm_id);
+    let (linked, found) =
+        (linked_for_sure(&unit.tables, crm_id, source)?, found_for(&unit.tables, own)?);
+    if linked == Some(lead_id) {
+        return Ok(linked);
     }
-    if let Some(before) = before {
+    if let Some(before) = linked.filter(|before| found != Some(*before)) {
         unit.tables.lead_crm_ids.remove((before.get(), source_key, crm_key))?;
     }
     unit.tables.crm_ids.insert((crm_key, source_key), lead_id.get())?;
     unit.tables.lead_crm_ids.insert((lead_id.get(), source_key, crm_key), ())?;
-    adopt(unit, own_id_of_record(source, crm_id), lead_id, None, now, effects)?;
-    Ok(before)
+    adopt(unit, own, lead_id, None, now, effects)?;
+    Ok(linked.or(found))
+}
+
+/// Keeps which lead the reports of a CRM's record were found to be about, for one that says nothing
+/// of the person; the first one found stays, and what was reported before may be its own.
+pub(super) fn keep_found(
+    unit: &mut Unit<'_>,
+    (source, crm_id): (&SourceName, &CrmId),
+    lead_id: LeadId,
+    now: Timestamp,
+    effects: &mut Effects,
+) -> Result<(), StoreError> {
+    let own = own_id_of_record(source, crm_id);
+    if found_for(&unit.tables, own)?.is_none() {
+        unit.tables.found_leads.insert(own.get(), lead_id.get())?;
+        let place = (lead_id.get(), source.as_str(), crm_id.as_str());
+        unit.tables.lead_crm_ids.insert(place, ())?;
+    }
+    let lead = lead_by_id(&unit.tables, lead_id)?;
+    match lead {
+        Some((_, lead)) => adopt(unit, own, lead_id, Some(&lead), now, effects),
+        None => Ok(()),
+    }
 }
 
 /// See [`crate::store::Store::add_customer`].
@@ -252,7 +300,7 @@ pub(super) fn adopt_by_contact(
     let Some((_, lead)) = lead_by_id(&unit.tables, lead_id)? else { return Ok(()) };
     for (_, key) in contact_keys(&customer_of(&unit.tables, lead_id)?) {
         for own in by_contact(&unit.tables, (&key, LeadId::OWN)..=(&key, u64::MAX))? {
-            adopt(unit, own, lead_id, lead.created_time(), now, effects)?;
+            adopt(unit, own, lead_id, Some(&lead), now, effects)?;
         }
     }
     Ok(())
@@ -260,13 +308,13 @@ pub(super) fn adopt_by_contact(
 
 /// Gives a lead what was filed under an id of our own and awaits its lead. An event keeps its id.
 ///
-/// What is dated before `after`, if that is given, is about another lead of the person, which may
-/// be found later.
+/// With `by_contact`, which is the lead, it was found by an e-mail address or phone number: then
+/// what is dated before it, or of another dataset, is about another lead, which may be found later.
 fn adopt(
     unit: &mut Unit<'_>,
     own: LeadId,
     lead_id: LeadId,
-    after: Option<UnixSeconds>,
+    by_contact: Option<&Lead>,
     now: Timestamp,
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
@@ -276,19 +324,23 @@ fn adopt(
         if unit.tables.dead.get(row.seq)?.is_some() {
             continue;
         }
-        let latest =
-            event_by_seq(&unit.tables, row.seq)?.reported_time + i64::from(row.tolerance_s);
-        if after.is_some_and(|after| latest <= after) {
-            left += 1;
-        } else {
+        let event = event_by_seq(&unit.tables, row.seq)?;
+        if by_contact.is_none_or(|lead| event.may_mean(lead, row.tolerance_s)) {
             unit.tables.awaiting.remove((own.get(), row.seq))?;
             awaited.push(row);
+        } else {
+            left += 1;
         }
+    }
+    if by_contact.is_some() && awaited.is_empty() {
+        return Ok(());
     }
     if left == 0 {
         let customer = customer_of(&unit.tables, own)?;
         forget_customer(unit, own)?;
-        learn(unit, lead_id, &customer, now, effects)?;
+        if by_contact.is_none() || !are_two(&customer_of(&unit.tables, lead_id)?, &customer) {
+            learn(unit, lead_id, &customer, now, effects)?;
+        }
     }
     if awaited.is_empty() {
         return Ok(());
@@ -325,13 +377,22 @@ pub(super) fn forget_matches(
     events: &[Event],
 ) -> Result<(), StoreError> {
     forget_customer(unit, lead_id)?;
-    for (source, crm_id) in crm_ids_of(&unit.tables, lead_id)? {
+    for (source, crm_id) in records_of(&unit.tables, lead_id)? {
+        let own = own_id_of_record(&source, &crm_id);
+        if found_for(&unit.tables, own)? == Some(lead_id) {
+            unit.tables.found_leads.remove(own.get())?;
+        }
+        let is_linked = linked_for_sure(&unit.tables, &crm_id, &source)? == Some(lead_id);
         let (source, crm_id) = (source.as_str(), crm_id.as_str());
-        unit.tables.crm_ids.remove((crm_id, source))?;
+        if is_linked {
+            unit.tables.crm_ids.remove((crm_id, source))?;
+        }
         unit.tables.lead_crm_ids.remove((lead_id.get(), source, crm_id))?;
     }
     for event in events.iter().filter(|event| event.reported_lead != lead_id) {
-        unit.tables.found_leads.remove(event.reported_lead.get())?;
+        if found_for(&unit.tables, event.reported_lead)? == Some(lead_id) {
+            unit.tables.found_leads.remove(event.reported_lead.get())?;
+        }
     }
     Ok(())
 }

@@ -133,7 +133,8 @@ tables! {
         quarantine: "quarantine", u64 => &'static [u8];
         /// (CRM's own id, source) → the lead that it is linked with.
         crm_ids: "crm_ids", (&'static str, &'static str) => u64;
-        /// (Lead id, source, CRM's own id): the same the other way round.
+        /// (Lead id, source, CRM's own id): the same the other way round, and the records whose
+        /// reports were found to be about the lead.
         lead_crm_ids: "lead_crm_ids", (u64, &'static str, &'static str) => ();
         /// Lead id → what is known of the person besides what each event says.
         customers: "customers", u64 => &'static [u8];

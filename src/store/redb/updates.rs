@@ -1,19 +1,21 @@
 //! Stage updates: what is to become of each, found out by reading alone, and then done.
 
+use std::collections::BTreeMap;
+
 use redb::ReadableTable;
 
-use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing};
+use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing, order_to_take};
 use crate::domain::funnel::Skipped;
 use crate::domain::ids::LeadId;
 use crate::domain::intake::{Decision, Refusal, decide};
 use crate::domain::lead::Lead;
-use crate::domain::matching::{Found, contact_keys};
+use crate::domain::matching::{Found, MatchedBy, are_two, contact_keys};
 use crate::domain::routing::Routing;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::records::encode_event;
 use crate::store::redb::ingest::{Effects, add_unknown, enqueue};
 use crate::store::redb::matching::{
-    Stop, customer_of, keep_customer, learn, link, linked, resolve,
+    Stop, customer_of, keep_customer, keep_found, learn, link, linked, resolve,
 };
 use crate::store::redb::queue::route_lead;
 use crate::store::redb::read::{NumberedLead, event_by_seq, lead_by_id, summary_by_seq, timeline};
@@ -79,11 +81,12 @@ fn plan(
     };
     let skipped = match &step {
         Step::New { event_time, .. } => {
-            routing.skipped(lead_only, &siblings, (&update.stage, *event_time), now)
+            routing.skipped((update, *event_time), lead_only, &siblings, now)
         }
-        Step::Known(_) => routing.still_skipped(lead_only, &siblings, &update.stage),
+        Step::Known(_) => routing.still_skipped(update, lead_only, &siblings),
     };
-    let before = match update.lead.crm_id.as_ref().filter(|_| found.is_sure) {
+    let is_linked = found.is_sure && update.lead.lead_id.is_some();
+    let before = match update.lead.crm_id.as_ref().filter(|_| is_linked) {
         Some(crm_id) => linked(view, crm_id, &update.source)?,
         None => None,
     };
@@ -155,14 +158,17 @@ pub(super) fn record_stage_updates(
     now: Timestamp,
 ) -> Result<Recorded, StoreError> {
     let mut effects = Effects::default();
-    let mut outcomes = Vec::with_capacity(updates.len());
-    for update in updates {
-        outcomes.push(match plan(&unit.tables, update, routing, now) {
+    let mut outcomes = BTreeMap::new();
+    for place in order_to_take(updates, now) {
+        let update = &updates[place];
+        let outcome = match plan(&unit.tables, update, routing, now) {
             Ok(plan) => carry_out(unit, update, plan, routing, now, &mut effects)?,
             Err(Stop::Refused(refusal)) => UpdateOutcome::Refused(refusal),
             Err(Stop::Failed(error)) => return Err(error),
-        });
+        };
+        outcomes.insert(place, outcome);
     }
+    let outcomes = outcomes.into_values().collect();
     let Effects { enqueued, dead } = effects;
     Ok(Recorded { outcomes, enqueued, dead })
 }
@@ -194,7 +200,9 @@ fn carry_out(
             (add_event(unit, event, lead.as_ref(), tolerance_s, routing, effects)?, true)
         }
     };
-    for key in [update.key_digest(), update.report_digest()].iter().flatten() {
+    // When a repetition without a time came tells it from no other: that would be a row each.
+    let report = update.report_digest().filter(|_| is_new || update.is_dated());
+    for key in [update.key_digest(), report].iter().flatten() {
         unit.tables.idempotency.insert(key, (seq, &update.fingerprint()))?;
         unit.tables.event_keys.insert((seq, key), ())?;
     }
@@ -241,10 +249,19 @@ fn remember(
     effects: &mut Effects,
 ) -> Result<(), StoreError> {
     let lead_id = found.lead_id;
+    let is_by_contact = found.by.is_some_and(MatchedBy::is_contact);
+    if is_by_contact && are_two(&customer_of(&unit.tables, lead_id)?, &update.customer) {
+        return Ok(());
+    }
     if let Some(crm_id) = &update.lead.crm_id
         && found.is_sure
     {
-        link(unit, (&update.source, crm_id), lead_id, now, effects)?;
+        let record = (&update.source, crm_id);
+        if update.lead.lead_id.is_some() {
+            link(unit, record, lead_id, now, effects)?;
+        } else if is_by_contact {
+            keep_found(unit, record, lead_id, now, effects)?;
+        }
     }
     // Of somebody whose events are sent without a lead, nothing waits to be found.
     let is_sent = lead_id.is_own() && lead_by_id(&unit.tables, lead_id)?.is_some();
