@@ -84,9 +84,10 @@ pub fn router(state: AppState) -> Router {
     routes
         .merge(docs::routes(&openapi()))
         .route("/", get(|| async { Redirect::temporary("/docs") }))
+        // Before the fallbacks, which it is not to speak for.
+        .route_layer(from_fn(without_query))
         .fallback(|| async { ApiError::plain(Code::NotFound) })
         .method_not_allowed_fallback(|| async { ApiError::plain(Code::MethodNotAllowed) })
-        .layer(from_fn(without_query))
         .layer(from_fn(within_time))
         .layer(CatchPanicLayer::custom(|_| {
             tracing::error!("a request panicked");

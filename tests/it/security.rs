@@ -150,6 +150,8 @@ async fn a_wrong_method_is_a_problem_that_names_the_right_ones() {
     for (method, path, allowed) in [
         (Method::PUT, "/webhooks/meta", "POST"),
         (Method::DELETE, "/v1/leads", "GET"),
+        (Method::TRACE, "/v1/leads?limit=1", "GET"),
+        (Method::POST, "/v1/events?limit=1", "GET"),
         (Method::GET, "/v1/stage-updates", "POST"),
         (Method::POST, "/metrics", "GET"),
         (Method::POST, "/docs", "GET"),
