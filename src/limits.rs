@@ -214,7 +214,7 @@ pub const TRANSFER_BATCH_BYTES: usize = 1024 * 1024;
 /// Batches that wait to be written there.
 pub const TRANSFER_BATCHES_WAITING: usize = 4;
 /// For how long no instance may have been heard of before a database is copied.
-pub const TRANSFER_QUIET: Duration = Duration::from_secs(60);
+pub const TRANSFER_QUIET: Duration = Duration::from_mins(1);
 /// Longest that a backup may take to be made, and to be taken away.
 pub const BACKUP_TIMEOUT: Duration = Duration::from_hours(1);
 
