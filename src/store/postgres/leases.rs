@@ -146,9 +146,14 @@ impl Leases {
         for held in ended.values() {
             held.until.send_replace(now);
         }
-        let query = sqlx::query("UPDATE leases SET until = 'epoch' WHERE owner = $1");
-        if let Err(error) = query.bind(self.0.owner).execute(&self.0.database.pool).await {
-            tracing::warn!(%error, "duties end by themselves in a few seconds");
+        for statement in [
+            "UPDATE leases SET until = 'epoch' WHERE owner = $1",
+            "UPDATE instances SET seen_at = 'epoch' WHERE owner = $1",
+        ] {
+            let query = sqlx::query(statement).bind(self.0.owner);
+            if let Err(error) = query.execute(&self.0.database.pool).await {
+                tracing::warn!(%error, "duties end by themselves in a few seconds");
+            }
         }
     }
 }

@@ -150,7 +150,11 @@ fn put(tables: &mut WriteTables<'_>, kind: Kind, values: &mut Values) -> Result<
             tables.crm_ids.insert((crm_id, source), lead_id)?;
             tables.lead_crm_ids.insert((lead_id, source, crm_id), ())?;
         }
-        Kind::FoundLeads => drop(tables.found_leads.insert(values.id()?, values.id()?)?),
+        Kind::FoundLeads => {
+            let (own, lead_id) = (values.id()?, values.id()?);
+            tables.found_leads.insert(own, lead_id)?;
+            tables.lead_found.insert((lead_id, own), ())?;
+        }
         Kind::Customers => put_customer(tables, values.id()?, &values.bytes()?)?,
         Kind::Idempotency => {
             let (key, _, seq) = (values.digest()?, values.id()?, values.id()?);

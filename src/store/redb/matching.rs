@@ -135,17 +135,6 @@ pub(super) fn crm_ids_of(
     view: &impl View,
     lead_id: LeadId,
 ) -> Result<Vec<(SourceName, CrmId)>, StoreError> {
-    let mut linked = Vec::new();
-    for (source, crm_id) in records_of(view, lead_id)? {
-        if linked_for_sure(view, &crm_id, &source)? == Some(lead_id) {
-            linked.push((source, crm_id));
-        }
-    }
-    Ok(linked)
-}
-
-/// The same, with those whose reports found the lead by an e-mail address or phone number.
-fn records_of(view: &impl View, lead_id: LeadId) -> Result<Vec<(SourceName, CrmId)>, StoreError> {
     let mut crm_ids = Vec::new();
     for row in view.lead_crm_ids().range((lead_id.get(), "", "")..)? {
         let (key, ()) = (row?.0, ());
@@ -225,9 +214,7 @@ pub(super) fn keep_found(
 ) -> Result<(), StoreError> {
     let own = own_id_of_record(source, crm_id);
     if found_for(&unit.tables, own)?.is_none() {
-        unit.tables.found_leads.insert(own.get(), lead_id.get())?;
-        let place = (lead_id.get(), source.as_str(), crm_id.as_str());
-        unit.tables.lead_crm_ids.insert(place, ())?;
+        set_found(unit, own, lead_id)?;
     }
     let lead = lead_by_id(&unit.tables, lead_id)?;
     match lead {
@@ -345,7 +332,7 @@ fn adopt(
     if awaited.is_empty() {
         return Ok(());
     }
-    unit.tables.found_leads.insert(own.get(), lead_id.get())?;
+    set_found(unit, own, lead_id)?;
     if let Some((lead_seq, lead)) = lead_by_id(&unit.tables, lead_id)? {
         let numbered = (lead_seq, lead);
         let siblings = timeline(&unit.tables, lead_id, Some(&numbered))?;
@@ -370,29 +357,29 @@ fn forget_customer(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(), StoreErro
     Ok(())
 }
 
-/// Forgets everything by which a lead is found but its id; `events` were its timeline.
-pub(super) fn forget_matches(
-    unit: &mut Unit<'_>,
-    lead_id: LeadId,
-    events: &[Event],
-) -> Result<(), StoreError> {
+/// Remembers whom an id of our own turned out to be.
+fn set_found(unit: &mut Unit<'_>, own: LeadId, lead_id: LeadId) -> Result<(), StoreError> {
+    let before = unit.tables.found_leads.insert(own.get(), lead_id.get())?;
+    let before = before.map(|before| before.value());
+    if let Some(before) = before {
+        unit.tables.lead_found.remove((before, own.get()))?;
+    }
+    unit.tables.lead_found.insert((lead_id.get(), own.get()), ())?;
+    Ok(())
+}
+
+/// Forgets everything by which a lead is found but its id.
+pub(super) fn forget_matches(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(), StoreError> {
     forget_customer(unit, lead_id)?;
-    for (source, crm_id) in records_of(&unit.tables, lead_id)? {
-        let own = own_id_of_record(&source, &crm_id);
-        if found_for(&unit.tables, own)? == Some(lead_id) {
-            unit.tables.found_leads.remove(own.get())?;
-        }
-        let is_linked = linked_for_sure(&unit.tables, &crm_id, &source)? == Some(lead_id);
+    for (source, crm_id) in crm_ids_of(&unit.tables, lead_id)? {
         let (source, crm_id) = (source.as_str(), crm_id.as_str());
-        if is_linked {
-            unit.tables.crm_ids.remove((crm_id, source))?;
-        }
+        unit.tables.crm_ids.remove((crm_id, source))?;
         unit.tables.lead_crm_ids.remove((lead_id.get(), source, crm_id))?;
     }
-    for event in events.iter().filter(|event| event.reported_lead != lead_id) {
-        if found_for(&unit.tables, event.reported_lead)? == Some(lead_id) {
-            unit.tables.found_leads.remove(event.reported_lead.get())?;
-        }
+    let of_lead = (lead_id.get(), 0)..=(lead_id.get(), u64::MAX);
+    let found = unit.tables.lead_found.extract_from_if(of_lead, |_, ()| true)?;
+    for row in found {
+        unit.tables.found_leads.remove(row?.0.value().1)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use redb::ReadableTable;
 
-use crate::domain::event::{Event, short_digest};
+use crate::domain::event::short_digest;
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
 use crate::domain::time::Timestamp;
@@ -62,8 +62,7 @@ fn remove_timeline(
         open += u64::from(remove_event(unit, event, lead)?);
         unit.tables.awaiting.remove((lead_id.get(), event.0))?;
     }
-    let events: Vec<Event> = events.into_iter().map(|(_, event)| event).collect();
-    forget_matches(unit, lead_id, &events)?;
+    forget_matches(unit, lead_id)?;
     if let Some((lead_seq, _)) = lead {
         unit.tables.lead_events.retain_in((*lead_seq, 0)..=(*lead_seq, u64::MAX), |_, ()| false)?;
         unit.tables.leads.remove(lead_seq)?;

@@ -168,6 +168,8 @@ tables! {
         unmapped_sources: "unmapped_sources", (&'static str, u64) => ();
         /// (Event's number, digest of an idempotency key): the keys that it was reported with.
         event_keys: "event_keys", (u64, &'static KeyDigest) => ();
+        /// (Lead id, id of our own): who turned out to be the lead.
+        lead_found: "lead_found", (u64, u64) => ();
         /// Number of an attempt → how many events it was about that are still here.
         attempt_links: "attempt_links", u64 => u32;
     }
