@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails there")]
 
 mod away;
+#[expect(dead_code, reason = "the tests of the store use more of it")]
 #[path = "../../../src/store/postgres/tests/cluster.rs"]
 mod cluster;
 mod failover;
