@@ -424,7 +424,7 @@ mod tests {
             assert!(!AlarmKinds::NONE.contains(*kind));
         }
         let all: AlarmKinds = AlarmKind::ALL.iter().copied().collect();
-        assert_eq!((all.bits(), AlarmKinds::from_bits(all.bits())), (255, all));
+        assert_eq!((all.bits(), AlarmKinds::from_bits(all.bits())), (0x7ff, all));
         assert_eq!(AlarmKind::from_name("events"), None);
     }
 }
