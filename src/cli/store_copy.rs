@@ -33,16 +33,16 @@ enum Command {
     /// Stop all servers of both stores first. A file that a server has open is refused, and so is a
     /// database that an instance has worked on in the last minute. The source is only read.
     ///
-    /// The target has to be empty: a file that is not there yet, or a database without a record; the
-    /// schema is made if it is missing. Whether it holds live leads or those of a run with
+    /// The target has to be empty: a file that is not there yet, or a database without a record;
+    /// the schema is made if it is missing. Whether it holds live leads or those of a run with
     /// `--sandbox` goes along, and so do leads, events, queues, dead letters, attempts, links,
     /// customers, idempotency keys, erasures, quarantine, API keys and alarms, with their numbers.
     ///
     /// Everything is read first, then copied, and then read where it was written. What is printed,
     /// how many records there are of each kind and a digest of them, was found to be the same in
-    /// both. If it is not, or the copying is interrupted, the target is not used: a file is not there
-    /// then, and a server refuses the database. Run the same command again; a file is begun anew,
-    /// and in a database `--force` goes on where it was.
+    /// both. If it is not, or the copying is interrupted, the target is not used: a file is not
+    /// there then, and a server refuses the database. Run the same command again; a file is begun
+    /// anew, and in a database `--force` goes on where it was.
     Copy(CopyArgs),
 }
 

@@ -58,8 +58,8 @@ impl Traffic {
 }
 
 impl Database {
-    /// The way to the database of a URL, which nobody has gone yet. `jitter` is a number that others
-    /// have not.
+    /// The way to the database of a URL, which nobody has gone yet. `jitter` is a number that
+    /// others have not.
     pub(super) fn at(
         url: &SecretString,
         jitter: u64,
