@@ -1,8 +1,8 @@
 //! The store on PostgreSQL, for several instances on one database.
 //!
-//! What a use case does is decided once, in the maps of [`State`]. Here it is done on a part of the
-//! database: [`load`] reads what the use case is about, [`rows`] turns that into maps and back,
-//! [`save`] writes the difference, all in one serializable transaction that is done again if
+//! What a use case does is decided once, in the maps of the model's `State`. Here it is done on a
+//! part of the database: `load` reads what the use case is about, `rows` turns that into maps and
+//! back, `save` writes the difference, all in one serializable transaction that is done again if
 //! another one was in its way. So there is no lock to think of, and no rule to write twice.
 
 mod alarms;
