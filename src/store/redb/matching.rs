@@ -194,7 +194,7 @@ pub(super) fn link(
     if linked == Some(lead_id) {
         return Ok(linked);
     }
-    if let Some(before) = linked.filter(|before| found != Some(*before)) {
+    if let Some(before) = linked {
         unit.tables.lead_crm_ids.remove((before.get(), source_key, crm_key))?;
     }
     unit.tables.crm_ids.insert((crm_key, source_key), lead_id.get())?;
