@@ -11,7 +11,7 @@ use leadloop::store::Store;
 use leadloop::store::memory::MemoryStore;
 use serde_json::{Value, json};
 
-use crate::graph::{READS, filled, filled_at, reads_with};
+use crate::graph::{READS, filled, filled_at, reads_of_two_pages, reads_with};
 use crate::support::store::FailingStore;
 use crate::support::{
     CREATED, DATASET_700, DATASET_701, DAY, START, TestApp, clock_at_start, lead, lead_id,
@@ -359,13 +359,7 @@ async fn a_stage_that_awaited_a_lost_lead_goes_out_when_it_is_found() {
 
 #[tokio::test]
 async fn one_page_or_one_form_can_be_read_alone() {
-    let tokens = format!("{DATASET_701}access_token = \"test-page-token-301\"\n");
-    let app = reads_with(&tokens).await;
-    let mut of_page_301 = filled(2);
-    of_page_301.lead.page_id = PageId::from_u64(301).unwrap();
-    of_page_301.lead.form_id = FormId::from_u64(18).unwrap();
-    app.meta.have_lead(filled(1));
-    app.meta.have_lead(of_page_301);
+    let app = reads_of_two_pages().await;
     let ended = backfill(&app, &json!({"page_id": "301"})).await;
     assert_eq!((&ended["page_id"], counts(&ended)), (&json!("301"), [1, 1, 0, 0, 0]));
     let ended = backfill(&app, &json!({"form_id": "17"})).await;

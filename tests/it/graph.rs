@@ -40,6 +40,18 @@ pub async fn reads_with(more: &str) -> TestApp {
     TestApp::start_with(&format!("{READS}{more}"), store).await
 }
 
+/// A server that reads the Pages 300 and 301, each with a token of its own; each has a lead.
+pub async fn reads_of_two_pages() -> TestApp {
+    let tokens = format!("{DATASET_701}access_token = \"test-page-token-301\"\n");
+    let app = reads_with(&tokens).await;
+    let mut of_page_301 = filled(2);
+    of_page_301.lead.page_id = PageId::from_u64(301).unwrap();
+    of_page_301.lead.form_id = FormId::from_u64(18).unwrap();
+    app.meta.have_lead(filled(1));
+    app.meta.have_lead(of_page_301);
+    app
+}
+
 /// Whether so many readings of leads have ended so.
 async fn counted(app: &TestApp, outcome: &str, times: u64) -> bool {
     let line = format!("graph_reads_total{{what=\"lead\",outcome=\"{outcome}\"}} {times}\n");
@@ -203,13 +215,7 @@ async fn trouble_of_metas_passes() {
 
 #[tokio::test]
 async fn each_page_is_read_with_its_own_token_and_its_events_go_where_they_belong() {
-    let tokens = format!("{DATASET_701}access_token = \"test-page-token-301\"\n");
-    let app = reads_with(&tokens).await;
-    let mut of_page_301 = filled(2);
-    of_page_301.lead.page_id = PageId::from_u64(301).unwrap();
-    of_page_301.lead.form_id = FormId::from_u64(18).unwrap();
-    app.meta.have_lead(filled(1));
-    app.meta.have_lead(of_page_301);
+    let app = reads_of_two_pages().await;
     app.batch(&[stage(1, "qualified", 60), stage(2, "qualified", 60)]).await;
     app.delivered(4).await;
     let datasets: Vec<(String, u64)> = app
