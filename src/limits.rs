@@ -168,6 +168,9 @@ pub const DB_CONNECTIONS_MAX: u32 = 16;
 pub const DB_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a database may take for one statement.
 pub const DB_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an answer of a database is waited for, which may be gone without a word; longer than a
+/// statement may take.
+pub const DB_ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// How often a transaction is done that a conflict or a lost connection ended.
 pub const DB_TRIES_MAX: u32 = 10;
 /// First wait before a transaction is done again, in milliseconds; it doubles each time.

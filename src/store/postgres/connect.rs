@@ -11,9 +11,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::limits::{
-    DB_CONNECT_TIMEOUT, DB_CONNECTIONS_MAX, DB_RETRY_MS_MAX, DB_STATEMENT_TIMEOUT,
-};
+use crate::limits::{DB_CONNECT_TIMEOUT, DB_RETRY_MS_MAX, DB_STATEMENT_TIMEOUT};
 use crate::store::StoreError;
 
 /// The hosts of one database, of which one at a time takes writes.
@@ -50,15 +48,23 @@ impl Hosts {
         Ok(Self { options, looking: Arc::default() })
     }
 
-    /// A pool of connections, none of which is open yet.
-    pub(super) fn pool(&self) -> PgPool {
+    /// A pool of so many connections at most, none of which is open yet.
+    pub(super) fn pool(&self, connections_max: u32) -> PgPool {
         let pool = PgPoolOptions::new()
-            .max_connections(DB_CONNECTIONS_MAX)
+            .max_connections(connections_max)
             .acquire_timeout(DB_CONNECT_TIMEOUT)
             .after_connect(|connection, _| {
                 let refused = || sqlx::Error::Protocol("the server is a standby".into());
                 Box::pin(async move {
                     if takes_writes(connection).await? { Ok(()) } else { Err(refused()) }
+                })
+            })
+            .after_release(|connection, _| {
+                // What was given up there may never be answered. Its place must be free again.
+                let silent = |_| sqlx::Error::Protocol("the server does not answer".into());
+                Box::pin(async move {
+                    timeout(DB_CONNECT_TIMEOUT, connection.ping()).await.map_err(silent)??;
+                    Ok(true)
                 })
             });
         let pool = pool.connect_lazy_with(self.options[0].clone());

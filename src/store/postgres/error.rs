@@ -8,6 +8,9 @@ pub(super) enum Failure {
     /// The database, or the way to it.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
+    /// No answer came in time, and none will: the way or the server is gone without a word.
+    #[error("the database does not answer")]
+    Silence,
     /// What was found there.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -38,7 +41,8 @@ impl Failure {
                 error,
                 sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed
             ),
-            Self::Store(_) => false,
+            // It took long already, and may take as long again.
+            Self::Silence | Self::Store(_) => false,
         }
     }
 
@@ -57,6 +61,7 @@ impl Failure {
             Self::Database(error) => {
                 self.is_passing() || matches!(error, sqlx::Error::PoolTimedOut)
             }
+            Self::Silence => true,
             Self::Store(_) => false,
         }
     }
@@ -65,7 +70,7 @@ impl Failure {
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Database(error) => Self::Unavailable(error.to_string()),
+            Failure::Database(_) | Failure::Silence => Self::Unavailable(failure.to_string()),
             Failure::Store(error) => error,
         }
     }

@@ -65,7 +65,7 @@ pub(super) async fn remove_quarantined(
 pub(super) async fn probe(session: &mut Session) -> Result<(), Failure> {
     let query = sqlx::query(
         "INSERT INTO meta (name, value) VALUES ('probe', 0) \
-         ON CONFLICT (name) DO UPDATE SET value = meta.value + 1",
+         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
     );
     session.execute(query).await.map(drop)
 }

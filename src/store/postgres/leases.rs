@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::{LEASE, LEASE_MARGIN, LEASE_RENEW_EVERY};
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::rows::Int;
-use crate::store::postgres::session::{Database, Session};
-use crate::store::{Duty, Hold};
+use crate::store::postgres::session::{Database, Session, answer};
+use crate::store::postgres::tries::Tries;
+use crate::store::{Duty, Hold, StoreError};
 
 /// The duties of one instance.
 #[derive(Clone)]
@@ -65,13 +66,21 @@ impl Leases {
     }
 
     /// The right to a duty, if no other instance has it.
-    pub(super) async fn hold(&self, duty: Duty) -> Result<Option<Hold>, Failure> {
+    pub(super) async fn hold(&self, duty: Duty) -> Result<Option<Hold>, StoreError> {
         let known = self.held().get(&duty).map(Held::hold);
         if known.as_ref().is_some_and(Hold::is_valid) {
             return Ok(known);
         }
-        let asked_at = Instant::now();
-        let Some(epoch) = self.take(duty).await? else {
+        let mut tries = Tries::new(&self.0.database);
+        let (asked_at, taken) = loop {
+            let asked_at = Instant::now();
+            match self.take(duty).await {
+                Ok(taken) => break (asked_at, taken),
+                // If it was taken and nobody heard of it, it is taken again, by the same owner.
+                Err(failure) => tries.again_after(failure).await?,
+            }
+        };
+        let Some(epoch) = taken else {
             self.held().remove(&duty);
             return Ok(None);
         };
@@ -95,7 +104,7 @@ impl Leases {
         for statement in statements {
             let query = sqlx::query(statement).bind(duty.to_string()).bind(self.0.owner);
             let query = query.bind(LEASE.as_secs_f64());
-            let taken = query.fetch_optional(&self.0.database.pool).await?;
+            let taken = answer(query.fetch_optional(&self.0.database.pool)).await?;
             if let Some(row) = taken {
                 return Ok(Some(row.try_get::<Int, _>(0)?.cast_unsigned()));
             }
@@ -116,7 +125,7 @@ impl Leases {
         );
         let query = query.bind(duties).bind(self.0.owner).bind(LEASE.as_secs_f64());
         let mut renewed = BTreeMap::new();
-        for row in query.fetch_all(&self.0.database.pool).await? {
+        for row in answer(query.fetch_all(&self.0.database.pool)).await? {
             let (duty, epoch): (String, Int) = (row.try_get(0)?, row.try_get(1)?);
             renewed.insert(duty, epoch.cast_unsigned());
         }
@@ -136,7 +145,7 @@ impl Leases {
         let query =
             sqlx::query("UPDATE instances SET seen_at = now() WHERE slot = $1 AND owner = $2");
         let query = query.bind(slot).bind(self.0.owner);
-        Ok(query.execute(&self.0.database.pool).await?.rows_affected() == 1)
+        Ok(answer(query.execute(&self.0.database.pool)).await?.rows_affected() == 1)
     }
 
     /// Gives up all duties, so that others need not wait.
@@ -151,8 +160,8 @@ impl Leases {
             "UPDATE instances SET seen_at = 'epoch' WHERE owner = $1",
         ] {
             let query = sqlx::query(statement).bind(self.0.owner);
-            if let Err(error) = query.execute(&self.0.database.pool).await {
-                tracing::warn!(%error, "duties end by themselves in a few seconds");
+            if let Err(failure) = answer(query.execute(&self.0.database.pool)).await {
+                tracing::warn!(%failure, "duties end by themselves in a few seconds");
             }
         }
     }

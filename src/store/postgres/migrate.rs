@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{PgConnection, PgPool, SqlStr};
+use tokio::time::timeout;
 
 use crate::limits::MIGRATION_LOCK;
 use crate::store::StoreError;
 use crate::store::postgres::error::Failure;
+use crate::store::postgres::session::answer;
 
 /// All migrations, the oldest first: version, name, statements.
 const MIGRATIONS: [(i64, &str, &str); 1] =
@@ -37,7 +39,7 @@ pub(super) async fn migrate(pool: &PgPool, owner: i64) -> Result<Option<i64>, St
     let migrated = run(&mut connection).await;
     let query = sqlx::query("UPDATE migration_lock SET until = 'epoch' WHERE owner = $1");
     // If this fails, the lock ends by itself.
-    let _ = query.bind(owner).execute(&mut *connection).await;
+    let _ = answer(query.bind(owner).execute(&mut *connection)).await;
     migrated?;
     Ok(before)
 }
@@ -50,7 +52,10 @@ async fn run(connection: &mut PgConnection) -> Result<(), StoreError> {
     let mut migrator = Migrator::with_migrations(migrations.to_vec());
     migrator.set_locking(false);
     let failed = |error| StoreError::Unavailable(format!("the schema: {error}"));
-    migrator.run_direct(None, connection, false).await.map_err(failed)
+    let migrating = Box::pin(migrator.run_direct(None, connection, false));
+    // Longer than that, and another instance begins.
+    let migrated = timeout(MIGRATION_LOCK, migrating).await.map_err(|_| Failure::Silence)?;
+    migrated.map_err(failed)
 }
 
 /// The version of the schema, if there is one.
@@ -58,17 +63,13 @@ async fn run(connection: &mut PgConnection) -> Result<(), StoreError> {
 /// # Errors
 /// [`StoreError::Unsupported`] if it is newer than this program.
 pub(super) async fn version(connection: &mut PgConnection) -> Result<Option<i64>, StoreError> {
-    let exists: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(Failure::from)?;
+    let query = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL");
+    let exists: bool = answer(query.fetch_one(&mut *connection)).await?;
     if !exists {
         return Ok(None);
     }
-    let version: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(Failure::from)?;
+    let query = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations");
+    let version: Option<i64> = answer(query.fetch_one(&mut *connection)).await?;
     match version {
         Some(version) if version > VERSION => Err(StoreError::Unsupported(format!(
             "the database has schema {version} and this program knows {VERSION}; use the newer \
@@ -87,9 +88,9 @@ async fn lock(connection: &mut PgConnection, owner: i64) -> Result<(), StoreErro
     ];
     for statement in statements {
         // Two that make the table at once: one of them fails, and finds it the next time.
-        if sqlx::query(statement).execute(&mut *connection).await.is_err() {
+        if answer(sqlx::query(statement).execute(&mut *connection)).await.is_err() {
             tokio::time::sleep(LOOK_AGAIN).await;
-            sqlx::query(statement).execute(&mut *connection).await.map_err(Failure::from)?;
+            answer(sqlx::query(statement).execute(&mut *connection)).await?;
         }
     }
     let mut looks = 2 * MIGRATION_LOCK.as_millis() / LOOK_AGAIN.as_millis();
@@ -100,7 +101,7 @@ async fn lock(connection: &mut PgConnection, owner: i64) -> Result<(), StoreErro
              WHERE id = 1 AND (until < now() OR owner = $1)",
         );
         let locked = locked.bind(owner).bind(MIGRATION_LOCK.as_secs_f64());
-        let locked = locked.execute(&mut *connection).await.map_err(Failure::from)?;
+        let locked = answer(locked.execute(&mut *connection)).await?;
         if locked.rows_affected() == 1 {
             return Ok(());
         }

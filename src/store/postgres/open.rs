@@ -65,7 +65,7 @@ impl PostgresStore {
     /// # Errors
     /// Why not.
     pub async fn check(url: &SecretString) -> Result<(), StoreError> {
-        let pool = Hosts::parse(url)?.pool();
+        let pool = Hosts::parse(url)?.pool(1);
         let mut connection = pool.acquire().await.map_err(Failure::from)?;
         migrate::version(&mut connection).await.map(drop)
     }
@@ -75,7 +75,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unsupported`] if it is newer than this program.
     pub async fn migrate(url: &SecretString, owner: u64) -> Result<(Option<i64>, i64), StoreError> {
-        let pool = Hosts::parse(url)?.pool();
+        let pool = Hosts::parse(url)?.pool(1);
         let before = migrate::migrate(&pool, owner.cast_signed()).await?;
         Ok((before, migrate::VERSION))
     }

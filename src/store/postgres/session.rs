@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use sqlx::postgres::{PgArguments, PgRow, Postgres};
 use sqlx::query::Query;
 use sqlx::{PgPool, Transaction};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECTIONS_MAX, DB_TRIES_MAX};
 use crate::store::StoreError;
 use crate::store::postgres::connect::Hosts;
 use crate::store::postgres::error::Failure;
@@ -66,7 +67,8 @@ impl Database {
         faults: Arc<dyn Faults>,
     ) -> Result<Self, StoreError> {
         let hosts = Arc::new(Hosts::parse(url)?);
-        Ok(Self { pool: hosts.pool(), hosts, jitter, traffic: Arc::default(), faults })
+        let pool = hosts.pool(faults.connections_max());
+        Ok(Self { pool, hosts, jitter, traffic: Arc::default(), faults })
     }
 
     /// Begins to write.
@@ -82,7 +84,7 @@ impl Database {
     async fn begin(&self, statement: &'static str) -> Result<Session, Failure> {
         self.faults.begin();
         let statement = self.faults.beginning(statement);
-        let transaction = self.pool.begin_with(statement).await?;
+        let transaction = answer(self.pool.begin_with(statement)).await?;
         let (traffic, faults) = (self.traffic.clone(), self.faults.clone());
         Ok(Session { transaction, traffic, faults })
     }
@@ -96,9 +98,9 @@ impl Session {
     ) -> Result<Vec<PgRow>, Failure> {
         self.faults.strike(&mut self.transaction).await?;
         let began_at = Instant::now();
-        let rows = query.fetch_all(&mut *self.transaction).await;
+        let rows = answer(query.fetch_all(&mut *self.transaction)).await;
         self.traffic.count(began_at);
-        Ok(rows?)
+        rows
     }
 
     /// Runs a query whose rows are taken as they come.
@@ -117,7 +119,7 @@ impl Session {
     ) -> Result<u64, Failure> {
         self.faults.strike(&mut self.transaction).await?;
         let began_at = Instant::now();
-        let done = query.execute(&mut *self.transaction).await;
+        let done = answer(query.execute(&mut *self.transaction)).await;
         self.traffic.count(began_at);
         Ok(done?.rows_affected())
     }
@@ -127,10 +129,19 @@ impl Session {
         let Self { mut transaction, traffic, faults } = self;
         faults.strike(&mut transaction).await?;
         let began_at = Instant::now();
-        let committed = transaction.commit().await;
+        let committed = answer(transaction.commit()).await;
         traffic.count(began_at);
-        Ok(committed?)
+        committed
     }
+}
+
+/// Waits for an answer of the database, and not for ever: what it is asked of may be gone.
+pub(super) fn answer<T>(
+    asked: impl Future<Output = sqlx::Result<T>>,
+) -> impl Future<Output = Result<T, Failure>> {
+    // In a box, or whoever asks much would be large.
+    let answered = timeout(DB_ANSWER_TIMEOUT, Box::pin(asked));
+    async { Ok(answered.await.map_err(|_| Failure::Silence)??) }
 }
 
 /// What may go wrong besides what goes wrong by itself: nothing, but in tests.
@@ -149,7 +160,17 @@ pub(super) trait Faults: Send + Sync {
         Ok(())
     }
 
-    /// Whether everything is made to fail, and to be done again without end.
+    /// How many connections there may be.
+    fn connections_max(&self) -> u32 {
+        DB_CONNECTIONS_MAX
+    }
+
+    /// How often a transaction is tried.
+    fn tries_max(&self) -> u32 {
+        DB_TRIES_MAX
+    }
+
+    /// Whether everything is made to fail, and to be done again at once.
     fn is_forced(&self) -> bool {
         false
     }

@@ -93,7 +93,7 @@ impl Store for PostgresStore {
     }
 
     async fn hold(&self, duty: Duty) -> Result<Option<Hold>, StoreError> {
-        Ok(self.leases.hold(duty).await?)
+        self.leases.hold(duty).await
     }
 
     fn is_shared(&self) -> bool {

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::limits::{DB_RETRY_MS, DB_RETRY_MS_MAX, DB_TRIES_MAX};
+use crate::limits::{DB_RETRY_MS, DB_RETRY_MS_MAX};
 use crate::store::StoreError;
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::session::Database;
@@ -29,8 +29,7 @@ impl Tries {
         if failure.is_absence() {
             self.database.hosts.look_for_primary(&self.database.pool);
         }
-        if !failure.is_passing() || self.count >= DB_TRIES_MAX && !self.database.faults.is_forced()
-        {
+        if !failure.is_passing() || self.count >= self.database.faults.tries_max() {
             return Err(failure.into());
         }
         tracing::debug!(%failure, tries = self.count, "a transaction is done again");

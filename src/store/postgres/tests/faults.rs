@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sqlx::postgres::Postgres;
 use sqlx::{Executor as _, Transaction};
 
+use crate::limits::DB_TRIES_MAX;
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::session::Faults;
 
@@ -82,6 +83,10 @@ impl Faults for Planned {
     fn beginning(&self, statement: &'static str) -> &'static str {
         let is_weak = self.plan().is_weak && statement.contains("SERIALIZABLE");
         if is_weak { "BEGIN ISOLATION LEVEL READ COMMITTED" } else { statement }
+    }
+
+    fn tries_max(&self) -> u32 {
+        if self.is_forced() { u32::MAX } else { DB_TRIES_MAX }
     }
 
     fn is_forced(&self) -> bool {
