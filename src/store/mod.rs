@@ -1,4 +1,5 @@
-//! The store contract: a dozen use cases, each one transaction in any implementation.
+//! The store contract: use cases, each one transaction in any implementation unless it says
+//! otherwise.
 //!
 //! A method that writes returns only when what it says is durable. The methods are use cases and
 //! not access to tables, so an event can't be stored without its place in a queue, or a delivery
@@ -176,6 +177,8 @@ pub trait Store: Send + Sync {
     /// now, and moves these events into its queue. Events in the queue of a dataset that is not
     /// configured any more are held, or moved likewise, since nobody would send them. Answers how
     /// many events got a dataset.
+    ///
+    /// It may be done in parts, so many leads each; what was left out comes with the next call.
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError>;
 
     /// The leads that events await which can still be sent, by Meta's ids, at most `limit` of those
@@ -188,6 +191,8 @@ pub trait Store: Send + Sync {
 
     /// Makes dead letters of events that no worker looks after and that are past their time: those
     /// that await a lead, and those that are held for want of a dataset.
+    ///
+    /// It may be done in parts, so many leads each; what was left out comes with the next call.
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError>;
 
     /// How far the leads of a form have been read from Meta.
@@ -211,6 +216,8 @@ pub trait Store: Send + Sync {
     /// sent, with their events; dead letters of leads that never came, and what is in quarantine.
     /// One call looks at a bounded number of leads, from 0 or from where the last call says to go
     /// on.
+    ///
+    /// It may be done in two parts, the quarantine first; the next call does what was left out.
     async fn remove_old(&self, before: Timestamp, from: u64) -> Result<Removed, StoreError>;
 
     /// A lead with its timeline, each event with its last attempt.
@@ -282,6 +289,8 @@ pub trait Store: Send + Sync {
     /// Adds a cause to the message about its subject that gathers, or begins one, if the kind is
     /// kept and there is room. A condition that begins or ends is remembered; what begins one that
     /// lasts already, or ends one that does not, changes nothing.
+    ///
+    /// Where the answer to a commit may be lost, a cause may then be counted twice.
     async fn raise_alarm(&self, cause: Cause, now: Timestamp) -> Result<(), StoreError>;
 
     /// The messages that wait, and the conditions that last.
@@ -289,6 +298,7 @@ pub trait Store: Send + Sync {
 
     /// Notes, before it is sent, that a message is tried, and when it is to be tried again; answers
     /// it as it is sent, from now on the same at each try. `None` if it does not wait any more.
+    /// Where the answer to a commit may be lost, a try may then be counted twice.
     async fn begin_alarm_try(
         &self,
         key: &AlarmKey,

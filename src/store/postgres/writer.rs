@@ -7,7 +7,7 @@
 //!
 //! A transaction that was in the way of another one, or whose connection was lost, is done again
 //! from reading on. If it is unknown whether a commit came through, this finds what it wrote, since
-//! every use case may be repeated.
+//! every use case may be repeated; only what an alarm counts is counted once more then.
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;

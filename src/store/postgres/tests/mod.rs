@@ -1,9 +1,11 @@
 //! What only a store on a database can promise.
 
 pub mod cluster;
+mod cuts;
 mod encryption;
 pub(in crate::store) mod faults;
 mod instances;
+mod proxy;
 
 use std::sync::Arc;
 
