@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{LEASE, LEASE_MARGIN, LEASE_RENEW_EVERY};
+use crate::limits::{DB_CONNECT_TIMEOUT, LEASE, LEASE_MARGIN, LEASE_RENEW_EVERY};
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::rows::Int;
-use crate::store::postgres::session::{Database, Session, answer};
+use crate::store::postgres::session::{Database, Session, answer_within};
 use crate::store::postgres::tries::Tries;
 use crate::store::{Duty, Hold, StoreError};
 
@@ -50,6 +50,7 @@ impl Leases {
         tokio::spawn(async move {
             while stop.run_until_cancelled(tokio::time::sleep(LEASE_RENEW_EVERY)).await.is_some() {
                 if let Err(failure) = renewing.renew().await {
+                    renewing.0.database.look_elsewhere_after(&failure);
                     tracing::warn!(%failure, "duties could not be renewed");
                 }
                 if let Ok(false) = renewing.beat(slot).await {
@@ -104,7 +105,7 @@ impl Leases {
         for statement in statements {
             let query = sqlx::query(statement).bind(duty.to_string()).bind(self.0.owner);
             let query = query.bind(LEASE.as_secs_f64());
-            let taken = answer(query.fetch_optional(&self.0.database.pool)).await?;
+            let taken = soon(query.fetch_optional(&self.0.database.pool)).await?;
             if let Some(row) = taken {
                 return Ok(Some(row.try_get::<Int, _>(0)?.cast_unsigned()));
             }
@@ -125,7 +126,7 @@ impl Leases {
         );
         let query = query.bind(duties).bind(self.0.owner).bind(LEASE.as_secs_f64());
         let mut renewed = BTreeMap::new();
-        for row in answer(query.fetch_all(&self.0.database.pool)).await? {
+        for row in soon(query.fetch_all(&self.0.database.pool)).await? {
             let (duty, epoch): (String, Int) = (row.try_get(0)?, row.try_get(1)?);
             renewed.insert(duty, epoch.cast_unsigned());
         }
@@ -145,7 +146,7 @@ impl Leases {
         let query =
             sqlx::query("UPDATE instances SET seen_at = now() WHERE slot = $1 AND owner = $2");
         let query = query.bind(slot).bind(self.0.owner);
-        Ok(answer(query.execute(&self.0.database.pool)).await?.rows_affected() == 1)
+        Ok(soon(query.execute(&self.0.database.pool)).await?.rows_affected() == 1)
     }
 
     /// Gives up all duties, so that others need not wait.
@@ -160,7 +161,7 @@ impl Leases {
             "UPDATE instances SET seen_at = 'epoch' WHERE owner = $1",
         ] {
             let query = sqlx::query(statement).bind(self.0.owner);
-            if let Err(failure) = answer(query.execute(&self.0.database.pool)).await {
+            if let Err(failure) = soon(query.execute(&self.0.database.pool)).await {
                 tracing::warn!(%failure, "duties end by themselves in a few seconds");
             }
         }
@@ -171,6 +172,11 @@ impl Held {
     fn hold(&self) -> Hold {
         Hold { epoch: self.epoch, until: Some(self.until.subscribe()) }
     }
+}
+
+/// Waits for an answer for as long as there is time to ask once more before a duty ends.
+async fn soon<T>(asked: impl Future<Output = sqlx::Result<T>>) -> Result<T, Failure> {
+    answer_within(DB_CONNECT_TIMEOUT, asked).await
 }
 
 /// When a duty ends for us that was asked for at a moment.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
@@ -81,6 +82,13 @@ impl Database {
         self.begin(BEGIN_READ).await
     }
 
+    /// Looks for the server that takes writes, if that may be another one after a failure.
+    pub(super) fn look_elsewhere_after(&self, failure: &Failure) {
+        if failure.is_absence() {
+            self.hosts.look_for_primary(&self.pool);
+        }
+    }
+
     async fn begin(&self, statement: &'static str) -> Result<Session, Failure> {
         self.faults.begin();
         let statement = self.faults.beginning(statement);
@@ -139,8 +147,16 @@ impl Session {
 pub(super) fn answer<T>(
     asked: impl Future<Output = sqlx::Result<T>>,
 ) -> impl Future<Output = Result<T, Failure>> {
+    answer_within(DB_ANSWER_TIMEOUT, asked)
+}
+
+/// The same for so long.
+pub(super) fn answer_within<T>(
+    longest: Duration,
+    asked: impl Future<Output = sqlx::Result<T>>,
+) -> impl Future<Output = Result<T, Failure>> {
     // In a box, or whoever asks much would be large.
-    let answered = timeout(DB_ANSWER_TIMEOUT, Box::pin(asked));
+    let answered = timeout(longest, Box::pin(asked));
     async { Ok(answered.await.map_err(|_| Failure::Silence)??) }
 }
 

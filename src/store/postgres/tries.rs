@@ -26,9 +26,7 @@ impl Tries {
     /// What is not passing, or was too often.
     pub(super) async fn again_after(&mut self, failure: Failure) -> Result<(), StoreError> {
         self.count += 1;
-        if failure.is_absence() {
-            self.database.hosts.look_for_primary(&self.database.pool);
-        }
+        self.database.look_elsewhere_after(&failure);
         if !failure.is_passing() || self.count >= self.database.faults.tries_max() {
             return Err(failure.into());
         }

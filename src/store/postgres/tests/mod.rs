@@ -6,6 +6,7 @@ mod encryption;
 pub(in crate::store) mod faults;
 mod instances;
 mod proxy;
+mod silence;
 
 use std::sync::Arc;
 
