@@ -14,7 +14,7 @@ use crate::domain::stage::SourceName;
 use crate::limits::{ATTEMPTS_SHOWN_MAX, MATCH_CANDIDATES_MAX, MATCH_ROUNDS_MAX};
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::rows::{
-    Int, KeyRow, LeadRow, QuarantineRow, Rows, dataset_column, lead_column,
+    Int, KeyRow, LeadRow, Place, QuarantineRow, Rows, dataset_column, lead_column,
 };
 use crate::store::postgres::session::Session;
 use crate::store::records::decode_customer;
@@ -91,14 +91,14 @@ impl Seeds {
         seeds
     }
 
-    /// The leads of events in a queue.
+    /// The events in a queue that a settlement is about, without what else is known of their leads.
     pub(super) fn settlement(settlement: &Settlement) -> Self {
         let dead = settlement.dead.iter().map(|(entry, _)| entry);
         let entries = settlement.delivered.iter().chain(&settlement.failed).chain(dead);
         Self::entries(settlement.dataset_id, entries.copied())
     }
 
-    /// The leads of places in a queue.
+    /// The events at places in a queue.
     pub(super) fn entries(
         dataset_id: DatasetId,
         entries: impl IntoIterator<Item = QueueEntry>,
@@ -127,7 +127,7 @@ pub(super) async fn load(session: &mut Session, seeds: &Seeds) -> Result<Rows, F
     let mut leads = seeds.leads.clone();
     leads.extend(leads_of_links(session, seeds, &mut rows).await?);
     leads.extend(leads_of_keys(session, seeds, &mut rows).await?);
-    leads.extend(leads_of_places(session, seeds).await?);
+    let mut occupied = occupied(session, seeds).await?;
     load_pieces(session, seeds, &mut rows).await?;
     let (mut contacts, mut known) = (seeds.contacts.clone(), BTreeSet::new());
     let mut known_contacts = BTreeSet::new();
@@ -150,6 +150,8 @@ pub(super) async fn load(session: &mut Session, seeds: &Seeds) -> Result<Rows, F
             }
         }
     }
+    occupied.retain(|(_, lead)| !known.contains(lead));
+    load_events(session, occupied, &mut rows).await?;
     Ok(rows)
 }
 
@@ -204,7 +206,8 @@ fn read_keys(found: Vec<PgRow>, rows: &mut Rows) -> Result<Vec<Int>, Failure> {
     Ok(leads)
 }
 
-async fn leads_of_places(session: &mut Session, seeds: &Seeds) -> Result<Vec<Int>, Failure> {
+/// Places in queues with the leads of their events, those that are there.
+async fn occupied(session: &mut Session, seeds: &Seeds) -> Result<Vec<(Place, Int)>, Failure> {
     if seeds.places.is_empty() {
         return Ok(Vec::new());
     }
@@ -217,11 +220,52 @@ async fn leads_of_places(session: &mut Session, seeds: &Seeds) -> Result<Vec<Int
         seqs.push(entry.seq.cast_signed());
     }
     let query = sqlx::query(
-        "SELECT DISTINCT lead_id FROM outbox WHERE (dataset_id, event_time, reported, seq) IN \
+        "SELECT dataset_id, event_time, reported, seq, lead_id FROM outbox \
+         WHERE (dataset_id, event_time, reported, seq) IN \
          (SELECT * FROM UNNEST($1::int8[], $2::int8[], $3::bool[], $4::int8[]))",
     );
     let found = session.rows(query.bind(datasets).bind(times).bind(reported).bind(seqs)).await?;
-    Ok(found.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    let place = |row: &PgRow| {
+        let (dataset, time) = (row.try_get(0)?, row.try_get(1)?);
+        Ok(((dataset, time, row.try_get(2)?, row.try_get(3)?), row.try_get(4)?))
+    };
+    found.iter().map(place).collect()
+}
+
+/// The events at places in queues, without what else is known of their leads: if that can't be
+/// read, they are ended all the same.
+const EVENTS: &str = "\
+    SELECT 1::int2, lead_id, seq, received_at_ms, 0::int8, false, record \
+        FROM leads WHERE lead_id = ANY($1) \
+    UNION ALL SELECT 2::int2, lead_id, seq, 0, 0, false, record \
+        FROM events WHERE (lead_id, seq) IN (SELECT * FROM UNNEST($2::int8[], $3::int8[])) \
+    UNION ALL SELECT 6::int2, lead_id, seq, number, 0, delivered, record FROM (\
+        SELECT *, row_number() OVER (PARTITION BY lead_id, seq ORDER BY number DESC) AS back \
+        FROM attempts WHERE (lead_id, seq) IN (SELECT * FROM UNNEST($2::int8[], $3::int8[]))\
+    ) AS numbered WHERE back <= $4";
+
+async fn load_events(
+    session: &mut Session,
+    occupied: Vec<(Place, Int)>,
+    rows: &mut Rows,
+) -> Result<(), Failure> {
+    if occupied.is_empty() {
+        return Ok(());
+    }
+    let (mut raw, mut leads, mut seqs) = (Vec::new(), Vec::new(), Vec::new());
+    for (place @ (_, _, is_reported, seq), lead) in occupied {
+        if !is_reported {
+            raw.push(lead);
+        }
+        leads.push(lead);
+        seqs.push(seq);
+        rows.outbox.insert(place, lead);
+    }
+    let query = sqlx::query(EVENTS).bind(raw).bind(leads).bind(seqs);
+    for row in session.rows(query.bind(int(ATTEMPTS_SHOWN_MAX))).await? {
+        read_fact(&row, rows)?;
+    }
+    Ok(())
 }
 
 async fn load_pieces(session: &mut Session, seeds: &Seeds, rows: &mut Rows) -> Result<(), Failure> {

@@ -186,7 +186,7 @@ impl Store for PostgresStore {
             last = Some(*highest);
             let routing = routing.clone();
             let work = move |state: &mut State| state.route_held(&routing);
-            moved += self.writer.submit(Seeds::leads(leads), work).await?;
+            moved += self.writer.submit(About::sweep(Seeds::leads(leads)), work).await?;
         }
     }
 
@@ -206,7 +206,8 @@ impl Store for PostgresStore {
                 return Ok(all);
             }
             let work = move |state: &mut State| state.expire_stranded(now);
-            let Stranded { awaiting, held } = self.writer.submit(Seeds::leads(leads), work).await?;
+            let about = About::sweep(Seeds::leads(leads));
+            let Stranded { awaiting, held } = self.writer.submit(about, work).await?;
             if awaiting + held == 0 {
                 return Ok(all);
             }
@@ -244,7 +245,7 @@ impl Store for PostgresStore {
             Removed::default()
         } else {
             let work = move |state: &mut State| state.remove_old(before);
-            self.writer.submit(Seeds::leads(leads).whole(), work).await?
+            self.writer.submit(About::sweep(Seeds::leads(leads).whole()), work).await?
         };
         Ok(Removed { quarantined, next, ..removed })
     }

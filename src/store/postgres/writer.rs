@@ -32,6 +32,7 @@ trait Job: Send + Sync {
     fn needs_alarms(&self) -> bool;
     fn now(&self) -> Option<Timestamp>;
     fn fence(&self) -> Option<Fence>;
+    fn is_sweep(&self) -> bool;
     /// Does the work; once more if an earlier one came to nothing.
     fn apply(&mut self, state: &mut State);
     /// Notes that it must not be done.
@@ -50,6 +51,9 @@ pub(super) struct About {
     pub(super) now: Option<Timestamp>,
     /// Under which epoch of a duty it is done.
     pub(super) fence: Option<Fence>,
+    /// Whether it is about all that was read, so that it must not be done with others, which may
+    /// have read a lead in part.
+    pub(super) sweep: bool,
 }
 
 /// A duty and the epoch in which something was done under it.
@@ -57,7 +61,7 @@ pub(super) type Fence = (Duty, u64);
 
 impl From<Seeds> for About {
     fn from(seeds: Seeds) -> Self {
-        Self { seeds, alarms: false, now: None, fence: None }
+        Self { seeds, alarms: false, now: None, fence: None, sweep: false }
     }
 }
 
@@ -65,6 +69,11 @@ impl About {
     /// Alarms and nothing else.
     pub(super) fn alarms() -> Self {
         Self { alarms: true, ..Self::from(Seeds::default()) }
+    }
+
+    /// All of some leads.
+    pub(super) fn sweep(seeds: Seeds) -> Self {
+        Self { sweep: true, ..Self::from(seeds) }
     }
 
     /// The same at a moment.
@@ -99,6 +108,10 @@ where
 
     fn fence(&self) -> Option<Fence> {
         self.about.fence
+    }
+
+    fn is_sweep(&self) -> bool {
+        self.about.sweep
     }
 
     fn apply(&mut self, state: &mut State) {
@@ -173,9 +186,11 @@ struct WriterTask {
 
 impl WriterTask {
     async fn run(mut self) {
-        let mut group = Vec::new();
-        while self.queue.recv_many(&mut group, COMMIT_GROUP_MAX).await > 0 {
-            self.commit(std::mem::take(&mut group)).await;
+        let mut waiting = Vec::new();
+        while self.queue.recv_many(&mut waiting, COMMIT_GROUP_MAX).await > 0 {
+            for group in groups(std::mem::take(&mut waiting)) {
+                self.commit(group).await;
+            }
         }
     }
 
@@ -240,6 +255,18 @@ impl WriterTask {
         // the answers, whoever asked asks again and is told what it became.
         session.commit().await
     }
+}
+
+/// What is committed together of what waits, in order.
+fn groups(waiting: Vec<Box<dyn Job>>) -> Vec<Vec<Box<dyn Job>>> {
+    let mut groups: Vec<Vec<Box<dyn Job>>> = Vec::new();
+    for job in waiting {
+        match groups.last_mut() {
+            Some(group) if !job.is_sweep() && !group[0].is_sweep() => group.push(job),
+            _ => groups.push(vec![job]),
+        }
+    }
+    groups
 }
 
 /// Reads what is kept of alarms into a state.

@@ -7,6 +7,7 @@ pub(in crate::store) mod faults;
 mod instances;
 mod proxy;
 mod silence;
+mod unreadable;
 
 use std::sync::Arc;
 
