@@ -162,6 +162,9 @@ pub const CLOCK_TOLERANCE_S_MAX: u32 = 3_600;
 pub const WRITE_QUEUE_MAX: usize = 8_192;
 /// Most operations in one commit.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
+/// Leads, contacts and events that one transaction of a database is about, unless one call is about
+/// more.
+pub const DB_GROUP_WEIGHT_MAX: usize = 2_000;
 /// Connections to a database of one instance, at most.
 pub const DB_CONNECTIONS_MAX: u32 = 16;
 /// How long anything waits for a free connection to a database, or for a new one.

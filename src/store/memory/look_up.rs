@@ -19,7 +19,8 @@ impl State {
         after: Option<LeadId>,
         limit: usize,
     ) -> Vec<LeadId> {
-        let awaiting = self.events.values().filter(|row| row.standing == Standing::AwaitingLead);
+        let awaiting =
+            self.events.all().values().filter(|row| row.standing == Standing::AwaitingLead);
         let leads: BTreeSet<LeadId> =
             awaiting.filter_map(|row| row.event.lead_id.metas()).collect();
         let later = leads.into_iter().filter(|lead_id| after.is_none_or(|after| *lead_id > after));
@@ -55,7 +56,7 @@ impl State {
         page: PageRequest,
         now: Timestamp,
     ) -> Page<LeadSummary> {
-        page_of(&self.leads, page, |_, lead| self.lead_summary(filter, lead, now))
+        page_of(self.leads.all(), page, |_, lead| self.lead_summary(filter, lead, now))
     }
 
     pub(in crate::store) fn list_events(
@@ -64,7 +65,7 @@ impl State {
         page: PageRequest,
         now: Timestamp,
     ) -> Page<EventDetail> {
-        page_of(&self.events, page, |seq, _| {
+        page_of(self.events.all(), page, |seq, _| {
             self.admits(filter, seq, now).then(|| self.summary(seq))
         })
     }

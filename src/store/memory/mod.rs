@@ -4,6 +4,7 @@
 //! and tests that need no disk run on it.
 
 mod alarms;
+pub(in crate::store) mod indexed;
 mod ingest;
 mod look_up;
 mod queue;

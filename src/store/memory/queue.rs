@@ -13,10 +13,9 @@ impl State {
     pub(in crate::store) fn settle(&mut self, settlement: Settlement) {
         let dataset_id = Some(settlement.dataset_id);
         for entry in settlement.delivered.iter().chain(&settlement.failed) {
-            if self.queues.contains_key(&(dataset_id, *entry))
-                && let Some(row) = self.events.get_mut(&entry.seq)
-            {
-                row.attempts.extend(settlement.attempt.clone());
+            if self.queues.contains_key(&(dataset_id, *entry)) {
+                let attempt = settlement.attempt.clone();
+                self.events.modify(&entry.seq, |row| row.attempts.extend(attempt));
             }
         }
         let mut end = |entry: QueueEntry, standing: Standing| {
@@ -48,7 +47,7 @@ impl State {
         limit: usize,
         kept_back: &BTreeSet<LeadId>,
     ) -> Batch {
-        let own = self.queues.iter().filter(|((queue, _), _)| *queue == Some(dataset_id));
+        let own = self.queues.all().iter().filter(|((queue, _), _)| *queue == Some(dataset_id));
         let (due, later): (Vec<_>, Vec<_>) =
             own.partition(|((_, entry), _)| entry.event_time <= now.seconds());
         let queued = |(_, entry): &(Option<DatasetId>, QueueEntry)| QueuedEvent {
@@ -69,29 +68,31 @@ impl State {
 
     pub(in crate::store) fn expire_stranded(&mut self, now: Timestamp) -> Stranded {
         let (mut stranded, mut causes) = (Stranded::default(), Causes::default());
-        for row in self.events.values_mut() {
+        let seqs: Vec<u64> = self.events.all().keys().copied().collect();
+        for seq in seqs {
+            let row = &self.events[&seq];
             let (reason, count) = match row.standing {
                 Standing::AwaitingLead => (DeadReason::LeadNotFound, &mut stranded.awaiting),
                 Standing::Queued(None) => (DeadReason::Expired, &mut stranded.held),
                 _ => continue,
             };
             if row.event.is_past_sending(now) {
-                row.standing = Standing::Dead { reason, at: now };
                 let event_id = row.event.id();
                 causes.add(Subject::dead(None, reason, None), || Some(event_id));
                 *count += 1;
+                let entry = self.entry(seq);
+                self.queues.remove(&(None, entry));
+                self.set_standing(seq, Standing::Dead { reason, at: now });
             }
         }
         self.alarms.raise_all(causes, now);
-        let events = &self.events;
-        let is_queued = |seq| matches!(events[&seq].standing, Standing::Queued(_));
-        self.queues.retain(|(_, entry), _| is_queued(entry.seq));
         stranded
     }
 
     pub(in crate::store) fn near_deadline(&self, before: UnixSeconds) -> Vec<NearDeadline> {
         let mut near = BTreeMap::new();
-        for (dataset_id, entry) in self.queues.keys().filter(|(_, it)| it.event_time < before) {
+        for (dataset_id, entry) in self.queues.all().keys().filter(|(_, it)| it.event_time < before)
+        {
             let (dataset_id, earliest) = (*dataset_id, entry.event_time);
             let first = NearDeadline { dataset_id, events: 0, earliest };
             near.entry(dataset_id).or_insert(first).events += 1;

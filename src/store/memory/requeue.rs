@@ -83,7 +83,9 @@ impl State {
     fn oldest_dead(&self, filter: &EventFilter, page: PageRequest, now: Timestamp) -> Page<u64> {
         let filter = EventFilter { state: Some(EventState::Dead), ..filter.clone() };
         let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-        for seq in self.events.keys().filter(|seq| page.cursor.is_none_or(|after| **seq > after)) {
+        for seq in
+            self.events.all().keys().filter(|seq| page.cursor.is_none_or(|after| **seq > after))
+        {
             if !builder.offer(*seq, self.admits(&filter, *seq, now).then_some(*seq)) {
                 break;
             }

@@ -9,11 +9,12 @@ use crate::domain::ids::{DatasetId, EventId, FormId, LeadId};
 use crate::domain::intake::decide_awaited;
 use crate::domain::lead::Lead;
 use crate::domain::mark::FormMark;
-use crate::domain::matching::CrmId;
+use crate::domain::matching::{ContactKey, CrmId, contact_keys};
 use crate::domain::routing::Routing;
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::store::memory::alarms::AlarmState;
+use crate::store::memory::indexed::{Found, Indexed};
 use crate::store::{
     ApiKeyDigest, Enqueued, Erased, LeadOutcome, Quarantined, QueueEntry, Removed, Stats, Unmapped,
 };
@@ -25,9 +26,9 @@ pub(in crate::store) struct State {
     pub(in crate::store) last_seq: u64,
     /// How far the next number is from it.
     pub(in crate::store) seq_step: u64,
-    pub(in crate::store) leads: BTreeMap<u64, Lead>,
-    pub(in crate::store) events: BTreeMap<u64, Row>,
-    pub(in crate::store) queues: BTreeMap<(Option<DatasetId>, QueueEntry), LeadId>,
+    pub(in crate::store) leads: Indexed<u64, Lead>,
+    pub(in crate::store) events: Indexed<u64, Row>,
+    pub(in crate::store) queues: Indexed<(Option<DatasetId>, QueueEntry), LeadId>,
     pub(in crate::store) keys: BTreeMap<KeyDigest, (u64, KeyDigest)>,
     pub(in crate::store) quarantine: BTreeMap<u64, Quarantined>,
     pub(in crate::store) unmapped: BTreeMap<u64, Unmapped>,
@@ -36,7 +37,7 @@ pub(in crate::store) struct State {
     pub(in crate::store) alarms: AlarmState,
     pub(in crate::store) form_marks: BTreeMap<FormId, FormMark>,
     pub(in crate::store) crm_ids: BTreeMap<(CrmId, SourceName), LeadId>,
-    pub(in crate::store) customers: BTreeMap<LeadId, Customer>,
+    pub(in crate::store) customers: Indexed<LeadId, Customer>,
     /// Whom an id of our own turned out to be.
     pub(in crate::store) found_leads: BTreeMap<LeadId, LeadId>,
 }
@@ -46,9 +47,9 @@ impl Default for State {
         Self {
             last_seq: 0,
             seq_step: 1,
-            leads: BTreeMap::new(),
-            events: BTreeMap::new(),
-            queues: BTreeMap::new(),
+            leads: Indexed::default(),
+            events: Indexed::default(),
+            queues: Indexed::default(),
             keys: BTreeMap::new(),
             quarantine: BTreeMap::new(),
             unmapped: BTreeMap::new(),
@@ -57,7 +58,7 @@ impl Default for State {
             alarms: AlarmState::default(),
             form_marks: BTreeMap::new(),
             crm_ids: BTreeMap::new(),
-            customers: BTreeMap::new(),
+            customers: Indexed::default(),
             found_leads: BTreeMap::new(),
         }
     }
@@ -81,6 +82,40 @@ pub(in crate::store) struct Row {
     pub(in crate::store) tolerance_s: u32,
 }
 
+impl Found for Lead {
+    type By = LeadId;
+
+    fn found_by(&self) -> Vec<LeadId> {
+        vec![self.reported.lead_id]
+    }
+}
+
+/// An event, by its lead.
+impl Found for Row {
+    type By = LeadId;
+
+    fn found_by(&self) -> Vec<LeadId> {
+        vec![self.event.lead_id]
+    }
+}
+
+/// A place in a queue, by the lead of its event.
+impl Found for LeadId {
+    type By = Self;
+
+    fn found_by(&self) -> Vec<Self> {
+        vec![*self]
+    }
+}
+
+impl Found for Customer {
+    type By = ContactKey;
+
+    fn found_by(&self) -> Vec<ContactKey> {
+        contact_keys(self).into_iter().map(|(_, key)| key).collect()
+    }
+}
+
 /// Whether an event is not to be sent any more.
 fn has_ended(row: &Row) -> bool {
     matches!(row.standing, Standing::Delivered | Standing::Dead { .. })
@@ -93,15 +128,14 @@ impl State {
     }
 
     pub(in crate::store) fn lead(&self, lead_id: LeadId) -> Option<&Lead> {
-        self.leads.values().find(|lead| lead.reported.lead_id == lead_id)
+        self.leads.find(&lead_id).next().map(|seq| &self.leads[&seq])
     }
 
     /// The events of a lead, the raw lead first.
     pub(in crate::store) fn timeline(&self, lead_id: LeadId) -> Vec<u64> {
-        let of_lead = |(_, row): &(&u64, &Row)| row.event.lead_id == lead_id;
-        let mut rows: Vec<_> = self.events.iter().filter(of_lead).collect();
-        rows.sort_by_key(|(seq, row)| (!row.raw, **seq));
-        rows.into_iter().map(|(seq, _)| *seq).collect()
+        let mut seqs: Vec<u64> = self.events.find(&lead_id).collect();
+        seqs.sort_by_key(|seq| (!self.events[seq].raw, *seq));
+        seqs
     }
 
     pub(in crate::store) fn add_event(
@@ -117,9 +151,13 @@ impl State {
     }
 
     pub(super) fn set_standing(&mut self, seq: u64, standing: Standing) {
-        if let Some(row) = self.events.get_mut(&seq) {
-            row.standing = standing;
-        }
+        self.events.modify(&seq, |row| row.standing = standing);
+    }
+
+    /// The place of an event in a queue.
+    pub(super) fn entry(&self, seq: u64) -> QueueEntry {
+        let Row { event, raw, .. } = &self.events[&seq];
+        QueueEntry { event_time: event.event_time, reported: !raw, seq }
     }
 
     pub(in crate::store) fn enqueue(
@@ -128,9 +166,8 @@ impl State {
         dataset_id: Option<DatasetId>,
         enqueued: &mut Enqueued,
     ) {
-        let Row { event, raw, .. } = &self.events[&seq];
-        let entry = QueueEntry { event_time: event.event_time, reported: !raw, seq };
-        self.queues.insert((dataset_id, entry), event.lead_id);
+        let lead_id = self.events[&seq].event.lead_id;
+        self.queues.insert((dataset_id, self.entry(seq)), lead_id);
         self.set_standing(seq, Standing::Queued(dataset_id));
         enqueued.0.extend(dataset_id);
     }
@@ -189,7 +226,7 @@ impl State {
             if lead.is_unknown()
                 && let Some(known) = self.customers.get(&lead_id).cloned()
             {
-                self.events.entry(seq).and_modify(|row| row.event.customer.merge(&known));
+                self.events.modify(&seq, |row| row.event.customer.merge(&known));
             }
             let Row { event, standing, tolerance_s, .. } = &self.events[&seq];
             if *standing != Standing::AwaitingLead {
@@ -197,8 +234,7 @@ impl State {
             }
             match decide_awaited(event, &lead, &siblings, *tolerance_s, now) {
                 Ok(event_time) => {
-                    let row = self.events.entry(seq);
-                    row.and_modify(|row| row.event.event_time = event_time);
+                    self.events.modify(&seq, |row| row.event.event_time = event_time);
                     siblings.push(self.events[&seq].event.clone());
                     self.enqueue(seq, lead.dataset_id, &mut effects.enqueued);
                 }
@@ -216,13 +252,13 @@ impl State {
     /// Gives a lead the dataset that is configured for it by now, and moves what is queued for it
     /// there, in order; how many events got a dataset.
     pub(in crate::store) fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
-        let same = |lead: &&mut Lead| lead.reported.lead_id == lead_id;
-        if let Some(lead) = self.leads.values_mut().find(same) {
-            lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
+        if let Some(seq) = self.leads.find(&lead_id).next() {
+            self.leads.modify(&seq, |lead| {
+                lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
+            });
         }
         let dataset_id = self.lead(lead_id).and_then(|lead| lead.dataset_id);
-        let queued = self.queues.iter().filter(|(_, queued_of)| **queued_of == lead_id);
-        let queued = queued.map(|((queue, entry), _)| (*queue, *entry));
+        let queued = self.queues.find(&lead_id);
         let elsewhere: Vec<_> = queued.filter(|(queue, _)| *queue != dataset_id).collect();
         for (queue, entry) in &elsewhere {
             self.move_queued(*queue, dataset_id, *entry);
@@ -247,13 +283,13 @@ impl State {
 
     pub(in crate::store) fn route_held(&mut self, routing: &Routing) -> u64 {
         let unconfigured = |id: DatasetId| !routing.is_configured(id);
-        let queued = self.queues.keys().copied();
+        let queued = self.queues.all().keys().copied();
         let stuck: Vec<_> =
             queued.filter(|(dataset_id, _)| dataset_id.is_some_and(unconfigured)).collect();
         for (queue, entry) in stuck {
             self.move_queued(queue, None, entry);
         }
-        let held = self.queues.iter().filter(|((queue, _), _)| queue.is_none());
+        let held = self.queues.all().iter().filter(|((queue, _), _)| queue.is_none());
         let leads: BTreeSet<LeadId> = held.map(|(_, lead_id)| *lead_id).collect();
         leads.into_iter().map(|lead_id| self.route_lead(lead_id, routing)).sum()
     }
@@ -285,22 +321,21 @@ impl State {
 
     /// Removes a lead and its events; how many events there were.
     fn remove_lead(&mut self, lead_id: LeadId) -> u64 {
-        let before = self.events.len();
-        self.leads.retain(|_, lead| lead.reported.lead_id != lead_id);
+        self.leads.remove_all(&lead_id);
         self.crm_ids.retain(|_, linked| *linked != lead_id);
         self.found_leads.retain(|_, found| *found != lead_id);
         self.customers.remove(&lead_id);
-        self.events.retain(|_, row| row.event.lead_id != lead_id);
-        self.queues.retain(|_, queued_of| *queued_of != lead_id);
+        let events = self.events.remove_all(&lead_id);
+        self.queues.remove_all(&lead_id);
         self.keys.retain(|_, (seq, _)| self.events.contains_key(seq));
-        (before - self.events.len()) as u64
+        events as u64
     }
 
     pub(in crate::store) fn remove_old(&mut self, before: Timestamp) -> Removed {
         let mut removed = Removed::default();
-        let awaited = self.events.values().map(|row| row.event.lead_id);
+        let awaited = self.events.all().values().map(|row| row.event.lead_id);
         let all: BTreeSet<LeadId> =
-            self.leads.values().map(|lead| lead.reported.lead_id).chain(awaited).collect();
+            self.leads.all().values().map(|lead| lead.reported.lead_id).chain(awaited).collect();
         for lead_id in all {
             let is_young = |lead: &Lead| lead.received_at >= before;
             let is_open = |seq: &u64| {
@@ -321,10 +356,10 @@ impl State {
 
     pub(in crate::store) fn stats(&self) -> Stats {
         let count = |is: fn(&Standing) -> bool| {
-            self.events.values().filter(|row| is(&row.standing)).count() as u64
+            self.events.all().values().filter(|row| is(&row.standing)).count() as u64
         };
         let mut fronts = BTreeMap::new();
-        for (dataset_id, entry) in self.queues.keys() {
+        for (dataset_id, entry) in self.queues.all().keys() {
             fronts.entry(*dataset_id).or_insert(entry.event_time);
         }
         Stats {

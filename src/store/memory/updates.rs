@@ -45,9 +45,10 @@ impl State {
         }
         let mut candidates = Vec::new();
         for (by, key) in contact_keys(&update.customer) {
-            for lead in self.leads.values().filter(|lead| !lead.reported.lead_id.is_own()) {
+            let known = self.customers.find(&key).filter(|lead_id| !lead_id.is_own());
+            for lead in known.filter_map(|lead_id| self.lead(lead_id)) {
                 let lead_id = lead.reported.lead_id;
-                if self.is_of(lead_id, &key) && update.may_mean(lead) {
+                if update.may_mean(lead) {
                     let created_time = lead.reported.created_time;
                     candidates.push(Candidate { lead_id, created_time, by });
                 }
@@ -181,7 +182,7 @@ impl State {
             if is_sent && self.lead(lead_id).is_none() {
                 let dataset_id = routing.dataset_for(update, None);
                 let lead = Lead::unknown(lead_id, update.source.clone(), dataset_id, now);
-                self.customers.entry(lead_id).or_default().merge(&update.customer);
+                self.merge_customer(lead_id, &update.customer);
                 self.put_lead(lead, now, effects);
             }
             for (stage, time) in &skipped.filled {
@@ -233,10 +234,16 @@ impl State {
         }
         let is_sent = lead_id.is_own() && self.lead(lead_id).is_some();
         if is_sent {
-            self.customers.entry(lead_id).or_default().merge(&update.customer);
+            self.merge_customer(lead_id, &update.customer);
         } else if !contact_keys(&update.customer).is_empty() {
             self.learn(lead_id, &update.customer, now, effects);
         }
+    }
+
+    fn merge_customer(&mut self, lead_id: LeadId, customer: &Customer) {
+        let mut known = self.customers.get(&lead_id).cloned().unwrap_or_default();
+        known.merge(customer);
+        self.customers.insert(lead_id, known);
     }
 
     fn add_reported(
@@ -335,10 +342,8 @@ impl State {
         let Some(lead) = self.lead(lead_id).filter(|_| !lead_id.is_own()) else { return };
         let lead = lead.clone();
         for (_, key) in self.customers.get(&lead_id).map(contact_keys).unwrap_or_default() {
-            let found_by_it =
-                |id: &LeadId| id.is_own() && self.lead(*id).is_none() && self.is_of(*id, &key);
-            let unknown: Vec<LeadId> =
-                self.customers.keys().filter(|id| found_by_it(id)).copied().collect();
+            let is_unknown = |id: &LeadId| id.is_own() && self.lead(*id).is_none();
+            let unknown: Vec<LeadId> = self.customers.find(&key).filter(is_unknown).collect();
             for own in unknown.into_iter().rev() {
                 self.adopt(own, lead_id, Some(&lead), now, effects);
             }
@@ -380,7 +385,7 @@ impl State {
         }
         self.found_leads.insert(own, lead_id);
         for seq in &awaited {
-            self.events.entry(*seq).and_modify(|row| row.event.lead_id = lead_id);
+            self.events.modify(seq, |row| row.event.lead_id = lead_id);
         }
         self.join_awaiting(lead_id, awaited, now, effects);
     }

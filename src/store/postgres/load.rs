@@ -108,6 +108,11 @@ impl Seeds {
         Self { places, ..Self::default() }
     }
 
+    /// How much there is to read, at least.
+    pub(super) fn weight(&self) -> usize {
+        self.leads.len() + self.contacts.len() + self.places.len() + self.pieces.len()
+    }
+
     /// Those of several use cases together.
     pub(super) fn merge(&mut self, other: Self) {
         self.leads.extend(other.leads);

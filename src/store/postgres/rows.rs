@@ -184,21 +184,21 @@ impl Rows {
     /// The rows that say what a state says, but for alarms.
     pub(super) fn of_state(state: &State) -> Result<Self, StoreError> {
         let mut rows = Self::default();
-        for (seq, lead) in &state.leads {
+        for (seq, lead) in state.leads.all() {
             let (seq, received_at_ms) = (seq.cast_signed(), lead.received_at.as_millis());
             let row = LeadRow { seq, received_at_ms, record: encode_lead(lead)? };
             rows.leads.insert(lead_column(lead.reported.lead_id), row);
         }
-        for (seq, row) in &state.events {
+        for (seq, row) in state.events.all() {
             rows.add_event(*seq, row)?;
         }
-        for ((dataset_id, entry), lead_id) in &state.queues {
+        for ((dataset_id, entry), lead_id) in state.queues.all() {
             rows.outbox.insert(place(*dataset_id, *entry), lead_column(*lead_id));
         }
         for (lead_id, at) in &state.erased {
             rows.erased.insert(lead_column(*lead_id), at.as_millis());
         }
-        for (lead_id, customer) in &state.customers {
+        for (lead_id, customer) in state.customers.all() {
             rows.customers.insert(lead_column(*lead_id), encode_customer(customer)?);
         }
         for (own, lead_id) in &state.found_leads {

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
-use crate::limits::{COMMIT_GROUP_MAX, WRITE_QUEUE_MAX};
+use crate::limits::{COMMIT_GROUP_MAX, DB_GROUP_WEIGHT_MAX, WRITE_QUEUE_MAX};
 use crate::store::memory::State;
 use crate::store::postgres::alarms::{self, AlarmRows};
 use crate::store::postgres::error::Failure;
@@ -257,13 +257,22 @@ impl WriterTask {
     }
 }
 
-/// What is committed together of what waits, in order.
+/// What is committed together of what waits, in order: not too much, so that nobody waits long for
+/// what others asked for, and another instance's transactions are not in the way for ever.
 fn groups(waiting: Vec<Box<dyn Job>>) -> Vec<Vec<Box<dyn Job>>> {
-    let mut groups: Vec<Vec<Box<dyn Job>>> = Vec::new();
+    let (mut groups, mut weight): (Vec<Vec<Box<dyn Job>>>, _) = (Vec::new(), 0);
     for job in waiting {
+        weight += job.seeds().weight();
         match groups.last_mut() {
-            Some(group) if !job.is_sweep() && !group[0].is_sweep() => group.push(job),
-            _ => groups.push(vec![job]),
+            Some(group)
+                if weight <= DB_GROUP_WEIGHT_MAX && !job.is_sweep() && !group[0].is_sweep() =>
+            {
+                group.push(job);
+            }
+            _ => {
+                weight = job.seeds().weight();
+                groups.push(vec![job]);
+            }
         }
     }
     groups
@@ -275,4 +284,37 @@ async fn load_alarms(session: &mut Session, state: &mut State) -> Result<AlarmRo
     state.alarms.adopt(rows.to_state());
     // As it would be written, so that what can't be read stays.
     Ok(AlarmRows::of_state(&state.alarms)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::support::lead_id;
+
+    /// A job about so many leads.
+    fn job(leads: u64, sweep: bool) -> Box<dyn Job> {
+        let seeds = Seeds::leads((1..=leads).map(lead_id));
+        let about = About { sweep, ..About::from(seeds) };
+        let (reply, _) = oneshot::channel();
+        Box::new(Waiting { about, work: |_: &mut State| (), result: None, reply })
+    }
+
+    fn sizes(waiting: Vec<Box<dyn Job>>) -> Vec<usize> {
+        groups(waiting).iter().map(Vec::len).collect()
+    }
+
+    #[test]
+    fn a_group_is_about_no_more_leads_than_one_transaction_should_be() {
+        let many = |count: usize| (0..count).map(|_| job(500, false)).collect();
+        assert_eq!(sizes(many(9)), [4, 4, 1]);
+        let small = (0..COMMIT_GROUP_MAX).map(|_| job(1, false)).collect();
+        assert_eq!(sizes(small), [COMMIT_GROUP_MAX]);
+        assert_eq!(sizes(vec![job(5_000, false), job(1, false)]), [1, 1]);
+    }
+
+    #[test]
+    fn what_is_about_all_that_was_read_is_committed_alone() {
+        let waiting = vec![job(1, false), job(1, false), job(1, true), job(1, false)];
+        assert_eq!(sizes(waiting), [2, 1, 1]);
+    }
 }
