@@ -85,7 +85,7 @@ impl App {
         if routed > 0 {
             tracing::info!(events = routed, "held events have a dataset now");
         }
-        warn_of_what_is_dangerous(&config, &*world.store).await?;
+        warn_of_what_is_dangerous(&config, &*world.store).await;
         world.store.keep_alarms(kept_alarms(&config)).await?;
         let now = world.clock.now();
         let heard = match config.alarms.webhook_silence_s {
@@ -276,7 +276,8 @@ fn kept_alarms(config: &Config) -> Kept {
     Kept { kinds: config.alarms.kinds_told(), watched: datasets.chain(silence).collect() }
 }
 
-async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result<(), StoreError> {
+/// A warning that can't be given keeps nobody from starting.
+async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) {
     let datasets: Vec<String> = config.datasets.keys().map(ToString::to_string).collect();
     tracing::info!(datasets = datasets.join(","), graph = config.graph_base, "delivering to");
     for dataset in config.datasets.values().filter(|dataset| dataset.test_event_code.is_some()) {
@@ -285,7 +286,11 @@ async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result
             "test_event_code is set: Meta shows these events as tests and counts them all the same"
         );
     }
-    for (dataset_id, _) in store.stats().await?.fronts {
+    let fronts = store.fronts().await.unwrap_or_else(|error| {
+        tracing::warn!(%error, "it is not known what is queued and for which datasets");
+        Vec::new()
+    });
+    for (dataset_id, _) in fronts {
         match dataset_id {
             None => tracing::warn!("events are held: no dataset is configured for their Page"),
             Some(id) if !config.datasets.contains_key(&id) => tracing::error!(
@@ -295,7 +300,6 @@ async fn warn_of_what_is_dangerous(config: &Config, store: &dyn Store) -> Result
             Some(_) => {}
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub async fn list_datasets(
     _: Reader,
     State(state): State<AppState>,
 ) -> Result<Json<DatasetList>, ApiError> {
-    let fronts = state.store.stats().await?.fronts;
+    let fronts = state.store.fronts().await?;
     let view = |dataset: &Dataset| {
         let front = fronts.iter().find(|(id, _)| *id == Some(dataset.id));
         let front = front.map(|(_, event_time)| event_time.get());

@@ -352,6 +352,10 @@ impl Store for MirrorStore {
         read!(self.stats())
     }
 
+    async fn fronts(&self) -> Result<Vec<(Option<DatasetId>, UnixSeconds)>, StoreError> {
+        read!(self.fronts())
+    }
+
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
         read!(self.near_deadline(before))
     }

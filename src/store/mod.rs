@@ -273,8 +273,13 @@ pub trait Store: Send + Sync {
     /// Remembers the digest of an API key.
     async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError>;
 
-    /// Figures about the whole store.
+    /// Figures about the whole store, which may take a while on a large one.
     async fn stats(&self) -> Result<Stats, StoreError>;
+
+    /// For each dataset with a queue, and for none: the time of the event in front.
+    async fn fronts(&self) -> Result<Vec<(Option<DatasetId>, UnixSeconds)>, StoreError> {
+        Ok(self.stats().await?.fronts)
+    }
 
     /// For each dataset, and for none: the queued events dated before this second, if there are
     /// any.

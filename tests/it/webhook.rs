@@ -361,6 +361,17 @@ async fn what_cannot_be_stored_is_not_acknowledged_so_that_meta_repeats_it() {
 }
 
 #[tokio::test]
+async fn a_server_starts_and_shows_its_datasets_though_nobody_can_count_what_is_there() {
+    let store = Arc::new(FailingStore::default());
+    store.fail_counting(true);
+    let app = TestApp::start_with("", store.clone()).await;
+    assert_eq!(app.get("/v1/datasets").await.status, 200);
+    assert_eq!(app.get("/metrics").await.status, 503);
+    store.fail_counting(false);
+    app.finish().await;
+}
+
+#[tokio::test]
 async fn every_call_says_so_when_the_store_fails_and_works_again_afterwards() {
     let store = Arc::new(FailingStore::default());
     let app = TestApp::start_with("", store.clone()).await;

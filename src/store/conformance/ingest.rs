@@ -148,7 +148,7 @@ async fn a_lead_of_an_unknown_page_is_stored_and_held(store: &dyn Store) {
     assert_eq!(ingest(store, &[lead_of(1, 3)]).await, [LeadOutcome::New]);
     assert_eq!(found(store, 1).await.lead.dataset_id, None);
     assert_eq!(listed(store, EventState::Held, at(9)).await, ["1 initial_lead held"]);
-    let fronts = store.stats().await.unwrap().fronts;
+    let fronts = store.fronts().await.unwrap();
     assert_eq!(fronts, [(None, second(1))]);
     assert_eq!(store.route_held(&routing()).await.unwrap(), 0, "still unknown");
 }

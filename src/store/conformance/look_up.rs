@@ -230,7 +230,7 @@ async fn figures_are_of_the_whole_store(store: &dyn Store) {
     };
     assert_eq!(store.stats().await.unwrap(), stats);
     deliver_due(store, 20).await;
-    let front = store.stats().await.unwrap().fronts[1];
+    let front = store.fronts().await.unwrap()[1];
     assert_eq!(front, (Some(dataset(1)), second(40)));
 }
 

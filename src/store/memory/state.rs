@@ -252,7 +252,8 @@ impl State {
     /// Gives a lead the dataset that is configured for it by now, and moves what is queued for it
     /// there, in order; how many events got a dataset.
     pub(in crate::store) fn route_lead(&mut self, lead_id: LeadId, routing: &Routing) -> u64 {
-        if let Some(seq) = self.leads.find(&lead_id).next() {
+        let seq = self.leads.find(&lead_id).next();
+        if let Some(seq) = seq {
             self.leads.modify(&seq, |lead| {
                 lead.dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
             });

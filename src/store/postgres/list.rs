@@ -247,6 +247,6 @@ pub(super) async fn stats(session: &mut Session) -> Result<Stats, Failure> {
         dead: count("dead"),
         quarantined: count("quarantined"),
         unmapped: count("unmapped"),
-        fronts: fronts(session).await?.into_iter().collect(),
+        fronts: fronts(session).await?,
     })
 }

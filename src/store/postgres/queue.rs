@@ -1,9 +1,9 @@
 //! The queues, as whoever sends sees them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::domain::event::Event;
 use crate::domain::ids::{DatasetId, LeadId};
@@ -113,17 +113,32 @@ pub(super) async fn still_queued(
     session.rows(query).await?.iter().map(read_entry).collect()
 }
 
+/// The queues that are not empty, each with the time of the event in front, without reading what
+/// is behind that.
+const FRONTS: &str = "\
+    WITH RECURSIVE fronts (dataset_id, event_time) AS (\
+        (SELECT dataset_id, event_time FROM outbox ORDER BY dataset_id, event_time LIMIT 1) \
+        UNION ALL \
+        SELECT next.dataset_id, next.event_time FROM fronts CROSS JOIN LATERAL (\
+            SELECT dataset_id, event_time FROM outbox WHERE dataset_id > fronts.dataset_id \
+            ORDER BY dataset_id, event_time LIMIT 1\
+        ) AS next\
+    )";
+
 /// See [`crate::store::Store::near_deadline`].
 pub(super) async fn near_deadline(
     session: &mut Session,
     before: UnixSeconds,
 ) -> Result<Vec<NearDeadline>, Failure> {
-    let query = sqlx::query(
-        "SELECT dataset_id, count(*), min(event_time) FROM outbox WHERE event_time < $1 \
-         GROUP BY dataset_id ORDER BY dataset_id",
+    let query = format!(
+        "{FRONTS} SELECT fronts.dataset_id, near.events, fronts.event_time \
+         FROM fronts CROSS JOIN LATERAL (\
+            SELECT count(*) AS events FROM outbox \
+            WHERE dataset_id = fronts.dataset_id AND event_time < $1\
+         ) AS near WHERE fronts.event_time < $1 ORDER BY fronts.dataset_id"
     );
     let mut near = Vec::new();
-    for row in session.rows(query.bind(before.get())).await? {
+    for row in session.rows(sqlx::query(AssertSqlSafe(query)).bind(before.get())).await? {
         near.push(NearDeadline {
             dataset_id: read_dataset(row.try_get(0)?),
             events: row.try_get::<Int, _>(1)?.cast_unsigned(),
@@ -133,15 +148,16 @@ pub(super) async fn near_deadline(
     Ok(near)
 }
 
-/// For each queue that is not empty, the time of the event in front.
+/// See [`crate::store::Store::fronts`].
 pub(super) async fn fronts(
     session: &mut Session,
-) -> Result<BTreeMap<Option<DatasetId>, UnixSeconds>, Failure> {
-    let query = sqlx::query("SELECT dataset_id, min(event_time) FROM outbox GROUP BY dataset_id");
-    let mut fronts = BTreeMap::new();
-    for row in session.rows(query).await? {
-        fronts.insert(read_dataset(row.try_get(0)?), UnixSeconds::new(row.try_get(1)?));
+) -> Result<Vec<(Option<DatasetId>, UnixSeconds)>, Failure> {
+    let query = format!("{FRONTS} SELECT dataset_id, event_time FROM fronts ORDER BY dataset_id");
+    let mut fronts = Vec::new();
+    for row in session.rows(sqlx::query(AssertSqlSafe(query))).await? {
+        fronts.push((read_dataset(row.try_get(0)?), UnixSeconds::new(row.try_get(1)?)));
     }
+    fronts.sort_unstable();
     Ok(fronts)
 }
 

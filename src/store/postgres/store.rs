@@ -328,6 +328,10 @@ impl Store for PostgresStore {
         reading!(self, session => list::stats(session))
     }
 
+    async fn fronts(&self) -> Result<Vec<(Option<DatasetId>, UnixSeconds)>, StoreError> {
+        reading!(self, session => queue::fronts(session))
+    }
+
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
         reading!(self, session => queue::near_deadline(session, before))
     }

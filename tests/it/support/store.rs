@@ -28,6 +28,7 @@ pub struct FailingStore {
     inner: MemoryStore,
     fails: AtomicBool,
     fails_settling: AtomicBool,
+    fails_counting: AtomicBool,
     failures: AtomicUsize,
 }
 
@@ -42,6 +43,11 @@ impl FailingStore {
         self.fails_settling.store(fails, Ordering::SeqCst);
     }
 
+    /// From now on nobody can count what is there, or everybody can.
+    pub fn fail_counting(&self, fails: bool) {
+        self.fails_counting.store(fails, Ordering::SeqCst);
+    }
+
     /// How often something failed since the last call.
     pub fn take_failures(&self) -> usize {
         self.failures.swap(0, Ordering::SeqCst)
@@ -49,7 +55,8 @@ impl FailingStore {
 
     fn check(&self, method: &str) -> Result<(), StoreError> {
         let settling = method == "settle" && self.fails_settling.load(Ordering::SeqCst);
-        if settling || self.fails.load(Ordering::SeqCst) {
+        let counting = method == "stats" && self.fails_counting.load(Ordering::SeqCst);
+        if settling || counting || self.fails.load(Ordering::SeqCst) {
             self.failures.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::Unavailable("/var/disk is full".into()));
         }
@@ -122,6 +129,7 @@ store! {
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
+    fronts() -> Vec<(Option<DatasetId>, UnixSeconds)>;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
     keep_alarms(kept: Kept) -> ();
     raise_alarm(cause: Cause, now: Timestamp) -> ();

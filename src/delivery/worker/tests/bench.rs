@@ -363,6 +363,7 @@ store! {
     api_keys() -> Vec<ApiKeyDigest>;
     add_api_key(digest: ApiKeyDigest) -> ();
     stats() -> Stats;
+    fronts() -> Vec<(Option<DatasetId>, UnixSeconds)>;
     near_deadline(before: UnixSeconds) -> Vec<NearDeadline>;
     keep_alarms(kept: Kept) -> ();
     raise_alarm(cause: Cause, now: Timestamp) -> ();

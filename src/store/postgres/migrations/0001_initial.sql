@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS awaiting (
     tolerance_s int8 NOT NULL,
     PRIMARY KEY (lead_id, seq)
 );
+CREATE INDEX IF NOT EXISTS awaiting_by_time ON awaiting (event_time);
 
 CREATE TABLE IF NOT EXISTS dead (
     lead_id int8 NOT NULL,
