@@ -167,6 +167,12 @@ pub const COMMIT_GROUP_MAX: usize = 1_024;
 pub const DB_GROUP_WEIGHT_MAX: usize = 2_000;
 /// Connections to a database of one instance, at most.
 pub const DB_CONNECTIONS_MAX: u32 = 16;
+/// Of these, those kept free for who writes and who renews duties.
+pub const DB_CONNECTIONS_KEPT: u32 = 3;
+/// For how long it is taken for known whether something can be written.
+pub const DB_PROBE_EVERY: Duration = Duration::from_secs(1);
+/// How long it may take to find that out.
+pub const DB_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long anything waits for a free connection to a database, or for a new one.
 pub const DB_CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a database may take for one statement.

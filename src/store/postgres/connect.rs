@@ -48,46 +48,52 @@ impl Hosts {
         Ok(Self { options, looking: Arc::default() })
     }
 
-    /// A pool of so many connections at most, none of which is open yet.
-    pub(super) fn pool(&self, connections_max: u32) -> PgPool {
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(DB_CONNECT_TIMEOUT)
-            .after_connect(|connection, _| {
-                let refused = || sqlx::Error::Protocol("the server is a standby".into());
-                Box::pin(async move {
-                    if takes_writes(connection).await? { Ok(()) } else { Err(refused()) }
-                })
-            })
-            .after_release(|connection, _| {
-                // What was given up there may never be answered. Its place must be free again.
-                let silent = |_| sqlx::Error::Protocol("the server does not answer".into());
-                Box::pin(async move {
-                    timeout(DB_CONNECT_TIMEOUT, connection.ping()).await.map_err(silent)??;
-                    Ok(true)
-                })
-            });
-        let pool = pool.connect_lazy_with(self.options[0].clone());
-        self.look_for_primary(&pool);
-        pool
+    /// Pools of so many connections at most, none of which is open yet.
+    pub(super) fn pools<const N: usize>(&self, connections: [u32; N]) -> [PgPool; N] {
+        let pools = connections.map(|count| pool(count, &self.options[0]));
+        self.look_for_primary(&pools);
+        pools
     }
 
     /// Makes connections go to the host that takes writes, as soon as there is one. Whoever waits
     /// for a connection meanwhile gets it from there; if it takes too long, the next failure asks
     /// again.
-    pub(super) fn look_for_primary(&self, pool: &PgPool) {
+    pub(super) fn look_for_primary(&self, pools: &[PgPool]) {
         let Ok(looking) = self.looking.clone().try_lock_owned() else { return };
         if let [_] = self.options[..] {
             return;
         }
-        let (options, pool) = (self.options.clone(), pool.clone());
+        let (options, pools) = (self.options.clone(), pools.to_vec());
         tokio::spawn(async move {
             if let Ok(primary) = timeout(DB_CONNECT_TIMEOUT, primary(&options)).await {
-                pool.set_connect_options(primary);
+                for pool in pools {
+                    pool.set_connect_options(primary.clone());
+                }
             }
             drop(looking);
         });
     }
+}
+
+fn pool(connections: u32, options: &PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(DB_CONNECT_TIMEOUT)
+        .after_connect(|connection, _| {
+            let refused = || sqlx::Error::Protocol("the server is a standby".into());
+            Box::pin(async move {
+                if takes_writes(connection).await? { Ok(()) } else { Err(refused()) }
+            })
+        })
+        .after_release(|connection, _| {
+            // What was given up there may never be answered. Its place must be free again.
+            let silent = |_| sqlx::Error::Protocol("the server does not answer".into());
+            Box::pin(async move {
+                timeout(DB_CONNECT_TIMEOUT, connection.ping()).await.map_err(silent)??;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(options.clone())
 }
 
 /// The host that takes writes, once there is one. All are asked at once, so that one that does not

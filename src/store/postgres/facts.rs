@@ -1,4 +1,4 @@
-//! What is about no lead: marks of forms, API keys, and whether writing works.
+//! What is about no lead: marks of forms, API keys, and quarantine.
 
 use sqlx::Row as _;
 
@@ -59,13 +59,4 @@ pub(super) async fn remove_quarantined(
 ) -> Result<u64, Failure> {
     let query = sqlx::query("DELETE FROM quarantine WHERE received_at_ms < $1");
     session.execute(query.bind(before.as_millis())).await
-}
-
-/// See [`crate::store::Store::probe`].
-pub(super) async fn probe(session: &mut Session) -> Result<(), Failure> {
-    let query = sqlx::query(
-        "INSERT INTO meta (name, value) VALUES ('probe', 0) \
-         ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    );
-    session.execute(query).await.map(drop)
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::limits::{DB_CONNECT_TIMEOUT, LEASE, LEASE_MARGIN, LEASE_RENEW_EVERY};
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::rows::Int;
-use crate::store::postgres::session::{Database, Session, answer_within};
+use crate::store::postgres::session::{Database, Place, Session, answer_within};
 use crate::store::postgres::tries::Tries;
 use crate::store::{Duty, Hold, StoreError};
 
@@ -41,7 +41,7 @@ impl Leases {
     /// `died` is cancelled if another instance has taken this one's place.
     pub(super) fn start(
         database: Database,
-        (owner, slot): (Int, Int),
+        Place { owner, slot }: Place,
         stop: CancellationToken,
         died: CancellationToken,
     ) -> Self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use secrecy::SecretString;
 use sqlx::Row as _;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::postgres::connect::Hosts;
@@ -11,7 +12,7 @@ use crate::store::postgres::error::Failure;
 use crate::store::postgres::instance::{Numbers, SLOTS};
 use crate::store::postgres::leases::Leases;
 use crate::store::postgres::rows::Int;
-use crate::store::postgres::session::{Database, Faults, NoFaults, Session};
+use crate::store::postgres::session::{Database, Faults, NoFaults, Place, Session};
 use crate::store::postgres::transfer::refuse_unfinished;
 use crate::store::postgres::tries::Tries;
 use crate::store::postgres::writer::Writer;
@@ -40,7 +41,7 @@ impl PostgresStore {
         owner: u64,
         faults: Arc<dyn Faults>,
     ) -> Result<Self, StoreError> {
-        let database = Database::at(url, owner, faults)?;
+        let mut database = Database::at(url, owner, faults)?;
         migrate::migrate(&database.pool, owner.cast_signed()).await?;
         let mut tries = Tries::new(&database);
         let (slot, last) = loop {
@@ -50,11 +51,13 @@ impl PostgresStore {
             }
         };
         let numbers = Numbers::after(last, slot);
-        let writer = Writer::start(database.clone(), numbers);
+        let place = Place { owner: owner.cast_signed(), slot: slot.cast_signed() };
+        database.place = Some(place);
+        let writer = Writer::start(database.kept_free(), numbers);
         let stop = CancellationToken::new();
-        let place = (owner.cast_signed(), slot.cast_signed());
-        let leases = Leases::start(database.clone(), place, stop.clone(), writer.died());
-        Ok(Self { database, writer, leases, _stop: stop.drop_guard() })
+        let leases = Leases::start(database.kept_free(), place, stop.clone(), writer.died());
+        let probed = Mutex::default();
+        Ok(Self { database, writer, leases, probed, _stop: stop.drop_guard() })
     }
 }
 
@@ -65,7 +68,7 @@ impl PostgresStore {
     /// # Errors
     /// Why not.
     pub async fn check(url: &SecretString) -> Result<(), StoreError> {
-        let pool = Hosts::parse(url)?.pool(1);
+        let [pool] = Hosts::parse(url)?.pools([1]);
         let mut connection = pool.acquire().await.map_err(Failure::from)?;
         migrate::version(&mut connection).await.map(drop)
     }
@@ -75,7 +78,7 @@ impl PostgresStore {
     /// # Errors
     /// [`StoreError::Unsupported`] if it is newer than this program.
     pub async fn migrate(url: &SecretString, owner: u64) -> Result<(Option<i64>, i64), StoreError> {
-        let pool = Hosts::parse(url)?.pool(1);
+        let [pool] = Hosts::parse(url)?.pools([1]);
         let before = migrate::migrate(&pool, owner.cast_signed()).await?;
         Ok((before, migrate::VERSION))
     }

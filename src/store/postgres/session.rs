@@ -12,10 +12,11 @@ use sqlx::query::Query;
 use sqlx::{PgPool, Transaction};
 use tokio::time::{Instant, timeout};
 
-use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECTIONS_MAX, DB_TRIES_MAX};
+use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECTIONS_KEPT, DB_CONNECTIONS_MAX, DB_TRIES_MAX};
 use crate::store::StoreError;
 use crate::store::postgres::connect::Hosts;
 use crate::store::postgres::error::Failure;
+use crate::store::postgres::rows::Int;
 
 /// Begins a transaction that is as if it were alone. One that was not is refused by the database
 /// with 40001 and done again; so no use case has to think of locks.
@@ -28,12 +29,27 @@ pub(super) struct Session {
     transaction: Transaction<'static, Postgres>,
     traffic: Arc<Traffic>,
     faults: Arc<dyn Faults>,
+    place: Option<Place>,
+    /// Whether a row was written.
+    has_written: bool,
+}
+
+/// What an instance is known by: its owner's number, and its slot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) owner: Int,
+    pub(super) slot: Int,
 }
 
 /// The way to the database.
 #[derive(Clone)]
 pub(super) struct Database {
+    /// The connections of this way.
     pub(super) pool: PgPool,
+    /// Those for everything, and those kept free for who writes and who renews duties.
+    pub(super) pools: [PgPool; 2],
+    /// Which instance goes it, if one does.
+    pub(super) place: Option<Place>,
     pub(super) hosts: Arc<Hosts>,
     /// A number by which instances wait differently.
     pub(super) jitter: u64,
@@ -68,8 +84,14 @@ impl Database {
         faults: Arc<dyn Faults>,
     ) -> Result<Self, StoreError> {
         let hosts = Arc::new(Hosts::parse(url)?);
-        let pool = hosts.pool(faults.connections_max());
-        Ok(Self { pool, hosts, jitter, traffic: Arc::default(), faults })
+        let pools = hosts.pools(faults.connections());
+        let (pool, traffic, place) = (pools[0].clone(), Arc::default(), None);
+        Ok(Self { pool, pools, place, hosts, jitter, traffic, faults })
+    }
+
+    /// The same by connections that long lists leave free.
+    pub(super) fn kept_free(&self) -> Self {
+        Self { pool: self.pools[1].clone(), ..self.clone() }
     }
 
     /// Begins to write.
@@ -85,7 +107,7 @@ impl Database {
     /// Looks for the server that takes writes, if that may be another one after a failure.
     pub(super) fn look_elsewhere_after(&self, failure: &Failure) {
         if failure.is_absence() {
-            self.hosts.look_for_primary(&self.pool);
+            self.hosts.look_for_primary(&self.pools);
         }
     }
 
@@ -94,7 +116,7 @@ impl Database {
         let statement = self.faults.beginning(statement);
         let transaction = answer(self.pool.begin_with(statement)).await?;
         let (traffic, faults) = (self.traffic.clone(), self.faults.clone());
-        Ok(Session { transaction, traffic, faults })
+        Ok(Session { transaction, traffic, faults, place: self.place, has_written: false })
     }
 }
 
@@ -129,12 +151,22 @@ impl Session {
         let began_at = Instant::now();
         let done = answer(query.execute(&mut *self.transaction)).await;
         self.traffic.count(began_at);
-        Ok(done?.rows_affected())
+        let rows = done?.rows_affected();
+        self.has_written |= rows > 0;
+        Ok(rows)
     }
 
     /// Makes everything durable. On an error it is unknown whether it is.
-    pub(super) async fn commit(self) -> Result<(), Failure> {
-        let Self { mut transaction, traffic, faults } = self;
+    ///
+    /// What was found there is durable, too: a commit that wrote nothing would not wait for a
+    /// standby, also if what it found is not there yet. So the instance writes its own row then.
+    pub(super) async fn commit(mut self) -> Result<(), Failure> {
+        if let Some(Place { owner, slot }) = self.place.filter(|_| !self.has_written) {
+            let query =
+                sqlx::query("UPDATE instances SET seen_at = now() WHERE slot = $1 AND owner = $2");
+            self.execute(query.bind(slot).bind(owner)).await?;
+        }
+        let Self { mut transaction, traffic, faults, .. } = self;
         faults.strike(&mut transaction).await?;
         let began_at = Instant::now();
         let committed = answer(transaction.commit()).await;
@@ -176,9 +208,9 @@ pub(super) trait Faults: Send + Sync {
         Ok(())
     }
 
-    /// How many connections there may be.
-    fn connections_max(&self) -> u32 {
-        DB_CONNECTIONS_MAX
+    /// How many connections there may be, and how many besides for who writes.
+    fn connections(&self) -> [u32; 2] {
+        [DB_CONNECTIONS_MAX - DB_CONNECTIONS_KEPT, DB_CONNECTIONS_KEPT]
     }
 
     /// How often a transaction is tried.

@@ -367,11 +367,11 @@ impl Store for PostgresStore {
     }
 
     fn database(&self) -> Option<DatabaseFigures> {
-        let (pool, traffic) = (&self.database.pool, &self.database.traffic);
+        let (pools, traffic) = (&self.database.pools, &self.database.traffic);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Some(DatabaseFigures {
-            connections: pool.size().into(),
-            idle: pool.num_idle() as u64,
+            connections: pools.iter().map(|pool| u64::from(pool.size())).sum(),
+            idle: pools.iter().map(|pool| pool.num_idle() as u64).sum(),
             statements: count(&traffic.statements),
             statements_us: count(&traffic.statements_us),
             conflicts: count(&traffic.conflicts),
@@ -380,7 +380,7 @@ impl Store for PostgresStore {
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
-        writing!(self, session => facts::probe(session))
+        self.probe_writer().await
     }
 
     async fn back_up(&self, _: Timestamp, _: &CancellationToken) -> Result<BackedUp, StoreError> {

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 mod cuts;
+mod durable;
 mod encryption;
 pub(in crate::store) mod faults;
 mod instances;

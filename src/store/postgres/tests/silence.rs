@@ -11,7 +11,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, interval, timeout};
 
-use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECT_TIMEOUT, DB_CONNECTIONS_MAX};
+use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECT_TIMEOUT, DB_CONNECTIONS_MAX, DB_PROBE_TIMEOUT};
 use crate::store::conformance::support::{NOBODY, at, dataset, ingest, lead};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::tests::cluster::TestDatabase;
@@ -101,9 +101,11 @@ async fn nobody_waits_for_ever_for_a_database_that_is_silent() {
     let (read, waited) = took(store.find_lead(lead(1).reported.lead_id)).await;
     assert!(read.is_err() && waited < longest, "{waited:?}");
     assert!(!hold.is_valid(), "it was not renewed");
+    let (ready, waited) = took(store.probe()).await;
+    assert!(ready.is_err() && waited <= DB_PROBE_TIMEOUT, "{waited:?}");
     // Nor is there a connection that is not given up: all of them are silent by now.
     for _ in 0..DB_CONNECTIONS_MAX {
-        assert!(took(store.probe()).await.0.is_err());
+        assert!(took(store.stats()).await.0.is_err());
     }
     way.let_through();
     tokio::time::resume();

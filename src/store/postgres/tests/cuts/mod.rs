@@ -58,9 +58,9 @@ const HASTY: Manner = Manner { tries_max: 1, commits_early: true };
 
 #[async_trait]
 impl Faults for Manner {
-    /// One is all that a call needs, and it makes the same round trips each time.
-    fn connections_max(&self) -> u32 {
-        1
+    /// One of each is all that a call needs, and it makes the same round trips each time.
+    fn connections(&self) -> [u32; 2] {
+        [1; 2]
     }
 
     fn tries_max(&self) -> u32 {
