@@ -180,8 +180,12 @@ pub const DB_STATEMENT_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an answer of a database is waited for, which may be gone without a word; longer than a
 /// statement may take.
 pub const DB_ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often a transaction is done that a conflict or a lost connection ended.
+/// How often a transaction is done that a lost connection ended.
 pub const DB_TRIES_MAX: u32 = 10;
+/// For how long a transaction is done again that others were in the way of.
+pub const DB_TRIES_TIME: Duration = Duration::from_secs(10);
+/// After so many conflicts, what was to be done together is done in halves.
+pub const DB_CONFLICTS_MAX: u32 = 3;
 /// First wait before a transaction is done again, in milliseconds; it doubles each time.
 pub const DB_RETRY_MS: u64 = 2;
 /// Longest wait before a transaction is done again, in milliseconds.

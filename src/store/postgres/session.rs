@@ -12,6 +12,7 @@ use sqlx::query::Query;
 use sqlx::{PgPool, Transaction};
 use tokio::time::{Instant, timeout};
 
+use crate::clock::{Random, SeededRandom};
 use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECTIONS_KEPT, DB_CONNECTIONS_MAX, DB_TRIES_MAX};
 use crate::store::StoreError;
 use crate::store::postgres::connect::Hosts;
@@ -51,8 +52,8 @@ pub(super) struct Database {
     /// Which instance goes it, if one does.
     pub(super) place: Option<Place>,
     pub(super) hosts: Arc<Hosts>,
-    /// A number by which instances wait differently.
-    pub(super) jitter: u64,
+    /// By which instances wait differently.
+    pub(super) random: Arc<dyn Random>,
     pub(super) traffic: Arc<Traffic>,
     pub(super) faults: Arc<dyn Faults>,
 }
@@ -76,17 +77,18 @@ impl Traffic {
 }
 
 impl Database {
-    /// The way to the database of a URL, which nobody has gone yet. `jitter` is a number that
-    /// others have not.
+    /// The way to the database of a URL, which nobody has gone yet. `seed` is a number that others
+    /// have not.
     pub(super) fn at(
         url: &SecretString,
-        jitter: u64,
+        seed: u64,
         faults: Arc<dyn Faults>,
     ) -> Result<Self, StoreError> {
         let hosts = Arc::new(Hosts::parse(url)?);
         let pools = hosts.pools(faults.connections());
         let (pool, traffic, place) = (pools[0].clone(), Arc::default(), None);
-        Ok(Self { pool, pools, place, hosts, jitter, traffic, faults })
+        let random = Arc::new(SeededRandom::new(seed));
+        Ok(Self { pool, pools, place, hosts, random, traffic, faults })
     }
 
     /// The same by connections that long lists leave free.

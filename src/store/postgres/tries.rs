@@ -3,7 +3,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::limits::{DB_RETRY_MS, DB_RETRY_MS_MAX};
+use tokio::time::Instant;
+
+use crate::limits::{DB_RETRY_MS, DB_RETRY_MS_MAX, DB_TRIES_TIME};
 use crate::store::StoreError;
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::session::Database;
@@ -11,23 +13,30 @@ use crate::store::postgres::session::Database;
 /// How often something was tried, and how long to wait before the next time.
 pub(super) struct Tries {
     count: u32,
+    began_at: Instant,
     database: Database,
 }
 
 impl Tries {
     /// Nothing was tried yet.
     pub(super) fn new(database: &Database) -> Self {
-        Self { count: 0, database: database.clone() }
+        Self { count: 0, began_at: Instant::now(), database: database.clone() }
     }
 
-    /// Waits a little after what is passing, up to a number of times.
+    /// How often it was tried.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Waits a little after what is passing: a conflict for as long as there is time, since each
+    /// means that somebody else got on; anything else up to a number of times.
     ///
     /// # Errors
     /// What is not passing, or was too often.
     pub(super) async fn again_after(&mut self, failure: Failure) -> Result<(), StoreError> {
         self.count += 1;
         self.database.look_elsewhere_after(&failure);
-        if !failure.is_passing() || self.count >= self.database.faults.tries_max() {
+        if !failure.is_passing() || self.is_over(&failure) {
             return Err(failure.into());
         }
         tracing::debug!(%failure, tries = self.count, "a transaction is done again");
@@ -41,12 +50,18 @@ impl Tries {
         Ok(())
     }
 
+    fn is_over(&self, failure: &Failure) -> bool {
+        let faults = &self.database.faults;
+        let is_late = self.began_at.elapsed() >= DB_TRIES_TIME && !faults.is_forced();
+        is_late || !failure.is_conflict() && self.count >= faults.tries_max()
+    }
+
     fn wait(&self) -> Duration {
         if self.database.faults.is_forced() {
             return Duration::ZERO;
         }
         let longest_ms = (DB_RETRY_MS << self.count.min(u32::BITS)).min(DB_RETRY_MS_MAX);
-        let wait_ms = longest_ms / 2 + self.database.jitter % (longest_ms / 2 + 1);
+        let wait_ms = longest_ms / 2 + self.database.random.next_u64() % (longest_ms / 2 + 1);
         Duration::from_millis(wait_ms)
     }
 }

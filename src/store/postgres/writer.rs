@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
-use crate::limits::{COMMIT_GROUP_MAX, DB_GROUP_WEIGHT_MAX, WRITE_QUEUE_MAX};
+use crate::limits::{COMMIT_GROUP_MAX, DB_CONFLICTS_MAX, DB_GROUP_WEIGHT_MAX, WRITE_QUEUE_MAX};
 use crate::store::memory::State;
 use crate::store::postgres::alarms::{self, AlarmRows};
 use crate::store::postgres::error::Failure;
@@ -194,28 +194,38 @@ impl WriterTask {
         }
     }
 
-    /// Commits a group and answers all of it. If something that was stored can't be understood,
-    /// each is done alone, so that only who needs it is refused.
-    async fn commit(&mut self, mut group: Vec<Box<dyn Job>>) {
-        let committed = self.commit_together(&mut group).await;
-        if group.len() > 1 && matches!(committed, Err(StoreError::Corrupt(_))) {
-            for mut job in group {
-                let committed = self.commit_together(std::slice::from_mut(&mut job)).await;
-                job.finish(committed);
+    /// Commits a group and answers all of it. It is done in halves if something that was stored
+    /// can't be understood, so that only who needs it is refused, and if others are in the way
+    /// again and again, so that something shorter comes through between them.
+    async fn commit(&mut self, group: Vec<Box<dyn Job>>) {
+        let mut parts = vec![group];
+        while let Some(mut part) = parts.pop() {
+            let Some(committed) = self.commit_together(&mut part).await else {
+                let rest = part.split_off(part.len() / 2);
+                parts.extend([rest, part]);
+                continue;
+            };
+            for job in part {
+                job.finish(committed.clone());
             }
-            return;
-        }
-        for job in group {
-            job.finish(committed.clone());
         }
     }
 
-    async fn commit_together(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
+    /// Commits a group; `None` if that is to be tried with fewer at a time.
+    async fn commit_together(
+        &mut self,
+        group: &mut [Box<dyn Job>],
+    ) -> Option<Result<(), StoreError>> {
         let mut tries = Tries::new(&self.database);
         loop {
-            match self.try_commit(group).await {
-                Ok(()) => return Ok(()),
-                Err(failure) => tries.again_after(failure).await?,
+            let Err(failure) = self.try_commit(group).await else { return Some(Ok(())) };
+            let is_corrupt = matches!(failure, Failure::Store(StoreError::Corrupt(_)));
+            let is_in_the_way = failure.is_conflict() && tries.count() >= DB_CONFLICTS_MAX;
+            if group.len() > 1 && (is_corrupt || is_in_the_way) {
+                return None;
+            }
+            if let Err(error) = tries.again_after(failure).await {
+                return Some(Err(error));
             }
         }
     }

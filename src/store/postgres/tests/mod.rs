@@ -1,6 +1,7 @@
 //! What only a store on a database can promise.
 
 pub mod cluster;
+mod contention;
 mod cuts;
 mod durable;
 mod encryption;
