@@ -20,8 +20,9 @@ pub(super) enum Failure {
 const CONFLICTS: [&str; 2] = ["40001", "40P01"];
 /// Somebody else made the same row at the same moment; the next time it is seen.
 const UNIQUE_VIOLATION: &str = "23505";
-/// The server is going away, starting, too full, or a standby by now.
-const AWAY: [&str; 5] = ["57P01", "57P02", "57P03", "53300", "25006"];
+/// The server is going away, starting, too full, or a standby by now, or has ended a connection
+/// that nobody used for too long.
+const AWAY: [&str; 8] = ["57P01", "57P02", "57P03", "57P05", "53200", "53300", "25006", "25P03"];
 /// All codes of lost connections begin so.
 const CONNECTION: &str = "08";
 

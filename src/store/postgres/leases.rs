@@ -5,7 +5,7 @@
 //! refused by the row itself: a settlement locks it and looks. Moments are the database's, so the
 //! clocks of instances need not agree; an instance takes its duties for ended a little earlier.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::Row as _;
@@ -19,6 +19,12 @@ use crate::store::postgres::rows::Int;
 use crate::store::postgres::session::{Database, Place, Session, answer_within};
 use crate::store::postgres::tries::Tries;
 use crate::store::{Duty, Hold, StoreError};
+
+/// A duty and the epoch in which something is done under it.
+pub(super) type Fence = (Duty, u64);
+
+/// Duties and their epochs.
+type Epochs = BTreeMap<Duty, u64>;
 
 /// The duties of one instance.
 #[derive(Clone)]
@@ -115,14 +121,17 @@ impl Leases {
 
     /// Renews what this instance has. What it has no more ends at once.
     async fn renew(&self) -> Result<(), Failure> {
-        let duties: Vec<String> = self.held().keys().map(Duty::to_string).collect();
-        if duties.is_empty() {
+        let asked: Epochs = self.held().iter().map(|(duty, held)| (*duty, held.epoch)).collect();
+        if asked.is_empty() {
             return Ok(());
         }
+        let duties: Vec<String> = asked.keys().map(Duty::to_string).collect();
         let asked_at = Instant::now();
+        // In the order in which who settles locks them, too.
         let query = sqlx::query(
-            "UPDATE leases SET until = now() + make_interval(secs => $3) \
-             WHERE duty = ANY($1) AND owner = $2 AND until >= now() RETURNING duty, epoch",
+            "UPDATE leases SET until = now() + make_interval(secs => $3) WHERE duty IN \
+             (SELECT duty FROM leases WHERE duty = ANY($1) AND owner = $2 AND until >= now() \
+             ORDER BY duty FOR UPDATE) RETURNING duty, epoch",
         );
         let query = query.bind(duties).bind(self.0.owner).bind(LEASE.as_secs_f64());
         let mut renewed = BTreeMap::new();
@@ -130,14 +139,7 @@ impl Leases {
             let (duty, epoch): (String, Int) = (row.try_get(0)?, row.try_get(1)?);
             renewed.insert(duty, epoch.cast_unsigned());
         }
-        self.held().retain(|duty, held| {
-            let is_renewed = renewed.get(&duty.to_string()) == Some(&held.epoch);
-            held.until.send_replace(if is_renewed { ends(asked_at) } else { asked_at });
-            if !is_renewed {
-                tracing::warn!(%duty, epoch = held.epoch, "duty lost");
-            }
-            is_renewed
-        });
+        note_renewed(&mut self.held(), &asked, &renewed, asked_at);
         Ok(())
     }
 
@@ -157,7 +159,8 @@ impl Leases {
             held.until.send_replace(now);
         }
         for statement in [
-            "UPDATE leases SET until = 'epoch' WHERE owner = $1",
+            "UPDATE leases SET until = 'epoch' WHERE duty IN \
+             (SELECT duty FROM leases WHERE owner = $1 ORDER BY duty FOR UPDATE)",
             "UPDATE instances SET seen_at = 'epoch' WHERE owner = $1",
         ] {
             let query = sqlx::query(statement).bind(self.0.owner);
@@ -166,6 +169,26 @@ impl Leases {
             }
         }
     }
+}
+
+/// Notes which of the duties that were asked for are renewed. What was taken meanwhile stays.
+fn note_renewed(
+    held: &mut BTreeMap<Duty, Held>,
+    asked: &Epochs,
+    renewed: &BTreeMap<String, u64>,
+    asked_at: Instant,
+) {
+    held.retain(|duty, held| {
+        if asked.get(duty) != Some(&held.epoch) {
+            return true;
+        }
+        let is_renewed = renewed.get(&duty.to_string()) == Some(&held.epoch);
+        held.until.send_replace(if is_renewed { ends(asked_at) } else { asked_at });
+        if !is_renewed {
+            tracing::warn!(%duty, epoch = held.epoch, "duty lost");
+        }
+        is_renewed
+    });
 }
 
 impl Held {
@@ -184,14 +207,49 @@ fn ends(asked_at: Instant) -> Instant {
     asked_at + LEASE - LEASE_MARGIN
 }
 
-/// Whether a duty is still that of an epoch; until the end of the transaction nobody takes it over.
-pub(super) async fn is_current(
+/// Which of some duties are still an owner's in these epochs; until the end of the transaction
+/// nobody takes those over. They are locked in order, so that nobody waits for each other.
+pub(super) async fn current(
     session: &mut Session,
-    duty: Duty,
-    epoch: u64,
-) -> Result<bool, Failure> {
-    let query = sqlx::query("SELECT epoch FROM leases WHERE duty = $1 FOR SHARE");
-    let rows = session.rows(query.bind(duty.to_string())).await?;
-    let current: Option<Int> = rows.first().map(|row| row.try_get(0)).transpose()?;
-    Ok(current == Some(epoch.cast_signed()))
+    owner: Int,
+    fences: &BTreeSet<Fence>,
+) -> Result<BTreeSet<Fence>, Failure> {
+    if fences.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let duties: Vec<String> = fences.iter().map(|(duty, _)| duty.to_string()).collect();
+    let query = sqlx::query(
+        "SELECT duty, epoch FROM leases WHERE duty = ANY($1) AND owner = $2 \
+         ORDER BY duty FOR SHARE",
+    );
+    let mut epochs = BTreeMap::new();
+    for row in session.rows(query.bind(duties).bind(owner)).await? {
+        let epoch = row.try_get::<Int, _>(1)?.cast_unsigned();
+        epochs.insert(row.try_get::<String, _>(0)?, epoch);
+    }
+    let is_current = |(duty, epoch): &&Fence| epochs.get(&duty.to_string()) == Some(epoch);
+    Ok(fences.iter().filter(is_current).copied().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::conformance::support::dataset;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_duty_that_was_taken_while_others_were_renewed_stays() {
+        let asked_at = Instant::now();
+        let held = |epoch| Held { epoch, until: watch::Sender::new(ends(asked_at)) };
+        let [lost, kept, anew] = [1, 2, 3].map(|number| Duty::Dataset(dataset(number)));
+        let mut now = BTreeMap::from([
+            (lost, held(1)),
+            (kept, held(1)),
+            (anew, held(5)),
+            (Duty::Alarms, held(1)),
+        ]);
+        let asked = BTreeMap::from([(lost, 1), (kept, 1), (anew, 4)]);
+        let renewed = BTreeMap::from([(kept.to_string(), 1), (anew.to_string(), 5)]);
+        note_renewed(&mut now, &asked, &renewed, asked_at);
+        assert_eq!(now.into_keys().collect::<Vec<_>>(), [kept, anew, Duty::Alarms]);
+    }
 }

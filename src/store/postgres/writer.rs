@@ -14,17 +14,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
 use crate::limits::{COMMIT_GROUP_MAX, DB_CONFLICTS_MAX, DB_GROUP_WEIGHT_MAX, WRITE_QUEUE_MAX};
+use crate::store::StoreError;
 use crate::store::memory::State;
 use crate::store::postgres::alarms::{self, AlarmRows};
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::instance::Numbers;
-use crate::store::postgres::leases::is_current;
+use crate::store::postgres::leases::{Fence, current};
 use crate::store::postgres::load::{Seeds, load};
 use crate::store::postgres::rows::Rows;
 use crate::store::postgres::save::save;
 use crate::store::postgres::session::{Database, Session};
 use crate::store::postgres::tries::Tries;
-use crate::store::{Duty, StoreError};
 
 /// A use case with somebody waiting for its result.
 trait Job: Send + Sync {
@@ -55,9 +55,6 @@ pub(super) struct About {
     /// have read a lead in part.
     pub(super) sweep: bool,
 }
-
-/// A duty and the epoch in which something was done under it.
-pub(super) type Fence = (Duty, u64);
 
 impl From<Seeds> for About {
     fn from(seeds: Seeds) -> Self {
@@ -243,12 +240,13 @@ impl WriterTask {
         if group.iter().any(|job| job.needs_alarms()) {
             alarms = Some(load_alarms(&mut session, &mut state).await?);
         }
+        let fences = group.iter().filter_map(|job| job.fence()).collect();
+        let owner = self.database.place.map_or(0, |place| place.owner);
+        let current = current(&mut session, owner, &fences).await?;
         self.numbers.lend(&mut state, now);
         for job in group {
             match job.fence() {
-                Some((duty, epoch)) if !is_current(&mut session, duty, epoch).await? => {
-                    job.refuse();
-                }
+                Some(fence) if !current.contains(&fence) => job.refuse(),
                 _ => job.apply(&mut state),
             }
         }
