@@ -90,6 +90,7 @@ async fn join(database: &Database, purpose: Purpose, owner: u64) -> Result<(u64,
     refuse_unfinished(&mut session).await?;
     check_purpose(&mut session, purpose).await?;
     let slot = take_slot(&mut session, owner).await?;
+    count_join(&mut session).await?;
     let last = last_number(&mut session).await?;
     session.commit().await?;
     Ok((slot, last))
@@ -123,6 +124,15 @@ async fn take_slot(session: &mut Session, owner: u64) -> Result<u64, Failure> {
         }
     }
     Err(StoreError::Unavailable("too many instances work on the database".into()).into())
+}
+
+/// Counts those who have joined, so that whoever copies the database sees that somebody came.
+async fn count_join(session: &mut Session) -> Result<(), Failure> {
+    let query = sqlx::query(
+        "INSERT INTO meta (name, value) VALUES ('joins', 1) \
+         ON CONFLICT (name) DO UPDATE SET value = meta.value + 1",
+    );
+    session.execute(query).await.map(drop)
 }
 
 /// The highest number that was ever given out and is still seen.

@@ -136,8 +136,8 @@ impl Table {
 pub(in crate::store) struct DatabaseSource {
     database: Database,
     pub(in crate::store) purpose: Purpose,
-    /// When an instance was seen last.
-    last_seen: Option<i64>,
+    /// What instances left, as it was found.
+    traces: Traces,
 }
 
 impl DatabaseSource {
@@ -153,11 +153,11 @@ impl DatabaseSource {
             return Err(StoreError::Unsupported(problem.into()));
         }
         drop(connection);
-        let mut source = Self { database, purpose: Purpose::Live, last_seen: None };
-        (source.purpose, source.last_seen) = reading!(source, session => async {
+        let mut source = Self { database, purpose: Purpose::Live, traces: Traces::default() };
+        (source.purpose, source.traces) = reading!(source, session => async {
             refuse_unfinished(session).await?;
             refuse_instances(session).await?;
-            Ok((purpose(session).await?, last_seen(session).await?))
+            Ok((purpose(session).await?, traces(session).await?))
         })?;
         Ok(source)
     }
@@ -188,7 +188,7 @@ impl DatabaseSource {
 
     /// Fails if an instance has worked on the database since it was opened here.
     pub(in crate::store) async fn check_unchanged(&self) -> Result<(), StoreError> {
-        if reading!(self, session => last_seen(session))? != self.last_seen {
+        if reading!(self, session => traces(session))? != self.traces {
             let problem = "an instance has worked on it meanwhile; stop all, and begin again";
             return Err(StoreError::Unavailable(problem.into()));
         }
@@ -246,7 +246,7 @@ impl DatabaseTarget {
     /// The database as it is by now.
     pub(in crate::store) fn as_source(&self) -> DatabaseSource {
         let (database, purpose) = (self.database.clone(), self.purpose);
-        DatabaseSource { database, purpose, last_seen: None }
+        DatabaseSource { database, purpose, traces: Traces::default() }
     }
 
     /// Lets instances work on it.
@@ -347,12 +347,18 @@ async fn refuse_instances(session: &mut Session) -> Result<(), Failure> {
     Err(StoreError::Unsupported(problem).into())
 }
 
-/// When an instance was seen last, in microseconds.
-async fn last_seen(session: &mut Session) -> Result<Option<Int>, Failure> {
-    let query =
-        sqlx::query("SELECT max((extract(epoch FROM seen_at) * 1000000)::int8) FROM instances");
+/// What instances leave on a database: when one was seen last, in microseconds, and how many have
+/// come, since one that goes in good order is not seen any more.
+type Traces = (Option<Int>, Option<Int>);
+
+async fn traces(session: &mut Session) -> Result<Traces, Failure> {
+    let query = sqlx::query(
+        "SELECT (SELECT max((extract(epoch FROM seen_at) * 1000000)::int8) FROM instances), \
+         (SELECT value FROM meta WHERE name = 'joins')",
+    );
     let rows = session.rows(query).await?;
-    Ok(rows.first().map_or(Ok(None), |row| row.try_get(0))?)
+    let Some(row) = rows.first() else { return Ok(Traces::default()) };
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// What the database is for.

@@ -322,7 +322,13 @@ async fn a_store_that_somebody_uses_or_has_used_is_refused() {
     let source = DatabaseSource::open(&url, RANDOM).await.unwrap();
     source.check_unchanged().await.unwrap();
     places.rest(places.open().await).await;
-    assert!(source.check_unchanged().await.is_err(), "an instance came and went");
+    assert!(source.check_unchanged().await.is_err(), "an instance came and died");
+
+    let source = DatabaseSource::open(&url, RANDOM).await.unwrap();
+    let passing = PostgresStore::open(&url, Purpose::Live, OWNER + 1).await.unwrap();
+    passing.close().await;
+    drop(passing);
+    assert!(source.check_unchanged().await.is_err(), "an instance came and went in good order");
     places.database.end().await;
 }
 
