@@ -39,6 +39,8 @@ impl Retention {
             Ok(removed) => removed,
             Err(error) => {
                 tracing::error!(%error, "old leads could not be removed");
+                // What is looked at first must not wait for what is in the way there.
+                self.from = 0;
                 return now.plus_millis(REMOVE_EVERY_MS);
             }
         };

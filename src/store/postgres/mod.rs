@@ -20,6 +20,7 @@ mod rows;
 mod save;
 mod session;
 mod store;
+mod sweep;
 #[cfg(test)]
 pub(in crate::store) mod tests;
 mod transfer;

@@ -20,7 +20,7 @@ use crate::store::postgres::error::Failure;
 use crate::store::postgres::load::{Seeds, load};
 use crate::store::postgres::tries::{Tries, reading, writing};
 use crate::store::postgres::writer::About;
-use crate::store::postgres::{PostgresStore, alarms, facts, list, queue, unmapped, upkeep};
+use crate::store::postgres::{PostgresStore, alarms, facts, list, queue, unmapped};
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, DatabaseFigures, Duty, Enqueued, Erased, Hold, Ingested, Intake,
@@ -179,15 +179,7 @@ impl Store for PostgresStore {
     }
 
     async fn route_held(&self, routing: &Routing) -> Result<u64, StoreError> {
-        let (mut moved, mut last) = (0, None);
-        loop {
-            let leads = reading!(self, session => upkeep::leads_to_route(session, routing, last))?;
-            let Some(highest) = leads.last() else { return Ok(moved) };
-            last = Some(*highest);
-            let routing = routing.clone();
-            let work = move |state: &mut State| state.route_held(&routing);
-            moved += self.writer.submit(About::sweep(Seeds::leads(leads)), work).await?;
-        }
+        self.sweep_held(routing).await
     }
 
     async fn awaited_leads(
@@ -199,20 +191,7 @@ impl Store for PostgresStore {
     }
 
     async fn expire_stranded(&self, now: Timestamp) -> Result<Stranded, StoreError> {
-        let mut all = Stranded::default();
-        loop {
-            let leads = reading!(self, session => upkeep::overdue(session, now))?;
-            if leads.is_empty() {
-                return Ok(all);
-            }
-            let work = move |state: &mut State| state.expire_stranded(now);
-            let about = About::sweep(Seeds::leads(leads));
-            let Stranded { awaiting, held } = self.writer.submit(about, work).await?;
-            if awaiting + held == 0 {
-                return Ok(all);
-            }
-            all = Stranded { awaiting: all.awaiting + awaiting, held: all.held + held };
-        }
+        self.sweep_stranded(now).await
     }
 
     async fn form_mark(&self, form_id: FormId) -> Result<FormMark, StoreError> {
@@ -233,21 +212,7 @@ impl Store for PostgresStore {
     }
 
     async fn remove_old(&self, before: Timestamp, from: u64) -> Result<Removed, StoreError> {
-        let (mut leads, next) =
-            reading!(self, session => upkeep::old_leads(session, before, from))?;
-        let mut quarantined = 0;
-        if from == 0 {
-            let never_came = reading!(self, session => upkeep::never_came(session, before))?;
-            leads.extend(never_came);
-            quarantined = writing!(self, session => facts::remove_quarantined(session, before))?;
-        }
-        let removed = if leads.is_empty() {
-            Removed::default()
-        } else {
-            let work = move |state: &mut State| state.remove_old(before);
-            self.writer.submit(About::sweep(Seeds::leads(leads).whole()), work).await?
-        };
-        Ok(Removed { quarantined, next, ..removed })
+        self.sweep_old(before, from).await
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {

@@ -41,24 +41,29 @@ pub(super) async fn overdue(session: &mut Session, now: Timestamp) -> Result<Vec
 }
 
 /// Leads that may be old, from a number on, and where to go on after them.
+///
+/// Numbers grow with time, so where no lead is old any more there is none behind them.
 pub(super) async fn old_leads(
     session: &mut Session,
     before: Timestamp,
     from: u64,
 ) -> Result<(Vec<LeadId>, Option<u64>), Failure> {
     let query = sqlx::query(
-        "SELECT seq, lead_id FROM leads WHERE seq >= $1 AND received_at_ms < $2 \
+        "SELECT seq, lead_id, received_at_ms < $2 FROM leads WHERE seq >= $1 \
          ORDER BY seq LIMIT $3",
     );
     let from = Int::try_from(from).unwrap_or(Int::MAX);
     let query = query.bind(from).bind(before.as_millis()).bind(int(DB_LEADS_MAX));
-    let (mut leads, mut last) = (Vec::new(), 0);
-    for row in session.rows(query).await? {
-        last = row.try_get::<Int, _>(0)?.cast_unsigned();
-        leads.push(read_lead_id(row.try_get(1)?)?);
+    let rows = session.rows(query).await?;
+    let mut leads = Vec::new();
+    for row in &rows {
+        if row.try_get(2)? {
+            leads.push(read_lead_id(row.try_get(1)?)?);
+        }
     }
-    let next = (leads.len() == DB_LEADS_MAX).then_some(last + 1);
-    Ok((leads, next))
+    let last = rows.last().filter(|_| rows.len() == DB_LEADS_MAX && !leads.is_empty());
+    let next = last.map(|row| row.try_get::<Int, _>(0)).transpose()?;
+    Ok((leads, next.map(|last| last.cast_unsigned() + 1)))
 }
 
 /// Leads that never came, with dead letters that may be old.
