@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::Row as _;
 use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::domain::customer::Customer;
 use crate::domain::event::{KeyDigest, StageUpdate, short_digest};
@@ -157,6 +157,7 @@ pub(super) async fn load(session: &mut Session, seeds: &Seeds) -> Result<Rows, F
     }
     occupied.retain(|(_, lead)| !known.contains(lead));
     load_events(session, occupied, &mut rows).await?;
+    rows.leave_out_keys_of_others();
     Ok(rows)
 }
 
@@ -186,6 +187,11 @@ fn read_links(found: Vec<PgRow>, rows: &mut Rows) -> Result<Vec<Int>, Failure> {
     Ok(leads)
 }
 
+/// Idempotency keys, each with the lead that its event has by now: that may have been found since.
+const KEYS: &str = "\
+    SELECT known.key, coalesce(events.lead_id, known.lead_id), known.seq, known.fingerprint \
+    FROM idempotency AS known LEFT JOIN events ON events.seq = known.seq";
+
 async fn leads_of_keys(
     session: &mut Session,
     seeds: &Seeds,
@@ -195,8 +201,7 @@ async fn leads_of_keys(
         return Ok(Vec::new());
     }
     let keys: Vec<Vec<u8>> = seeds.keys.iter().map(|key| key.to_vec()).collect();
-    let query =
-        sqlx::query("SELECT key, lead_id, seq, fingerprint FROM idempotency WHERE key = ANY($1)");
+    let query = sqlx::query(AssertSqlSafe(format!("{KEYS} WHERE known.key = ANY($1)")));
     read_keys(session.rows(query.bind(keys)).await?, rows)
 }
 
@@ -352,9 +357,7 @@ async fn load_leads(
         let query =
             sqlx::query("SELECT crm_id, source, lead_id FROM crm_ids WHERE lead_id = ANY($1)");
         read_links(session.rows(query.bind(leads)).await?, rows)?;
-        let query = sqlx::query(
-            "SELECT key, lead_id, seq, fingerprint FROM idempotency WHERE lead_id = ANY($1)",
-        );
+        let query = sqlx::query(AssertSqlSafe(format!("{KEYS} WHERE known.lead_id = ANY($1)")));
         read_keys(session.rows(query.bind(leads)).await?, rows)?;
     }
     Ok(())

@@ -4,7 +4,7 @@
 //! The use cases work on the maps of [`State`]. These rows are the same in the form of the tables;
 //! what a use case changed is the difference between the rows before and after it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::event::{AttemptLog, Event, Standing, short_digest};
 use crate::domain::ids::{DatasetId, LeadId};
@@ -98,6 +98,14 @@ fn digest(bytes: &[u8]) -> Result<[u8; 16], StoreError> {
 }
 
 impl Rows {
+    /// Leaves out idempotency keys of events that are not here, so that they stay as they are.
+    pub(super) fn leave_out_keys_of_others(&mut self) {
+        let reported = self.events.keys().map(|(_, seq)| *seq);
+        let here: BTreeSet<Int> =
+            reported.chain(self.leads.values().map(|lead| lead.seq)).collect();
+        self.keys.retain(|_, key| here.contains(&key.seq));
+    }
+
     /// What the rows say, as the use cases see it.
     pub(super) fn to_state(&self) -> Result<State, StoreError> {
         let mut state = State::default();

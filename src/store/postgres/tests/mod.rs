@@ -7,6 +7,7 @@ mod durable;
 mod encryption;
 pub(in crate::store) mod faults;
 mod instances;
+mod keys;
 mod proxy;
 mod silence;
 mod unreadable;
