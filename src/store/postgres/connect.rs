@@ -26,9 +26,10 @@ impl Hosts {
     /// Reads a URL such as `postgres://user:password@one:5432,two/leadloop?sslmode=verify-full`.
     ///
     /// # Errors
-    /// [`StoreError::Unsupported`] if it is no such URL; the error does not repeat it, since there
-    /// may be a password in it.
+    /// [`StoreError::Unsupported`] if it is no such URL, or says what nobody understands; the error
+    /// does not repeat it, since there may be a password in it.
     pub(super) fn parse(url: &SecretString) -> Result<Self, StoreError> {
+        refuse_unknown(url.expose_secret())?;
         let mut options = Vec::new();
         for url in one_for_each_host(url.expose_secret()).ok_or_else(no_url)? {
             let parsed = PgConnectOptions::from_str(&url).map_err(|_| no_url())?;
@@ -129,6 +130,42 @@ fn no_url() -> StoreError {
     )
 }
 
+/// What a URL may say besides where the database is.
+const PARAMETERS: [&str; 18] = [
+    "application_name",
+    "dbname",
+    "host",
+    "hostaddr",
+    "options",
+    "password",
+    "port",
+    "ssl-ca",
+    "ssl-cert",
+    "ssl-key",
+    "ssl-mode",
+    "ssl-root-cert",
+    "sslcert",
+    "sslkey",
+    "sslmode",
+    "sslrootcert",
+    "statement-cache-capacity",
+    "user",
+];
+
+/// Refuses what would be logged with its value and left out of account.
+fn refuse_unknown(url: &str) -> Result<(), StoreError> {
+    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+    let names = parameters.split('&').filter(|it| !it.is_empty());
+    let names = names.map(|it| it.split_once('=').map_or(it, |(name, _)| name));
+    let is_known = |name: &&str| PARAMETERS.contains(name) || name.starts_with("options[");
+    let Some(unknown) = names.into_iter().find(|name| !is_known(name)) else { return Ok(()) };
+    // What is no name may be a part of something secret.
+    let is_name = unknown.bytes().all(|it| it.is_ascii_lowercase() || b"_-".contains(&it));
+    let name = if is_name { unknown } else { "one whose name is not shown" };
+    let problem = format!("LEADLOOP_STORE has a parameter that is not known: {name}");
+    Err(StoreError::Unsupported(problem))
+}
+
 /// The same URL with each of its hosts alone.
 fn one_for_each_host(url: &str) -> Option<Vec<String>> {
     let (scheme, rest) = url.split_once("://")?;
@@ -155,6 +192,22 @@ mod tests {
             .collect();
         let expected = [("one", 5433, "me", Some("db")), ("two", 5432, "me", Some("db"))];
         assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_parameter_that_nobody_knows_is_refused_by_its_name_alone() {
+        let refusal = |parameters: &str| {
+            Hosts::parse(&format!("postgres://me@host/db?{parameters}").into()).map(drop)
+        };
+        refusal("sslmode=require&application_name=two&options[search_path]=x").unwrap();
+        for (parameters, named) in [
+            ("sslmode=require&passwort=hunter2", "passwort"),
+            ("connect_timeout=hunter2", "connect_timeout"),
+            ("hunter2@host/db", "not shown"),
+        ] {
+            let error = refusal(parameters).unwrap_err().to_string();
+            assert!(error.contains(named) && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]
