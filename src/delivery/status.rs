@@ -65,4 +65,29 @@ impl StatusBoard {
         let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         board.insert(dataset_id, activity).unwrap_or(Activity::Active)
     }
+
+    /// Takes a dataset off the board that was left to another instance: how it is doing is known
+    /// after the first request, and until then a pause that was told lasts.
+    pub fn take_over(&self, dataset_id: DatasetId) {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if board.get(&dataset_id) == Some(&Activity::Elsewhere) {
+            board.remove(&dataset_id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_knows_how_a_dataset_is_doing_that_was_just_taken_over() {
+        let (board, dataset_id) = (StatusBoard::default(), DatasetId::from_u64(7).unwrap());
+        board.set(dataset_id, Activity::Elsewhere);
+        board.take_over(dataset_id);
+        assert_eq!(board.all(), BTreeMap::new(), "or whoever watches would tell that it works");
+        board.set(dataset_id, Activity::Active);
+        board.take_over(dataset_id);
+        assert_eq!(board.all(), BTreeMap::from([(dataset_id, Activity::Active)]));
+    }
 }

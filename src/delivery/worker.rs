@@ -133,11 +133,10 @@ impl Worker {
         let due = batch.next_due.map(UnixSeconds::timestamp);
         let Some(hold) = batch.hold else {
             self.tools.status.set(self.dataset.id, Activity::Elsewhere);
+            self.tools.metrics.dataset_paused(self.dataset.id, false);
             return Next::Idle(self.tools.clock.now().plus_millis(WORKER_IDLE_MS));
         };
-        if self.activity() == Activity::Elsewhere {
-            self.tools.status.set(self.dataset.id, Activity::Active);
-        }
+        self.tools.status.take_over(self.dataset.id);
         self.hold = hold;
         // Reading may have taken its time, and what was in time before may not be any more.
         let now = self.tools.clock.now();
