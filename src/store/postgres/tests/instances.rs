@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use secrecy::ExposeSecret as _;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, timeout};
 
@@ -63,6 +64,32 @@ async fn a_schema_that_is_newer_is_refused_and_left_alone() {
     let expected = "the database has schema 999 and this program knows 1";
     assert!(matches!(&refused, StoreError::Unsupported(it) if it.contains(expected)), "{refused}");
     drop(store);
+    database.end().await;
+}
+
+#[tokio::test]
+async fn an_instance_needs_no_right_to_change_the_schema() {
+    let database = TestDatabase::new().await;
+    drop(open(&database, 1).await);
+    let guide = include_str!("../../../../docs/guides/postgresql.md");
+    let grants = guide.lines().map(str::trim).filter(|line| line.starts_with("GRANT "));
+    database.run("CREATE ROLE leadloop LOGIN").await;
+    for grant in grants {
+        database.run(grant).await;
+    }
+    let url = database.url().expose_secret().replace("//postgres@", "//leadloop@").into();
+    let store = PostgresStore::open(&url, Purpose::Live, 2).await.unwrap();
+    assert_eq!(ingest(&store, &[lead(1)]).await, [LeadOutcome::New]);
+    let first = batch(&store, at(9)).await;
+    let delivered = vec![first.events[0].entry];
+    let sent = Settlement { delivered, ..settlement(Some(attempt(9, true)), 9) };
+    store.settle(Settlement { hold: first.hold.unwrap(), ..sent }).await.unwrap();
+    assert_eq!(timeline(&store, 1, at(9)).await, ["1 initial_lead delivered"]);
+    sqlx::query("CREATE TABLE more ()").execute(&store.database.pool).await.unwrap_err();
+    store.close().await;
+    drop(store);
+    database.run("DROP OWNED BY leadloop").await;
+    database.run("DROP ROLE leadloop").await;
     database.end().await;
 }
 
