@@ -12,10 +12,12 @@
 //! - [`store`]: the use cases that are transactions, in memory and in one file,
 //! - [`delivery`]: from the queues to Meta, [`reader`]: leads from the Graph API, [`alarm`]: to
 //!   whoever has to know, [`http`]: the door, [`telemetry`]: logs and metrics,
-//! - [`sandbox`]: the stand-in for Meta, [`app`]: all of it put together, [`cli`]: the commands.
+//! - [`sandbox`]: the stand-in for Meta, [`bench`](mod@bench): load on a server, [`app`]: all of it
+//!   put together, [`cli`]: the commands.
 
 pub mod alarm;
 pub mod app;
+pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -360,3 +360,30 @@ pub const WEBHOOK_SILENCE_S: RangeInclusive<i64> = 60..=30 * 24 * 60 * 60;
 pub const SANDBOX_EVENTS_MAX: usize = 100_000;
 /// Calls that the stand-in answers within a day for each lead that it has, as Meta does (META 2).
 pub const SANDBOX_READS_PER_LEAD: u64 = 4_800;
+
+// ---- Load --------------------------------------------------------------------------------------
+
+/// Most connections that load is put on a server with.
+pub const BENCH_CONNECTIONS_MAX: usize = 4_096;
+/// Most arrivals a second that may be asked for.
+pub const BENCH_RATE_MAX: f64 = 1_000_000.0;
+/// Memory for requests that are made ahead, in bytes.
+pub const BENCH_AHEAD_BYTES: usize = 128 * 1024 * 1024;
+/// Bytes of requests that are handed over at a time.
+pub const BENCH_CHUNK_BYTES: usize = 512 * 1024;
+/// Longest wait for an answer; then the connection counts as broken.
+pub const BENCH_ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest answer that is read, in bytes.
+pub const BENCH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a connection waits before it is opened again.
+pub const BENCH_RECONNECT_WAIT: Duration = Duration::from_millis(50);
+/// How late a request may be sent in an open loop; one that would be later counts as not sent.
+pub const BENCH_LATE_MAX: Duration = Duration::from_secs(10);
+/// How late the last request may be sent before it is said that nobody kept up.
+pub const BENCH_KEPT_UP: Duration = Duration::from_millis(100);
+/// Longest latency that is told apart, in nanoseconds; from there on all count as this.
+pub const BENCH_LATENCY_NS_MAX: u64 = 120_000_000_000;
+/// How often it is told how far a run is.
+pub const BENCH_PROGRESS_EVERY: Duration = Duration::from_millis(100);
+/// Longest run.
+pub const BENCH_ELAPSED_MAX: Duration = Duration::from_hours(24);
