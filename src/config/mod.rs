@@ -95,6 +95,11 @@ impl Config {
         self.sources.get(name).cloned().unwrap_or_default()
     }
 
+    /// Whether events stay on this machine, where a stand-in for Meta takes them.
+    pub fn sends_to_this_machine(&self) -> bool {
+        reqwest::Url::parse(&self.graph_base).is_ok_and(|url| check::is_this_machine(&url))
+    }
+
     /// Checks the layers and makes settings of them.
     ///
     /// # Errors

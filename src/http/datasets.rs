@@ -37,10 +37,12 @@ pub struct DatasetView {
     queue_front_event_time: Option<i64>,
     /// Whether a test code is set; Meta counts such events all the same.
     test_event_code: bool,
+    /// Whether its events go to this machine, where a stand-in for Meta is, and not to Meta.
+    stand_in: bool,
 }
 
 impl DatasetView {
-    fn of(dataset: &Dataset, activity: Activity, front: Option<i64>) -> Self {
+    fn of(dataset: &Dataset, activity: Activity, front: Option<i64>, stand_in: bool) -> Self {
         let (state, reason, since, next_try_at) = match activity {
             Activity::Active => ("active", None, None, None),
             Activity::Elsewhere => ("elsewhere", None, None, None),
@@ -62,6 +64,7 @@ impl DatasetView {
             next_try_at: next_try_at.map(rfc3339),
             queue_front_event_time: front,
             test_event_code: dataset.test_event_code.is_some(),
+            stand_in,
         }
     }
 }
@@ -85,11 +88,12 @@ pub async fn list_datasets(
     _: Reader,
     State(state): State<AppState>,
 ) -> Result<Json<DatasetList>, ApiError> {
+    let stand_in = state.config.sends_to_this_machine();
     let fronts = state.store.fronts().await?;
     let view = |dataset: &Dataset| {
         let front = fronts.iter().find(|(id, _)| *id == Some(dataset.id));
         let front = front.map(|(_, event_time)| event_time.get());
-        DatasetView::of(dataset, state.status.get(dataset.id), front)
+        DatasetView::of(dataset, state.status.get(dataset.id), front, stand_in)
     };
     Ok(Json(DatasetList { datasets: state.config.datasets.values().map(view).collect() }))
 }
