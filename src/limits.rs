@@ -365,6 +365,8 @@ pub const SANDBOX_READS_PER_LEAD: u64 = 4_800;
 
 /// Most connections that load is put on a server with.
 pub const BENCH_CONNECTIONS_MAX: usize = 4_096;
+/// Most leads of one delivery that is made up; Meta sends no more (META 1.3).
+pub const BENCH_LEADS_PER_POST_MAX: usize = 1_000;
 /// Most arrivals a second that may be asked for.
 pub const BENCH_RATE_MAX: f64 = 1_000_000.0;
 /// Memory for requests that are made ahead, in bytes.

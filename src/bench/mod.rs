@@ -7,130 +7,102 @@
 //!
 //! It measures nothing inside the server, and does not ask whose server it is.
 
+mod connection;
 mod ids;
+mod plan;
+mod prepare;
+mod reading;
 mod report;
+mod schedule;
+mod supply;
+mod wait;
+mod worker;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::{io, thread};
 
-use reqwest::Url;
-use secrecy::SecretString;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use self::connection::Connection;
+use self::prepare::Maker;
+use self::reading::Reading;
+use self::schedule::Schedule;
+use self::supply::Supply;
+use self::worker::{Watch, drive};
+use crate::clock::SystemClock;
+use crate::limits::BENCH_PROGRESS_EVERY;
 
 pub use self::ids::LeadIds;
+pub use self::plan::{BenchError, Load, Pace, Plan, Until};
 pub use self::report::{Failure, Offered, Report};
 
-/// A run.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Where the server is: `http://`, a host and a port. For webhooks a path, if there is one, is
-    /// where they go.
-    pub server: Url,
-    /// What is asked of it.
-    pub load: Load,
-    /// How many connections are open.
-    pub connections: usize,
-    /// When requests are sent.
-    pub pace: Pace,
-    /// When it is enough.
-    pub until: Until,
-    /// For how long requests are sent before any counts.
-    pub warm_up: Duration,
-    /// By which lead ids and chance are chosen.
-    pub seed: u64,
-}
-
-/// When requests are sent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
-    /// Each connection sends the next one when the last one is answered.
-    Closed,
-    /// They become due at random moments, as if by many who do not know of each other.
-    Open {
-        /// How many, a second, on average.
-        per_s: f64,
-    },
-}
-
-/// When a run is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Until {
-    /// After this time.
-    Elapsed(Duration),
-    /// After this many requests.
-    Requests(u64),
-}
-
-/// What is asked of the server.
-#[derive(Clone, Debug)]
-pub enum Load {
-    /// Deliveries of new leads, as Meta sends them, signed.
-    Webhooks {
-        /// What they are signed with.
-        app_secret: SecretString,
-        /// The Page of the leads.
-        page_id: u64,
-        /// Leads of one delivery.
-        leads_per_post: usize,
-        /// The number of the first lead, see [`LeadIds`].
-        first: u64,
-    },
-    /// `GET /v1/leads/{id}`, of random leads.
-    LookUps {
-        /// A key that may read.
-        api_key: SecretString,
-        /// The leads with numbers below this are looked up.
-        leads: u64,
-    },
-    /// `GET /v1/leads`, page after page from the newest one on, and anew after some pages.
-    Listings {
-        /// A key that may read.
-        api_key: SecretString,
-        /// Leads of a page.
-        limit: usize,
-        /// Pages until it begins anew.
-        pages: u64,
-    },
-    /// Stages of leads, now: each lead in a random order, then each with another stage.
-    StageUpdates {
-        /// A key that may write.
-        api_key: SecretString,
-        /// The leads with numbers below this reach stages.
-        leads: u64,
-        /// Updates of one request.
-        per_request: usize,
-    },
-    /// `GET` of a path, for comparison.
-    Gets {
-        /// The path.
-        path: String,
-    },
-}
-
-/// Why there was no run.
-#[derive(Debug, thiserror::Error)]
-pub enum BenchError {
-    /// The plan makes no sense.
-    #[error("{0}")]
-    Plan(String),
-    /// Nobody is there.
-    #[error("{address}: nobody answers at this address: is the server running?")]
-    Unreachable {
-        /// Where.
-        address: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A thread could not be started, or has ended.
-    #[error("the load generator cannot run: {0}")]
-    Machine(#[from] std::io::Error),
-}
-
 /// Runs a plan, and tells how many requests are done while it does.
+///
+/// The load comes from one thread with a runtime of its own, and a second one that makes requests.
 ///
 /// # Errors
 /// If the plan makes no sense or nobody is there at the start. What fails later is counted.
 pub async fn run(plan: Plan, progress: impl Fn(u64)) -> Result<Report, BenchError> {
-    let _ = plan;
-    progress(0);
-    Ok(Report::empty())
+    plan.check()?;
+    let watch = Watch::default();
+    let _stop = watch.stop.clone().drop_guard();
+    let (sender, mut report) = oneshot::channel();
+    let run = {
+        let watch = watch.clone();
+        // Nobody listens any more if the future was dropped.
+        move || drop(sender.send(run_here(&plan, watch)))
+    };
+    thread::Builder::new().name("bench".to_owned()).spawn(run)?;
+    let mut ticks = tokio::time::interval(BENCH_PROGRESS_EVERY);
+    loop {
+        tokio::select! {
+            report = &mut report => {
+                return report.map_err(|_| io::Error::other("its thread has died"))?;
+            }
+            _ = ticks.tick() => progress(watch.done.load(Ordering::Relaxed)),
+        }
+    }
 }
+
+/// Runs a plan on this thread.
+fn run_here(plan: &Plan, watch: Watch) -> Result<Report, BenchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let maker = Maker::new(&plan.server, &plan.load, plan.seed)?;
+        let connections = connect(plan).await?;
+        let supply = Supply::start(maker, Arc::new(SystemClock), plan.requests_max()).await?;
+        let (pace, warm_up, until) = (plan.pace, plan.warm_up, plan.until);
+        let schedule = Schedule::new(Instant::now(), pace, warm_up, until, plan.seed);
+        let reading = Reading::of(&plan.load);
+        let mut report = drive(connections, schedule, supply, &reading, watch).await;
+        report.numbers = match plan.load {
+            Load::Webhooks { first, .. } => first..first + report.numbers.end,
+            _ => 0..0,
+        };
+        Ok(report)
+    })
+}
+
+/// Opens the connections.
+async fn connect(plan: &Plan) -> Result<Vec<Connection>, BenchError> {
+    let unreachable = |source| {
+        let address = plan.server.origin().ascii_serialization();
+        BenchError::Unreachable { address, source }
+    };
+    let host = plan.server.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let port = plan.server.port_or_known_default().unwrap_or(80);
+    let address = tokio::net::lookup_host((host, port)).await.map_err(unreachable)?.next();
+    let nobody = || unreachable(io::ErrorKind::NotFound.into());
+    let address = address.ok_or_else(nobody)?;
+    let mut connections = Vec::with_capacity(plan.connections);
+    for _ in 0..plan.connections {
+        connections.push(Connection::open(address).await.map_err(unreachable)?);
+    }
+    Ok(connections)
+}
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,8 @@ pub enum Failure {
     Broken,
     /// There was no answer in time.
     TimedOut,
+    /// It was answered 2xx, and what stands in the answer can't be understood.
+    Nonsense,
     /// It was due so long ago that it was not sent any more.
     NotSent,
 }
@@ -35,6 +37,7 @@ impl fmt::Display for Failure {
             Self::Connect => f.write_str("no connection"),
             Self::Broken => f.write_str("connection broke"),
             Self::TimedOut => f.write_str("no answer in time"),
+            Self::Nonsense => f.write_str("answer makes no sense"),
             Self::NotSent => f.write_str("not sent: too late"),
         }
     }
@@ -56,7 +59,8 @@ pub struct Report {
     pub latency: Histogram<u64>,
     /// Of an open loop: what was to be sent, and how well that was kept to.
     pub offered: Option<Offered>,
-    /// The numbers of the leads that were told of, in warm-up too, whatever was answered.
+    /// Of webhooks: the numbers of the leads that were told of, in warm-up too, whatever was
+    /// answered.
     pub numbers: Range<u64>,
     /// How often a request had to be waited for because it was not made yet. If that is not rare,
     /// this program was measured and not the server.
@@ -96,6 +100,12 @@ impl Report {
             offered: None,
             numbers: 0..0,
             starved: 0,
+        }
+    }
+
+    pub(super) fn fail(&mut self, failure: Failure, times: u64) {
+        if times > 0 {
+            *self.failures.entry(failure).or_default() += times;
         }
     }
 

@@ -58,8 +58,18 @@ impl Server {
         let key = layers.get("LEADLOOP_API_KEY").ok_or_else(|| {
             Failure::new(Exit::Config, "LEADLOOP_API_KEY: is missing: a key of the server's API")
         })?;
+        self.client_with(key)
+    }
+
+    /// A client that holds this key.
+    pub(super) fn client_with(&self, key: &str) -> Result<Client, Failure> {
         let server = self.server.trim_end_matches('/').to_owned();
         Ok(Client { http: http_client(&server)?, server, key: key.to_owned() })
+    }
+
+    /// Where it is.
+    pub(super) fn address(&self) -> &str {
+        &self.server
     }
 
     /// Asks for JSON, and prints it.

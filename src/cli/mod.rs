@@ -8,6 +8,7 @@ mod alarms;
 mod api;
 mod backfill;
 mod backup;
+mod bench;
 mod compact;
 mod config;
 mod datasets;
@@ -216,6 +217,24 @@ enum Command {
     Migrate,
     /// Copy everything to another store, such as from a file to a database
     Store(store_copy::Args),
+    /// Put load on a server, and measure how it answers
+    ///
+    /// Deliveries, look-ups, listings or stage updates are sent over a number of connections, for a
+    /// time or up to a number. Without `--rate` each connection sends when its last request is
+    /// answered: that shows how much the server can do. With `--rate` requests become due by
+    /// themselves, at random moments, as those of many Pages do: that shows how long each has to
+    /// wait, counted from the moment it was due, even if no connection was free then.
+    ///
+    /// The leads are made up, each with an id of its own that follows from `--seed` and its number,
+    /// counted from zero: what one run has stored, another one with the same seed looks up.
+    ///
+    /// A server whose events go to Meta is not loaded with webhooks or stage updates unless
+    /// `--send-to-meta` says so: it would report leads that nobody left.
+    ///
+    /// Deliveries are signed with `META_APP_SECRET`, requests of the API carry `LEADLOOP_API_KEY`
+    /// of the settings; without them those of `serve --sandbox` are used.
+    #[command(after_long_help = bench::MORE)]
+    Bench(bench::Args),
     /// Check settings, server, store, clock and tokens, and say what to do
     ///
     /// Each line begins with `ok`, `unknown` or `PROBLEM`; below a problem stands what to do. Meta
@@ -288,6 +307,7 @@ fn dispatch(global: &Global, command: Command) -> Result<(), Failure> {
             Command::Backup(args) => backup::run(global, args).await,
             Command::Migrate => migrate::run(global).await,
             Command::Store(args) => store_copy::run(global, args).await,
+            Command::Bench(args) => bench::run(global, args).await,
             Command::Doctor(args) => doctor::run(global, args).await,
             Command::Mapping(args) => mapping::run(global, args).await,
             Command::Config(_) | Command::Openapi | Command::Compact(_) => Ok(()),

@@ -12,7 +12,7 @@ use crate::app::{App, World};
 use crate::cli::Global;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::print;
-use crate::cli::settings::{SANDBOX_APP_SECRET, layers};
+use crate::cli::settings::{SANDBOX_API_KEY, SANDBOX_APP_SECRET, layers};
 use crate::cli::store::OpenStore;
 use crate::clock::{SystemClock, SystemRandom};
 use crate::config::{Config, Layers, ReadingSettings};
@@ -21,7 +21,6 @@ use crate::sandbox::{Sandbox, Settings};
 use crate::store::Purpose;
 
 const SANDBOX_DATASET: &str = "1000000000000009";
-const SANDBOX_API_KEY: &str = "sandbox-api-key";
 
 /// Options of `serve`.
 #[derive(Debug, clap::Args)]

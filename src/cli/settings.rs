@@ -11,6 +11,8 @@ const DOT_ENV: &str = ".env";
 
 /// The secret that the stand-in signs with when none is set.
 pub(super) const SANDBOX_APP_SECRET: &str = "sandbox-app-secret";
+/// The API key of a server beside the stand-in when none is set.
+pub(super) const SANDBOX_API_KEY: &str = "sandbox-api-key";
 
 /// Puts the layers of settings together.
 pub(super) fn layers(global: &Global) -> Result<Layers, ConfigError> {
