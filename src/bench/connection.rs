@@ -43,7 +43,7 @@ impl Connection {
     /// If nobody is there.
     pub(super) async fn open(address: SocketAddr) -> io::Result<Self> {
         let open = Open::new(address).await?;
-        Ok(Self { address, wait: Wait::exact()?, open: Some(open) })
+        Ok(Self { address, wait: Wait::new()?, open: Some(open) })
     }
 
     /// The open connection, if need be a new one.

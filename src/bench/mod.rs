@@ -71,8 +71,9 @@ fn run_here(plan: &Plan, watch: Watch) -> Result<Report, BenchError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let maker = Maker::new(&plan.server, &plan.load, plan.seed)?;
-        let connections = connect(plan).await?;
         let supply = Supply::start(maker, Arc::new(SystemClock), plan.requests_max()).await?;
+        // Not before: a server closes connections on which nothing is asked.
+        let connections = connect(plan).await?;
         let (pace, warm_up, until) = (plan.pace, plan.warm_up, plan.until);
         let schedule = Schedule::new(Instant::now(), pace, warm_up, until, plan.seed);
         let reading = Reading::of(&plan.load);

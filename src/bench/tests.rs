@@ -62,6 +62,18 @@ async fn each_failure_is_counted_by_its_kind_and_a_broken_connection_is_opened_a
 }
 
 #[tokio::test]
+async fn updates_that_a_batch_refuses_are_failures_although_the_batch_is_taken() {
+    let answer = "HTTP/1.1 200 OK\r\ncontent-length: 44\r\n\r\n\
+                  {\"results\":[{\"status\":202},{\"status\":422}]}\n";
+    let url = server(vec![vec![answer; 10]]).await;
+    let load = Load::StageUpdates { api_key: "key".into(), leads: 9, per_request: 2 };
+    let plan = Plan { load, ..plan(&url, Pace::Closed, 3) };
+    let report = run(plan, |_| {}).await.unwrap();
+    assert_eq!((report.requests, report.leads), (3, 3));
+    assert_eq!(report.failures, BTreeMap::from([(Failure::Item(422), 3)]));
+}
+
+#[tokio::test]
 async fn that_a_server_closes_an_idle_connection_is_no_failure() {
     let url = server(vec![vec![OK]]).await;
     let report = run(plan(&url, Pace::Open { per_s: 50.0 }, 5), |_| {}).await.unwrap();

@@ -1,41 +1,5 @@
 //! Waiting for a moment more exactly than by the runtime's timer, which has whole milliseconds.
 
-use std::io;
-
-use tokio::time::Instant;
-
-/// Waits for moments.
-pub(super) enum Wait {
-    /// By the runtime's timer: in simulated time, and where there is nothing better.
-    #[cfg_attr(target_os = "linux", expect(dead_code, reason = "tests and other systems have it"))]
-    Coarse,
-    /// By a timer of the kernel's.
-    #[cfg(target_os = "linux")]
-    Fine(timer::Timer),
-}
-
-impl Wait {
-    /// The most exact one there is.
-    ///
-    /// # Errors
-    /// If the process has too many open files.
-    pub(super) fn exact() -> io::Result<Self> {
-        #[cfg(target_os = "linux")]
-        return Ok(Self::Fine(timer::Timer::new()?));
-        #[cfg(not(target_os = "linux"))]
-        return Ok(Self::Coarse);
-    }
-
-    /// Returns when the moment has come, at once if it has passed.
-    pub(super) async fn until(&self, moment: Instant) {
-        match self {
-            Self::Coarse => tokio::time::sleep_until(moment).await,
-            #[cfg(target_os = "linux")]
-            Self::Fine(timer) => timer.until(moment).await,
-        }
-    }
-}
-
 #[cfg(target_os = "linux")]
 mod timer {
     //! `timerfd`, which the runtime waits for as for a socket.
@@ -51,23 +15,29 @@ mod timer {
     use tokio::time::Instant;
 
     /// A timer of the kernel's.
-    pub(in crate::bench) struct Timer(AsyncFd<OwnedFd>);
+    pub(in crate::bench) struct Wait(AsyncFd<OwnedFd>);
 
-    impl Timer {
+    impl Wait {
+        /// A timer that can be waited for in this runtime.
+        ///
+        /// # Errors
+        /// If the process has too many open files.
         #[expect(
             deprecated,
             reason = "its successor is unsafe, for types that change or close their descriptor; \
                       an `OwnedFd` does neither"
         )]
-        pub(super) fn new() -> io::Result<Self> {
+        pub(in crate::bench) fn new() -> io::Result<Self> {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
             Ok(Self(AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?))
         }
 
-        pub(super) async fn until(&self, moment: Instant) {
-            // A timer that can't be set or read is a defect of the kernel's: the request goes out
-            // early then, and no figure is right. It is not waited for for ever.
-            let _ = self.try_until(moment).await;
+        /// Returns when the moment has come, at once if it has passed.
+        pub(in crate::bench) async fn until(&self, moment: Instant) {
+            // Without this timer there is the other one.
+            if self.try_until(moment).await.is_err() {
+                tokio::time::sleep_until(moment).await;
+            }
         }
 
         async fn try_until(&self, moment: Instant) -> io::Result<()> {
@@ -86,5 +56,48 @@ mod timer {
                 }
             }
         }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod timer {
+    //! The runtime's timer, for want of a better one.
+
+    use std::io;
+
+    use tokio::time::Instant;
+
+    /// Nothing but the runtime's timer.
+    pub(in crate::bench) struct Wait;
+
+    impl Wait {
+        pub(in crate::bench) fn new() -> io::Result<Self> {
+            Ok(Self)
+        }
+
+        pub(in crate::bench) async fn until(&self, moment: Instant) {
+            tokio::time::sleep_until(moment).await;
+        }
+    }
+}
+
+pub(super) use timer::Wait;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use tokio::time::Instant;
+
+    #[tokio::test]
+    async fn nobody_is_woken_before_the_moment_and_one_that_has_passed_is_not_waited_for() {
+        let wait = Wait::new().unwrap();
+        for micros in [300, 0, 2_500] {
+            let moment = Instant::now() + Duration::from_micros(micros);
+            wait.until(moment).await;
+            assert!(Instant::now() >= moment);
+        }
+        wait.until(Instant::now() - Duration::from_secs(1)).await;
     }
 }

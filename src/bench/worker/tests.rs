@@ -32,9 +32,14 @@ impl Exchange for Stalling {
 
 /// Ten seconds, of which the server stalls for two.
 async fn report(pace: Pace) -> Report {
+    report_after(Duration::ZERO, pace).await
+}
+
+/// The same after a warm-up.
+async fn report_after(warm_up: Duration, pace: Pace) -> Report {
     let start = Instant::now();
     let server = Stalling { from: start + 3 * SECOND, to: start + 5 * SECOND };
-    let schedule = Schedule::new(start, pace, Duration::ZERO, Until::Elapsed(10 * SECOND), 7);
+    let schedule = Schedule::new(start, pace, warm_up, Until::Elapsed(10 * SECOND), 7);
     let request = Prepared { request: Request::default(), leads: 1 };
     let supply = Supply::from_ready(VecDeque::from(vec![request; 50_000]));
     let servers = vec![server; CONNECTIONS];
@@ -74,4 +79,13 @@ async fn it_is_told_if_the_backlog_grows() {
     assert!(!offered.kept_up(), "{offered:?}");
     assert_eq!(report.requests + report.failed(), offered.requests);
     assert!(report.per_s() < 4_100.0, "{}", report.per_s());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_warm_up_is_in_no_figure_but_the_number_of_leads() {
+    let report = report_after(6 * SECOND, Pace::Open { per_s: 100.0 }).await;
+    assert!((900..1_100).contains(&report.requests), "{}", report.requests);
+    assert!(report.quantile_us(1.0) < 1e5, "the stall was before: {}", report.quantile_us(1.0));
+    assert!(report.elapsed < 11 * SECOND, "{:?}", report.elapsed);
+    assert!(report.numbers.end > report.leads + 500, "{:?}", report.numbers);
 }

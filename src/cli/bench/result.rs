@@ -123,3 +123,89 @@ fn shown(time: Duration) -> String {
     };
     format!("{number:.digits$} {unit}")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::bench::{Failure, Load, Offered, Until};
+    use hdrhistogram::Histogram;
+
+    fn plan(pace: Pace) -> Plan {
+        Plan {
+            server: "http://here".parse().unwrap(),
+            load: Load::Gets { path: "/".into() },
+            connections: 2,
+            pace,
+            until: Until::Requests(1),
+            warm_up: Duration::ZERO,
+            seed: 7,
+        }
+    }
+
+    /// A thousand latencies of 1 to 1,000 milliseconds, and some failures.
+    fn report(offered: Option<Offered>) -> Report {
+        let mut latency = Histogram::new(3).unwrap();
+        (1..=1_000_u64).for_each(|ms| latency.record(ms * 1_000_000).unwrap());
+        Report {
+            requests: 1_000,
+            leads: 2_000,
+            failures: BTreeMap::from([(Failure::Status(503), 12), (Failure::Item(422), 1)]),
+            elapsed: Duration::from_secs(8),
+            latency,
+            offered,
+            numbers: 5..2_005,
+            starved: 0,
+        }
+    }
+
+    #[test]
+    fn a_result_can_be_read_at_once() {
+        let figures = "
+requests         1,000           125 a second
+leads            2,000           250 a second
+failed              13
+                    12  503
+                     1  422 within a batch
+time            8.00 s
+latency     p50 500 ms   p90 900 ms   p99 990 ms   p99.9 999 ms   max 1.00 s
+";
+        let closed = text(&plan(Pace::Closed), &report(None));
+        assert_eq!(closed, format!("closed loop, 2 connections, seed 7\n{figures}"));
+
+        let late = Duration::from_millis(2_340);
+        let offered = Offered { requests: 1_012, per_s: 125.5, last_late: late, most_late: late };
+        let report = Report { starved: 3, ..report(Some(offered)) };
+        let head = "open loop, 125.5 due a second, 2 connections, seed 7";
+        let tail = "\
+due              1,012  sent 2.34 s late at most
+
+The server, or this load generator, could not keep up: the last request was sent 2.34 s after it was due.
+
+3 times a request was not made yet when it was to be sent: the server could have done more.
+";
+        let open = text(&plan(Pace::Open { per_s: 125.5 }), &report);
+        assert_eq!(open, format!("{head}\n{figures}{tail}"));
+    }
+
+    #[test]
+    fn a_program_gets_every_figure_with_its_unit() {
+        let late = Duration::from_millis(50);
+        let offered = Offered { requests: 1_012, per_s: 125.5, last_late: late, most_late: late };
+        let result = json(&plan(Pace::Open { per_s: 125.5 }), &report(Some(offered)));
+        let mut result: Value = serde_json::from_str(&result).unwrap();
+        let latency = result["latency_us"].take();
+        assert!((500_000.0..501_000.0).contains(&latency["p50"].as_f64().unwrap()), "{latency}");
+        assert!(latency["p99.9"].as_f64() < latency["max"].as_f64(), "{latency}");
+        let expected = json!({
+            "seed": 7, "connections": 2, "requests": 1_000, "requests_per_s": 125.0,
+            "leads": 2_000, "leads_per_s": 250.0, "failed": 13,
+            "failures": {"503": 12, "422 within a batch": 1}, "elapsed_s": 8.0,
+            "latency_us": null, "first_lead": 5, "next_lead": 2_005, "starved": 0,
+            "due": 1_012, "due_per_s": 125.5, "last_late_s": 0.05, "most_late_s": 0.05,
+            "kept_up": true,
+        });
+        assert_eq!(result, expected);
+    }
+}
