@@ -31,10 +31,12 @@ pub(super) struct Connection {
 
 struct Open {
     sender: SendRequest<Full<Bytes>>,
-    mover: Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
-    /// Whether there is nothing more to move.
-    ended: bool,
+    /// What moves its bytes, until it has ended. It is let go of then: whoever waits for an answer
+    /// that it will not bring learns of it by that.
+    mover: Option<Mover>,
 }
+
+type Mover = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
 
 impl Connection {
     /// Opens one.
@@ -49,7 +51,7 @@ impl Connection {
     /// The open connection, if need be a new one.
     async fn opened(&mut self) -> Result<&mut Open, Failure> {
         let open = match self.open.take() {
-            Some(open) if !open.ended && !open.sender.is_closed() => open,
+            Some(open) if open.mover.is_some() && !open.sender.is_closed() => open,
             _ => Open::new(self.address).await.map_err(|_| Failure::Connect)?,
         };
         Ok(self.open.insert(open))
@@ -61,7 +63,7 @@ impl Exchange for Connection {
         let wait = self.wait.until(due);
         match &mut self.open {
             // So that it is seen if the server closes it meanwhile.
-            Some(open) => Open::beside(&mut open.mover, &mut open.ended, wait).await,
+            Some(open) => Open::beside(&mut open.mover, wait).await,
             None => wait.await,
         }
     }
@@ -85,11 +87,11 @@ impl Open {
         stream.set_nodelay(true)?;
         let (sender, mover) =
             http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        Ok(Self { sender, mover: Box::pin(mover), ended: false })
+        Ok(Self { sender, mover: Some(Box::pin(mover)) })
     }
 
     async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Bytes, Failure> {
-        let Self { sender, mover, ended } = self;
+        let Self { sender, mover } = self;
         let exchange = async {
             sender.ready().await?;
             let response = sender.send_request(request).await?;
@@ -98,26 +100,21 @@ impl Open {
             let body = body.collect().await?.to_bytes();
             Ok::<_, Box<dyn std::error::Error + Send + Sync>>((status, body))
         };
-        match Self::beside(mover, ended, exchange).await {
+        match Self::beside(mover, exchange).await {
             Ok((status, body)) if status.is_success() => Ok(body),
             Ok((status, _)) => Err(Failure::Status(status.as_u16())),
             Err(_) => Err(Failure::Broken),
         }
     }
 
-    /// Waits for something, and moves the connection's bytes meanwhile. That it ends is not the end
-    /// of what is waited for: that learns of it by itself.
-    async fn beside<T>(
-        mover: &mut Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>,
-        ended: &mut bool,
-        future: impl Future<Output = T>,
-    ) -> T {
+    /// Waits for something, and moves the connection's bytes meanwhile.
+    async fn beside<T>(mover: &mut Option<Mover>, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(output);
             }
-            *ended = *ended || mover.as_mut().poll(context).is_ready();
+            mover.take_if(|mover| mover.as_mut().poll(context).is_ready());
             future.as_mut().poll(context)
         })
         .await

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http_body_util::Full;
+use hyper::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
+use super::worker::Exchange;
 use super::*;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -17,16 +21,16 @@ async fn server(mut connections: Vec<Vec<&'static str>>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
+        while let Ok((mut stream, _)) = listener.accept().await {
             let more = connections.len() > 1;
             let answers = if more { connections.remove(0) } else { connections[0].clone() };
-            tokio::spawn(answer(stream, answers));
+            tokio::spawn(async move { answer(&mut stream, &answers).await });
         }
     });
     url
 }
 
-async fn answer(mut stream: TcpStream, answers: Vec<&str>) {
+async fn answer(stream: &mut TcpStream, answers: &[&str]) {
     let mut request = [0; 4_096];
     for answer in answers {
         // Requests this short come in one piece.
@@ -74,10 +78,29 @@ async fn updates_that_a_batch_refuses_are_failures_although_the_batch_is_taken()
 }
 
 #[tokio::test]
-async fn that_a_server_closes_an_idle_connection_is_no_failure() {
-    let url = server(vec![vec![OK]]).await;
-    let report = run(plan(&url, Pace::Open { per_s: 50.0 }, 5), |_| {}).await.unwrap();
-    assert_eq!((report.requests, report.failures), (5, BTreeMap::new()));
+async fn that_a_server_closes_an_idle_connection_is_seen_before_the_next_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (close, closed) = (Notify::new(), Notify::new());
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream, &[OK]).await;
+        close.notified().await;
+        drop(stream);
+        closed.notify_one();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        answer(&mut stream, &[OK]).await;
+    };
+    let ask = async {
+        let mut connection = Connection::open(address).await.unwrap();
+        let request = || Request::builder().header("host", "here").body(Full::default()).unwrap();
+        assert!(connection.exchange(request()).await.is_ok());
+        close.notify_one();
+        closed.notified().await;
+        connection.wait_until(Instant::now() + Duration::from_millis(50)).await;
+        assert_eq!(connection.exchange(request()).await, Ok("ok".into()));
+    };
+    tokio::join!(serve, ask);
 }
 
 #[tokio::test]
@@ -94,9 +117,9 @@ async fn a_server_that_goes_away_makes_the_rest_fail_and_the_run_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move {
-        let (stream, _) = listener.accept().await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
         drop(listener);
-        answer(stream, vec![OK]).await;
+        answer(&mut stream, &[OK]).await;
     });
     let report = run(plan(&url, Pace::Closed, 4), |_| {}).await.unwrap();
     assert_eq!((report.requests, report.failed()), (1, 3), "{report:?}");
