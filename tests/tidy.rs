@@ -13,7 +13,7 @@ mod text;
 
 use std::fmt::Write as _;
 
-use source::{Source, all_sources, documents, root, sources};
+use source::{Source, all_sources, documents, programs, root, sources};
 use text::{
     attributes, closing, first_of, identifier, item_end, line_of, links, normal, paths_below, words,
 };
@@ -112,7 +112,7 @@ fn serde_is_derived_at_the_borders_and_in_stored_records_only() {
 
 #[test]
 fn every_file_begins_by_telling_what_it_is_for() {
-    let silent = sources("src").into_iter();
+    let silent = programs().into_iter();
     let silent = silent.filter(|source| !source.raw.starts_with("//!"));
     pass(
         silent.map(|source| {
@@ -123,7 +123,7 @@ fn every_file_begins_by_telling_what_it_is_for() {
 
 #[test]
 fn files_and_functions_are_short_enough_to_be_read_at_once() {
-    pass(sources("src").iter().flat_map(|source| {
+    pass(programs().iter().flat_map(|source| {
         let mut found = Vec::new();
         let (lines, lines_max) = match source.path.as_str() {
             "src/main.rs" => (source.raw.lines().count(), MAIN_LINES_MAX),
@@ -148,7 +148,7 @@ fn files_and_functions_are_short_enough_to_be_read_at_once() {
 #[test]
 fn no_module_is_named_after_nothing_in_particular() {
     let vague = ["utils", "util", "helpers", "common", "types"];
-    pass(sources("src").into_iter().filter_map(|source| {
+    pass(programs().into_iter().filter_map(|source| {
         let mut parts = source.path.trim_end_matches(".rs").split('/');
         let name = parts.find(|part| vague.contains(part))?.to_owned();
         Some(source.at(1, &format!("`{name}` names nothing; call it after what is in it")))
@@ -157,7 +157,7 @@ fn no_module_is_named_after_nothing_in_particular() {
 
 #[test]
 fn lints_are_expected_with_a_reason_and_never_just_allowed() {
-    pass(sources("src").iter().flat_map(|source| {
+    pass(programs().iter().flat_map(|source| {
         let mut found = Vec::new();
         for (at, attribute) in attributes(&source.code) {
             let line = line_of(&source.code, at);
@@ -174,7 +174,7 @@ fn lints_are_expected_with_a_reason_and_never_just_allowed() {
 
 #[test]
 fn nothing_outside_tests_unwraps() {
-    pass(sources("src").iter().flat_map(|source| {
+    pass(programs().iter().flat_map(|source| {
         let hits = source.production.match_indices(".unwrap()");
         hits.map(|(at, _)| {
             let line = line_of(&source.production, at);

@@ -89,9 +89,14 @@ pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All sources of the product and of its tests.
+/// All sources of the product, of its benchmarks and of its tests.
 pub(crate) fn all_sources() -> Vec<Source> {
-    ["src", "tests"].into_iter().flat_map(sources).collect()
+    ["src", "benches", "tests"].into_iter().flat_map(sources).collect()
+}
+
+/// The sources of all that is more than a test.
+pub(crate) fn programs() -> Vec<Source> {
+    ["src", "benches"].into_iter().flat_map(sources).collect()
 }
 
 /// The sources in a folder; those that only tests are compiled with have no production code.
