@@ -14,6 +14,10 @@ test *arguments:
 prove *word:
     tests/prove {{ word }}
 
+# Measures everything of docs/performance.md, or what is named: `just bench --only ingest`.
+bench *arguments:
+    cargo bench --locked --bench performance -- {{ arguments }}
+
 # Checks layers, sizes, words and links.
 tidy:
     cargo test --locked --test tidy
