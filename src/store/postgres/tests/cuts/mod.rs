@@ -15,10 +15,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::postgres::{PgPool, Postgres};
 use sqlx::{AssertSqlSafe, Executor as _, Row as _, Transaction};
+use tokio::sync::Mutex;
 use tokio::time::{interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{DB_CONNECT_TIMEOUT, DB_TRIES_MAX};
+use crate::limits::{DB_ANSWER_TIMEOUT, DB_CONNECT_TIMEOUT, DB_TRIES_MAX};
 use crate::store::postgres::PostgresStore;
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::session::Faults;
@@ -132,7 +133,7 @@ impl Bench {
             })
             .collect();
         let read = format!(
-            "SELECT name, (row->>'seq')::int8, (row - '{{seq,epoch,until}}'::text[])::text \
+            "SELECT name, (row->>'seq')::int8, (row - '{{seq,epoch,until,seen_at}}'::text[])::text \
              FROM ({}) AS rows",
             rows.join(" UNION ALL ")
         );
@@ -143,7 +144,8 @@ impl Bench {
         // Nothing is to come between the round trips of a method.
         let PostgresStore { database: way, writer, leases, .. } = store;
         let nothing = CancellationToken::new().drop_guard();
-        let store = PostgresStore { database: way, writer, leases, _stop: nothing };
+        let probed = Mutex::default();
+        let store = PostgresStore { database: way, writer, leases, probed, _stop: nothing };
         let is_impatient = manner.tries_max == 1;
         let (kept, start) = (Rows::new(), Contents::new());
         let mut bench =
@@ -185,6 +187,8 @@ impl Bench {
                 None => self.scene.look(&self.store, method).await.expect("it is on the list"),
             }
         };
+        // Whether it can write is known for a while otherwise.
+        *self.store.probed.lock().await = None;
         let mut called = pin!(timeout(STUCK, called));
         let answered = tokio::select! {
             answered = &mut called => answered,
@@ -193,7 +197,8 @@ impl Bench {
                 let answered = called.await;
                 // What was given up is dropped when it is not answered for a while; what is alive
                 // takes real time.
-                let _ = timeout(2 * DB_CONNECT_TIMEOUT, self.every_place_is_free()).await;
+                let longest = DB_ANSWER_TIMEOUT + 2 * DB_CONNECT_TIMEOUT;
+                let _ = timeout(longest, self.every_place_is_free()).await;
                 tokio::time::resume();
                 let free = timeout(STUCK, self.every_place_is_free()).await;
                 free.expect("a connection is kept that nobody uses");
@@ -205,9 +210,9 @@ impl Bench {
 
     /// Returns when no connection is in use any more.
     async fn every_place_is_free(&self) {
-        let pool = &self.store.database.pool;
+        let pools = &self.store.database.pools;
         let mut looks = interval(Duration::from_millis(10));
-        while pool.num_idle() < pool.size() as usize {
+        while pools.iter().any(|pool| pool.num_idle() < pool.size() as usize) {
             looks.tick().await;
         }
     }

@@ -104,12 +104,11 @@ impl Scene {
             }
             "begin_alarm_try" => store.begin_alarm_try(&self.alarm, now).await.map(drop),
             "end_alarm" => store.end_alarm(&self.alarm).await,
-            "probe" => store.probe().await,
             _ => return None,
         })
     }
 
-    /// Calls a method that only looks.
+    /// Calls a method that only looks, or whether one can write.
     pub async fn look(&self, store: &dyn Store, method: &str) -> Option<Result<(), StoreError>> {
         let now = self.now;
         Some(match method {
@@ -124,6 +123,8 @@ impl Scene {
                 let entries = self.batch.events.iter().map(|queued| queued.entry).collect();
                 store.still_queued(dataset(1), entries).await.map(drop)
             }
+            "probe" => store.probe().await,
+            "fronts" => store.fronts().await.map(drop),
             "awaited_leads" => store.awaited_leads(None, 9).await.map(drop),
             "form_mark" => store.form_mark(form()).await.map(drop),
             "find_lead" => store.find_lead(lead_id(1)).await.map(drop),
