@@ -1,7 +1,7 @@
 //! The connection is cut at every round trip of every method: right before a request reaches the
 //! server, or right after, so that nobody hears what became of it; or it stays, and falls silent.
-//! What the method does is then done or not, and never half; whoever was told that it failed may ask
-//! again; and where the store tries again by itself, it is done.
+//! What the method does is then done or not, and never half; whoever was told that it failed may
+//! ask again; and where the store tries again by itself, it is done.
 //!
 //! `cargo test --lib postgres::tests::cuts -- --nocapture` tells how many cuts that were.
 
@@ -29,8 +29,8 @@ use crate::store::postgres::tests::cuts::scene::Scene;
 use crate::store::postgres::tests::proxy::{Cut, Proxy};
 use crate::store::{Purpose, StoreError};
 
-/// Methods that go on after something was made durable: they work in parts, each whole by itself, or
-/// look once more.
+/// Methods that go on after something was made durable: they work in parts, each whole by
+/// itself, or look once more.
 const IN_PARTS: [&str; 4] = ["next_batch", "route_held", "expire_stranded", "remove_old"];
 /// The one of them that may be found with a part done: what is old in quarantine goes first.
 const FIRST_PART_SEEN: &str = "remove_old";
