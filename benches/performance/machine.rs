@@ -12,12 +12,15 @@ use crate::process::said;
 pub(crate) struct Stamp {
     /// The day, in UTC.
     pub(crate) date: String,
-    /// Of the code; with `+` if there were changes that nobody had committed.
+    /// Of the code; with `+` if there were changes to it that nobody had committed.
     pub(crate) commit: String,
     /// Cores, processor, kernel, file system, compiler.
     pub(crate) machine: String,
     pub(crate) command: String,
 }
+
+/// What a figure depends on; the page that shows it is written by the same run.
+const CODE: [&str; 4] = ["src", "benches", "Cargo.toml", "Cargo.lock"];
 
 impl Stamp {
     pub(crate) fn new(file_system: &str, command: String) -> Self {
@@ -44,7 +47,7 @@ fn commit() -> String {
         let mut git = Command::new("git");
         said(git.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments)).unwrap_or_default()
     };
-    let changes = git(&["status", "--porcelain", "--untracked-files=no"]);
+    let changes = git(&[&["status", "--porcelain", "--"][..], &CODE].concat());
     let mark = if changes.is_empty() { "" } else { "+" };
     format!("{}{mark}", git(&["rev-parse", "--short", "HEAD"]))
 }

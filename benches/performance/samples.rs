@@ -69,3 +69,10 @@ pub(crate) fn quantile(figures: &mut [f64], share: f64) -> f64 {
     let place = (real(figures.len() as u64) * share) as usize;
     figures.get(place.min(figures.len().saturating_sub(1))).copied().unwrap_or_default()
 }
+
+/// Which share of the answered requests is this share of all that were due, if what failed counts
+/// as slower than every answer; nothing if that many were not answered.
+pub(crate) fn share_of_answered(share: f64, answered: u64, failed: u64) -> Option<f64> {
+    let of_answered = share * real(answered + failed) / real(answered);
+    (of_answered <= 1.0).then_some(of_answered)
+}

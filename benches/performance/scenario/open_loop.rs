@@ -1,11 +1,13 @@
 //! Requests that become due by themselves, with a million leads stored: how long each takes from
 //! the moment it was due, so that a stall is charged for everybody who waited.
 
-use leadloop::bench::Pace;
+use std::time::Duration;
+
+use leadloop::bench::{Pace, Report};
 
 use crate::outcome::{Axis, Line, Outcome, Plot, Scale, Table, Target, Unit, grouped};
 use crate::rig::{Rig, rotated, webhooks};
-use crate::samples::Samples;
+use crate::samples::{Samples, share_of_answered};
 use crate::stores::Events;
 
 const RATES: [f64; 3] = [1_000.0, 5_000.0, 10_000.0];
@@ -31,7 +33,7 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
             done[place].push(report.per_s());
             failed += report.failed();
             for (samples, share) in latencies[place].iter_mut().zip(QUANTILES) {
-                samples.push(report.quantile_us(share) / 1_000.0);
+                samples.push(latency_ms(&report, share, rig.effort.measure));
             }
         }
     }
@@ -60,6 +62,18 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
         y: Axis::new("milliseconds", Scale::Logarithmic),
         lines,
     });
-    outcome.note(format!("{failed} requests were not answered with 200."));
+    outcome.note(format!(
+        "{} requests were not answered with 200; they count as if they had taken the whole \
+         measurement.",
+        grouped(failed)
+    ));
     Ok(outcome)
+}
+
+/// The latency that this share of what was due did not exceed: what failed came never.
+fn latency_ms(report: &Report, share: f64, measure: Duration) -> f64 {
+    match share_of_answered(share, report.requests, report.failed()) {
+        Some(share) => report.quantile_us(share) / 1_000.0,
+        None => measure.as_secs_f64() * 1_000.0,
+    }
 }
