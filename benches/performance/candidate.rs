@@ -21,6 +21,8 @@ pub(crate) enum Candidate {
     Wal,
     /// The program.
     Leadloop,
+    /// The program while Meta is away, so that it sends nothing.
+    Undelivered,
     /// What people write by hand.
     FastApi,
     /// Debian's `webhook`, which runs a program for each delivery.
@@ -34,6 +36,7 @@ impl fmt::Display for Candidate {
             Self::Verify => "verify and parse",
             Self::Wal => "raw WAL",
             Self::Leadloop => "leadloop",
+            Self::Undelivered => "leadloop, nothing delivered",
             Self::FastApi => "FastAPI and SQLite",
             Self::Webhook => "Debian's webhook",
         })

@@ -17,6 +17,7 @@ use crate::options::Effort;
 use crate::outcome::grouped;
 use crate::peers;
 use crate::process::free_address;
+use crate::stores::NOWHERE;
 
 pub(crate) const APP_SECRET: &str = "performance-app-secret";
 pub(crate) const API_KEY: &str = "performance-api-key";
@@ -34,9 +35,9 @@ const PER_REQUEST_MAX: Duration = Duration::from_millis(250);
 /// Everything that a scenario needs.
 pub(crate) struct Rig {
     pub(crate) effort: Effort,
-    pub(crate) disk: Disk,
-    /// Takes events, in a process of its own.
+    /// Takes events, in a process of its own, which ends before its folder does.
     pub(crate) sink: Server,
+    pub(crate) disk: Disk,
     /// Where things are that outlive a run.
     pub(crate) directory: PathBuf,
     /// Files of leadloop's with many leads, made when they are first asked for.
@@ -59,7 +60,7 @@ impl Rig {
         bar.enable_steady_tick(Duration::from_millis(250));
         let (stores, python) = (RefCell::default(), RefCell::default());
         let sent = Cell::default();
-        Ok(Self { effort, disk, sink, directory, stores, python, sent, bar })
+        Ok(Self { effort, sink, disk, directory, stores, python, sent, bar })
     }
 
     /// Begins a scenario, which is told even where nobody sees the bar.
@@ -109,6 +110,7 @@ impl Rig {
                 command
             }
             Candidate::Leadloop => leadloop(address, "leadloop.redb", &self.sink.url()),
+            Candidate::Undelivered => leadloop(address, "leadloop.redb", NOWHERE),
             Candidate::FastApi => peers::fastapi(&self.python()?, address, folder.path()),
             Candidate::Webhook => peers::webhook(address, folder.path())?,
         };

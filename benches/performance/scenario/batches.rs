@@ -10,7 +10,8 @@ use crate::outcome::{Outcome, Table, Target, Unit};
 use crate::rig::{Rig, rotated, webhooks};
 use crate::samples::Samples;
 
-const CANDIDATES: [Candidate; 3] = [Candidate::Verify, Candidate::Wal, Candidate::Leadloop];
+const CANDIDATES: [Candidate; 4] =
+    [Candidate::Verify, Candidate::Wal, Candidate::Leadloop, Candidate::Undelivered];
 const CONNECTIONS: [usize; 3] = [1, 4, 16];
 /// Where the goal is.
 const GOAL_CONNECTIONS: usize = 16;

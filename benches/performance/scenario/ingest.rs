@@ -10,8 +10,13 @@ use crate::outcome::{Axis, Line, Outcome, Plot, Scale, Table, Target, Unit};
 use crate::rig::{Rig, rotated, webhooks};
 use crate::samples::Samples;
 
-const CANDIDATES: [Candidate; 4] =
-    [Candidate::NoOp, Candidate::Verify, Candidate::Wal, Candidate::Leadloop];
+const CANDIDATES: [Candidate; 5] = [
+    Candidate::NoOp,
+    Candidate::Verify,
+    Candidate::Wal,
+    Candidate::Leadloop,
+    Candidate::Undelivered,
+];
 /// Connections, and at least which part of the log's and of the verifying route's rate is wanted.
 const GOALS: [(u32, f64, f64); 4] =
     [(1, 0.75, 0.22), (16, 0.75, 0.24), (64, 0.75, 0.45), (256, 0.75, 0.60)];
@@ -71,9 +76,10 @@ fn outcome(rates: &Rates) -> Outcome {
     });
     outcome.note(
         "Each delivery has one lead. leadloop also sends each lead's event to a stand-in for Meta \
-         on the same cores meanwhile; the baselines send nothing. All of them run on leadloop's \
-         own accept loop and runtime. The raw WAL verifies and parses, too; then one thread \
-         appends what gathered meanwhile to a file and calls `fdatasync` once.",
+         on the same cores meanwhile; the baselines send nothing, and neither does leadloop in the \
+         last row. All of them run on leadloop's own accept loop and runtime. The raw WAL verifies \
+         and parses, too; then one thread appends what gathered meanwhile to a file and calls \
+         `fdatasync` once.",
     );
     outcome
 }
