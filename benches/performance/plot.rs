@@ -118,7 +118,7 @@ where
     if plot.lines.len() > 1 {
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperLeft)
+            .position(SeriesLabelPosition::LowerRight)
             .label_font(("sans-serif", 13).into_font().color(&INK))
             .background_style(WHITE.mix(0.85))
             .border_style(INK.mix(0.2))
