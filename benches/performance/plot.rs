@@ -90,6 +90,7 @@ where
     let mut chart = ChartBuilder::on(&area)
         .caption(&plot.title, ("sans-serif", 18).into_font().color(&INK))
         .margin(12)
+        .margin_right(32)
         .x_label_area_size(44)
         .y_label_area_size(72)
         .build_cartesian_2d(x, y)?;
