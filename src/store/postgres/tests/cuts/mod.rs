@@ -133,14 +133,14 @@ impl Bench {
             })
             .collect();
         let read = format!(
-            "SELECT name, (row->>'seq')::int8, (row - '{{seq,epoch,until,seen_at}}'::text[])::text \
+            "SELECT name, (row->>'seq')::int8, (row - '{{seq,epoch,until}}'::text[])::text \
              FROM ({}) AS rows",
             rows.join(" UNION ALL ")
         );
-        direct.execute(AssertSqlSafe(keep)).await.unwrap();
         let proxy = Proxy::start(&database.url());
         let (url, faults) = (proxy.url(), Arc::new(manner));
         let store = PostgresStore::open_with(&url, Purpose::Live, OWNER, faults).await.unwrap();
+        direct.execute(AssertSqlSafe(keep)).await.unwrap();
         // Nothing is to come between the round trips of a method.
         let PostgresStore { database: way, writer, leases, .. } = store;
         let nothing = CancellationToken::new().drop_guard();
