@@ -1,4 +1,5 @@
-//! Faults that the database makes at a chosen statement: conflicts, deadlocks, lost connections.
+//! Faults that the database makes at a chosen statement: conflicts, deadlocks, lost connections, a
+//! server without memory, a transaction that was idle too long.
 //!
 //! They are real: the server raises the error, or ends the connection.
 
@@ -13,10 +14,12 @@ use crate::store::postgres::error::Failure;
 use crate::store::postgres::session::Faults;
 
 /// What happens at a statement or at the commit.
-const FAULTS: [&str; 3] = [
+const FAULTS: [&str; 5] = [
     "DO $$ BEGIN RAISE EXCEPTION 'a conflict' USING ERRCODE = '40001'; END $$",
     "DO $$ BEGIN RAISE EXCEPTION 'a deadlock' USING ERRCODE = '40P01'; END $$",
     "SELECT pg_terminate_backend(pg_backend_pid())",
+    "DO $$ BEGIN RAISE EXCEPTION 'no memory' USING ERRCODE = '53200'; END $$",
+    "DO $$ BEGIN RAISE EXCEPTION 'idle too long' USING ERRCODE = '25P03'; END $$",
 ];
 
 /// When faults happen; never, unless a test asks for them.

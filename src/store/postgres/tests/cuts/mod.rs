@@ -382,5 +382,5 @@ async fn a_store_that_commits_in_between_is_found_half_done() {
     let half = wrong.iter().filter(|wrong| wrong.contains("half done")).count();
     println!("the control: {} methods are wrong, {half} of them half done", wrong.len());
     // All that write in transactions; those that write only one thing are done too early.
-    assert!(wrong.len() > 20 && half > 10, "{wrong:?}");
+    assert!(wrong.len() >= 20 && half > 10, "{wrong:?}");
 }
