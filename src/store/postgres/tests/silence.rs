@@ -64,15 +64,14 @@ impl Way {
 
 async fn forward(mut client: UnixStream, server: PathBuf, mut is_open: watch::Receiver<bool>) {
     let mut server = UnixStream::connect(server).await.unwrap();
-    let swallowed = async {
-        drop(is_open.wait_for(|is_open| !is_open).await);
-        std::future::pending::<()>().await;
-    };
+    let swallowed = async { drop(is_open.wait_for(|is_open| !is_open).await) };
     tokio::select! {
         biased;
         () = swallowed => {}
-        _ = copy_bidirectional(&mut client, &mut server) => {}
+        _ = copy_bidirectional(&mut client, &mut server) => return,
     }
+    // Both ends stay open, and nothing comes through any more.
+    std::future::pending().await
 }
 
 fn intake(number: u64) -> Intake {
