@@ -165,6 +165,9 @@ pub const COMMIT_GROUP_MAX: usize = 1_024;
 /// Leads, contacts and events that one transaction of a database is about, unless one call is about
 /// more.
 pub const DB_GROUP_WEIGHT_MAX: usize = 2_000;
+/// Leads and reports after which nothing more is added to a commit. Each may change a page of the
+/// file that no other does, and all of them are in memory until the commit.
+pub const COMMIT_WEIGHT_MAX: usize = 2_048;
 /// Connections to a database of one instance, at most.
 pub const DB_CONNECTIONS_MAX: u32 = 16;
 /// Of these, those kept free for who writes and who renews duties.
@@ -210,11 +213,13 @@ pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
-/// How long the writer waits for such a store to be written again, which takes long for a large
-/// one; after that it refuses work until it is done.
-pub const STORE_MEND_WAIT: Duration = Duration::from_secs(2);
-/// How long it waits after that has failed before the next try.
-pub const STORE_MEND_PAUSE: Duration = Duration::from_secs(3);
+/// One of two segments of the journal of an embedded store, in bytes. The file is longer by both
+/// of them while it is open.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
+/// The least that gathers in a segment before it is brought to its place, in bytes.
+pub const JOURNAL_CHECKPOINT_BYTES_MIN: u64 = 1024 * 1024;
+/// How much of a segment is made ready at a time when it is used for the first time, in bytes.
+pub const JOURNAL_AHEAD_BYTES: u64 = 1024 * 1024;
 
 /// Memory for cached pages of a copy that is being made or proven, in bytes.
 pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;

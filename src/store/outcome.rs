@@ -20,6 +20,13 @@ pub struct Intake {
     pub quarantined: Vec<Quarantined>,
 }
 
+impl Intake {
+    /// How many leads and pieces it has.
+    pub(in crate::store) fn weight(&self) -> usize {
+        self.leads.len() + self.quarantined.len()
+    }
+}
+
 /// A signed piece of a webhook that could not be read, as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quarantined {

@@ -40,7 +40,8 @@ impl FileSource {
     ) -> Result<(), StoreError> {
         let database = self.database.clone();
         let sending = tokio::task::spawn_blocking(move || {
-            let tables = ReadTables::open(&database.begin_read()?)?;
+            let reading = database.begin_read()?;
+            let tables = ReadTables::of(&reading);
             for kind in Kind::ALL {
                 let mut gathering = Gathering::of(kind, &batches);
                 send_kind(&tables, kind, &mut gathering)?;
@@ -63,7 +64,7 @@ macro_rules! each {
     };
 }
 
-fn send_kind(tables: &ReadTables, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
+fn send_kind(tables: &ReadTables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
     match kind {
         Kind::Leads => each!(tables.leads(), to, |seq, bytes| {
             let lead = decode_lead(bytes)?;
@@ -105,7 +106,7 @@ fn send_kind(tables: &ReadTables, kind: Kind, to: &mut Gathering) -> Result<(), 
 }
 
 /// Sends what is about no lead.
-fn send_rest(tables: &ReadTables, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
+fn send_rest(tables: &ReadTables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
     match kind {
         Kind::Quarantine => each!(tables.quarantine(), to, |seq, bytes| {
             let piece = decode_quarantined(bytes)?;
@@ -143,7 +144,7 @@ fn send_rest(tables: &ReadTables, kind: Kind, to: &mut Gathering) -> Result<(), 
 
 /// Sends what waits for its lead. Rows of dead letters stay among those that wait, so that they are
 /// found by their lead.
-fn send_awaiting(tables: &ReadTables, to: &mut Gathering) -> Result<(), StoreError> {
+fn send_awaiting(tables: &ReadTables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
     for row in tables.awaiting().iter()? {
         let (key, value) = row?;
         let ((lead_id, seq), (tolerance_s, last_second)) = (key.value(), value.value());
@@ -156,7 +157,7 @@ fn send_awaiting(tables: &ReadTables, to: &mut Gathering) -> Result<(), StoreErr
 }
 
 /// Sends the attempts of each event; here, those that many events had in common are one row.
-fn send_attempts(tables: &ReadTables, to: &mut Gathering) -> Result<(), StoreError> {
+fn send_attempts(tables: &ReadTables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
     for row in tables.leads().iter()? {
         let (seq, lead) = row?;
         let lead_id = decode_lead(lead.value())?.reported.lead_id.get();
@@ -171,7 +172,7 @@ fn send_attempts(tables: &ReadTables, to: &mut Gathering) -> Result<(), StoreErr
 }
 
 fn send_attempts_of(
-    tables: &ReadTables,
+    tables: &ReadTables<'_>,
     lead_id: u64,
     seq: u64,
     to: &mut Gathering,

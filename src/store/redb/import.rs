@@ -48,13 +48,13 @@ impl FileTarget {
         let transaction = database.begin_write()?;
         layout::mark(&transaction, purpose)?;
         // The tables that stay empty, too.
-        drop(WriteTables::open(&transaction)?);
+        WriteTables::make(&transaction)?;
         Ok(Self { path: path.into(), unfinished, file, database, transaction, last_attempt: 0 })
     }
 
     /// Writes some records.
     pub(in crate::store) fn put(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let mut tables = WriteTables::open(&self.transaction)?;
+        let mut tables = WriteTables::of(&self.transaction);
         for record in batch.records {
             let mut values = Values::of(record);
             match batch.kind {

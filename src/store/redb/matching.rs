@@ -164,7 +164,7 @@ pub(super) fn is_known_otherwise(view: &impl View, lead_id: LeadId) -> Result<bo
 /// See [`crate::store::Store::link_crm_id`].
 pub(super) fn link_crm_id(
     unit: &mut Unit<'_>,
-    (source, crm_id): (&SourceName, &CrmId),
+    (source, crm_id): &(SourceName, CrmId),
     lead_id: LeadId,
     now: Timestamp,
 ) -> Result<Linking, StoreError> {
@@ -284,8 +284,12 @@ pub(super) fn adopt_by_contact(
     if lead_id.is_own() {
         return Ok(());
     }
+    let keys = contact_keys(&customer_of(&unit.tables, lead_id)?);
+    if keys.is_empty() {
+        return Ok(());
+    }
     let Some((_, lead)) = lead_by_id(&unit.tables, lead_id)? else { return Ok(()) };
-    for (_, key) in contact_keys(&customer_of(&unit.tables, lead_id)?) {
+    for (_, key) in keys {
         for own in by_contact(&unit.tables, (&key, LeadId::OWN)..=(&key, u64::MAX))? {
             adopt(unit, own, lead_id, Some(&lead), now, effects)?;
         }
@@ -377,7 +381,7 @@ pub(super) fn forget_matches(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(),
         unit.tables.lead_crm_ids.remove((lead_id.get(), source, crm_id))?;
     }
     let of_lead = (lead_id.get(), 0)..=(lead_id.get(), u64::MAX);
-    let found = unit.tables.lead_found.extract_from_if(of_lead, |_, ()| true)?;
+    let found = unit.tables.lead_found.extract(of_lead)?;
     for row in found {
         unit.tables.found_leads.remove(row?.0.value().1)?;
     }

@@ -3,7 +3,7 @@
 //! Writes go through the writer, which commits what gathered together; reads run on snapshots, on
 //! the runtime's blocking threads. The file belongs to one process at a time.
 //!
-//! Every redb commit here is an immediate, one-phase one: written and flushed when it returns.
+//! Every redb commit here is an immediate, one-phase one: durable in the journal when it returns.
 
 mod alarms;
 mod copy;
@@ -11,11 +11,12 @@ mod error;
 mod export;
 mod import;
 mod ingest;
+mod journal;
 mod layout;
+mod lazy;
 mod list;
 mod marks;
 mod matching;
-mod mend;
 mod overlay;
 mod proof;
 mod queue;
@@ -103,12 +104,12 @@ impl RedbStore {
 
     async fn read<T: Send + 'static>(
         &self,
-        reading: impl FnOnce(&ReadTables) -> Result<T, StoreError> + Send + 'static,
+        reading: impl FnOnce(&ReadTables<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = self.shared.clone();
         let task = tokio::task::spawn_blocking(move || {
             let transaction = shared.get()?.begin_read()?;
-            reading(&ReadTables::open(&transaction)?)
+            reading(&ReadTables::of(&transaction))
         });
         task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
@@ -117,7 +118,9 @@ impl RedbStore {
 #[async_trait]
 impl Store for RedbStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
-        self.writer.submit(move |unit| ingest::ingest(unit, &intake, now)).await
+        self.writer
+            .submit_many(intake.weight(), move |unit| ingest::ingest(unit, &intake, now))
+            .await
     }
 
     async fn record_stage_updates(
@@ -126,11 +129,11 @@ impl Store for RedbStore {
         routing: &Routing,
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
-        let routing = routing.clone();
+        let (routing, weight) = (routing.clone(), updates.len());
         let work = move |unit: &mut writer::Unit<'_>| {
             updates::record_stage_updates(unit, &updates, &routing, now)
         };
-        self.writer.submit(work).await
+        self.writer.submit_many(weight, work).await
     }
 
     async fn judge_stage_updates(
@@ -150,10 +153,8 @@ impl Store for RedbStore {
         lead_id: LeadId,
         now: Timestamp,
     ) -> Result<Linking, StoreError> {
-        let work = move |unit: &mut writer::Unit<'_>| {
-            matching::link_crm_id(unit, (&source, &crm_id), lead_id, now)
-        };
-        self.writer.submit(work).await
+        let record = (source, crm_id);
+        self.writer.submit(move |unit| matching::link_crm_id(unit, &record, lead_id, now)).await
     }
 
     async fn add_customer(
@@ -162,10 +163,7 @@ impl Store for RedbStore {
         customer: Customer,
         now: Timestamp,
     ) -> Result<Linked, StoreError> {
-        let work = move |unit: &mut writer::Unit<'_>| {
-            matching::add_customer(unit, lead_id, &customer, now)
-        };
-        self.writer.submit(work).await
+        self.writer.submit(move |unit| matching::add_customer(unit, lead_id, &customer, now)).await
     }
 
     async fn next_batch(
@@ -346,7 +344,7 @@ impl Store for RedbStore {
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
-        self.read(list::stats).await
+        self.read(|tables| list::stats(tables)).await
     }
 
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
@@ -362,7 +360,7 @@ impl Store for RedbStore {
     }
 
     async fn alarms(&self) -> Result<Alarms, StoreError> {
-        self.read(alarms::all).await
+        self.read(|tables| alarms::all(tables)).await
     }
 
     async fn begin_alarm_try(

@@ -10,6 +10,8 @@ use std::sync::{Mutex, PoisonError};
 
 use redb::StorageBackend;
 
+use crate::store::redb::journal::Medium;
+
 const BLOCK: u64 = 4_096;
 
 /// Bytes above those of another backend, which is read only.
@@ -97,6 +99,8 @@ impl Above {
 fn index(offset: u64) -> usize {
     usize::try_from(offset).expect("it is within a slice")
 }
+
+impl<B: StorageBackend> Medium for Overlay<B> {}
 
 impl<B: StorageBackend> StorageBackend for Overlay<B> {
     fn len(&self) -> io::Result<u64> {

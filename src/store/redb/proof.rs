@@ -19,6 +19,7 @@ use crate::store::records::{
 };
 use crate::store::redb::Purpose;
 use crate::store::redb::alarms;
+use crate::store::redb::journal::{Checkpoints, Journaled, Sizes};
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::marks;
 use crate::store::redb::overlay::Overlay;
@@ -84,12 +85,14 @@ fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> 
     }
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES).set_check_integrity_on_open(true);
-    let database = builder.create_with_backend(overlay)?;
+    // A crash leaves a journal; what it holds is seen, and stays where it is.
+    let journaled = Journaled::open(overlay, Checkpoints::Between, Sizes::default())?;
+    let database = builder.create_with_backend(journaled)?;
     check_ours(&database)?;
     // A store that was last open under an older program may lack tables that have come since. A
     // server makes them when it starts; here they are made above the file.
     let making = database.begin_write()?;
-    drop(WriteTables::open(&making)?);
+    WriteTables::make(&making)?;
     making.commit()?;
     Ok(database)
 }
@@ -105,7 +108,7 @@ fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, Store
     let purpose = purpose_of(&transaction)?;
     let purpose =
         purpose.ok_or_else(|| StoreError::Unsupported("its purpose is not known here".into()))?;
-    let tables = ReadTables::open(&transaction)?;
+    let tables = ReadTables::of(&transaction);
     let mut reading = Reading { now, tables: &tables, newest_at: None, events: 0, too_old: 0 };
     reading.read_leads()?;
     reading.read_events()?;
@@ -133,7 +136,7 @@ fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, Store
 /// Reads every record, and sees that what points somewhere points at something.
 struct Reading<'t> {
     now: Timestamp,
-    tables: &'t ReadTables,
+    tables: &'t ReadTables<'t>,
     newest_at: Option<Timestamp>,
     events: u64,
     too_old: u64,

@@ -64,7 +64,7 @@ fn remove_timeline(
     }
     forget_matches(unit, lead_id)?;
     if let Some((lead_seq, _)) = lead {
-        unit.tables.lead_events.retain_in((*lead_seq, 0)..=(*lead_seq, u64::MAX), |_, ()| false)?;
+        unit.tables.lead_events.clear((*lead_seq, 0)..=(*lead_seq, u64::MAX))?;
         unit.tables.leads.remove(lead_seq)?;
         unit.tables.lead_index.remove(lead_id.get())?;
     }
@@ -82,7 +82,7 @@ fn remove_event(
     let mut is_open = unit.tables.dead.remove(seq)?.is_none();
     let delivered = unit.tables.delivered.remove(seq)?.map(|attempt| attempt.value());
     let of_event = (*seq, 0)..=(*seq, u64::MAX);
-    let failures = unit.tables.failures.extract_from_if(of_event, |_, ()| true)?;
+    let failures = unit.tables.failures.extract(of_event)?;
     let failures = failures.map(|row| Ok(row?.0.value().1));
     let attempts: Vec<u64> = failures.collect::<Result<_, StoreError>>()?;
     is_open &= delivered.is_none();
@@ -90,7 +90,7 @@ fn remove_event(
         unlink_attempt(unit, attempt)?;
     }
     let of_event = (*seq, &[0; 16])..=(*seq, &[u8::MAX; 16]);
-    let keys = unit.tables.event_keys.extract_from_if(of_event, |_, ()| true)?;
+    let keys = unit.tables.event_keys.extract(of_event)?;
     for row in keys {
         unit.tables.idempotency.remove(row?.0.value().1)?;
     }

@@ -7,13 +7,14 @@
 use std::collections::BTreeMap;
 
 use redb::{
-    Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata, Table,
-    TableDefinition, Value, WriteTransaction,
+    Key, ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, Value,
+    WriteTransaction,
 };
 
 use crate::domain::event::KeyDigest;
 use crate::domain::matching::ContactKey;
 use crate::domain::time::Timestamp;
+use crate::store::redb::lazy::{Lazy, Opens};
 use crate::store::{ApiKeyDigest, StoreError};
 
 /// The place of an event in the outbox: (dataset or 0, event time, whether it was reported, event's
@@ -26,9 +27,14 @@ pub(super) const LAST_SEQ: &str = "seq";
 /// The fact that only a copy has: of which moment it is, in milliseconds.
 pub(super) const BACKED_UP_AT: &str = "backed_up_at";
 
-/// Declares each table once, and from that: its definition, the two ways to open all tables, the
-/// view that reading code works on in both, and the copying. What only the writer looks at stands
-/// apart.
+/// The tables of a write transaction.
+pub(super) type WriteTables<'t> = Tables<'t, WriteTransaction>;
+
+/// The tables of a read transaction.
+pub(super) type ReadTables<'t> = Tables<'t, ReadTransaction>;
+
+/// Declares each table once, and from that: its definition, the tables of a transaction, the view
+/// that reading code works on, and the copying. What only the writer looks at stands apart.
 macro_rules! tables {
     (
         read { $($(#[$doc:meta])* $field:ident: $name:literal, $key:ty => $value:ty;)* }
@@ -36,15 +42,10 @@ macro_rules! tables {
             $($(#[$own_doc:meta])* $own:ident: $own_name:literal, $own_key:ty => $own_value:ty;)*
         }
     ) => {
-        /// All tables of a write transaction.
-        pub(super) struct WriteTables<'t> {
-            $($(#[$doc])* pub(super) $field: Table<'t, $key, $value>,)*
-            $($(#[$own_doc])* pub(super) $own: Table<'t, $own_key, $own_value>,)*
-        }
-
-        /// The tables that are read in a read transaction.
-        pub(super) struct ReadTables {
-            $($field: ReadOnlyTable<$key, $value>,)*
+        /// All tables of a transaction; each is opened when it is first looked at.
+        pub(super) struct Tables<'t, T: Opens + 't> {
+            $($(#[$doc])* pub(super) $field: Lazy<'t, T, $key, $value>,)*
+            $($(#[$own_doc])* pub(super) $own: Lazy<'t, T, $own_key, $own_value>,)*
         }
 
         /// What reading needs of the tables, inside a write transaction or outside.
@@ -52,20 +53,23 @@ macro_rules! tables {
             $($(#[$doc])* fn $field(&self) -> &impl ReadableTable<$key, $value>;)*
         }
 
-        impl<'t> WriteTables<'t> {
-            /// Opens all tables, and makes those that are missing.
-            pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, StoreError> {
-                Ok(Self {
-                    $($field: transaction.open_table(TableDefinition::new($name))?,)*
-                    $($own: transaction.open_table(TableDefinition::new($own_name))?,)*
-                })
+        impl<'t, T: Opens> Tables<'t, T> {
+            /// The tables as the transaction sees them.
+            pub(super) fn of(transaction: &'t T) -> Self {
+                Self {
+                    $($field: Lazy::new(transaction, TableDefinition::new($name)),)*
+                    $($own: Lazy::new(transaction, TableDefinition::new($own_name)),)*
+                }
             }
         }
 
-        impl ReadTables {
-            /// Opens the tables as of now.
-            pub(super) fn open(transaction: &ReadTransaction) -> Result<Self, StoreError> {
-                Ok(Self { $($field: transaction.open_table(TableDefinition::new($name))?,)* })
+        impl WriteTables<'_> {
+            /// Makes the tables that are missing.
+            pub(super) fn make(transaction: &WriteTransaction) -> Result<(), StoreError> {
+                let tables = WriteTables::of(transaction);
+                $(tables.$field.table()?;)*
+                $(tables.$own.table()?;)*
+                Ok(())
             }
         }
 
@@ -96,11 +100,7 @@ macro_rules! tables {
             Ok(rows)
         }
 
-        impl View for WriteTables<'_> {
-            $(fn $field(&self) -> &impl ReadableTable<$key, $value> { &self.$field })*
-        }
-
-        impl View for ReadTables {
+        impl<T: Opens> View for Tables<'_, T> {
             $(fn $field(&self) -> &impl ReadableTable<$key, $value> { &self.$field })*
         }
     };

@@ -18,7 +18,7 @@ use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
 use crate::store::redb::Purpose;
 use crate::store::redb::proof::{Contents, check_ours, prove_file};
-use crate::store::redb::volume::{folder_of, private_file, sync_folder};
+use crate::store::redb::volume::{fold_journal, folder_of, private_file, sync_folder};
 
 /// A backup that is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +187,7 @@ pub fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
 /// they come.
 pub fn compact(path: &Path) -> Result<Compacted, StoreError> {
     let length = || std::fs::metadata(path).map(|file| file.len());
+    fold_journal(path)?;
     let before = length()?;
     let mut builder = Database::builder();
     let mut database = builder.set_cache_size(COPY_CACHE_BYTES).open(path)?;

@@ -2,13 +2,17 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
+use std::ops::Bound;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, StorageBackend};
+use rustix::fs::OFlags;
 
 use crate::limits::{STORE_CACHE_BYTES, STORE_PROBE_BYTES};
 use crate::store::StoreError;
+use crate::store::redb::journal::{Checkpoints, Journaled, Medium, Sizes};
 
 /// Whether a database is opened at the start, and may be new, or once more after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +27,6 @@ pub enum Opening {
 pub trait Volume: Send + Sync + 'static {
     /// Opens the database.
     fn open(&self, opening: Opening) -> Result<Database, StoreError>;
-
-    /// Makes sure, before it is opened again, that what can be read of it is on the disk. The
-    /// database that failed is still open then, for those who read. May take long.
-    fn mend(&self) -> io::Result<()> {
-        Ok(())
-    }
 
     /// Whether it is worth trying to write again after a failure. Until then the database that
     /// failed stays open, because it can still be read.
@@ -76,14 +74,7 @@ impl Volume for FileVolume {
         if is_new && opening == Opening::First {
             self.make(&builder)?;
         }
-        Ok(builder.open(&self.path)?)
-    }
-
-    fn mend(&self) -> io::Result<()> {
-        let file = OpenOptions::new().read(true).write(true).open(&self.path)?;
-        // The database that failed holds the lock, and does not write any more.
-        let backend = FileBackend::new(file).map_err(io::Error::other)?;
-        write_again(&backend)
+        Ok(builder.create_with_backend(open_journaled(&self.path)?)?)
     }
 
     fn is_writable(&self) -> bool {
@@ -97,22 +88,76 @@ impl Volume for FileVolume {
     }
 }
 
-/// Writes again what can be read of a database, and flushes it.
-///
-/// When a flush fails, Linux takes what it could not write for written: it can be read until the
-/// power goes, and no later flush writes it. A database that trusted what it reads would build on
-/// pages that are not on the disk.
-pub(super) fn write_again(backend: &impl StorageBackend) -> io::Result<()> {
-    const PAGE: usize = 4_096;
-    for offset in (0..backend.len()?).step_by(PAGE) {
-        let mut page = [0; PAGE];
-        backend.read(offset, &mut page)?;
-        // Zeros are mostly where nothing was ever written, and would take up space.
-        if page != [0; PAGE] {
-            backend.write(offset, &page)?;
-        }
+/// Opens the file of a store with its journal, and locks it.
+fn open_journaled(path: &Path) -> Result<Journaled<StoreFile>, StoreError> {
+    let file = StoreFile::open(path)?;
+    if file.len()? == 0 {
+        return Err(StoreError::Unavailable("the file is empty".into()));
     }
-    backend.sync_data()
+    Ok(Journaled::open(file, Checkpoints::Beside, Sizes::default())?)
+}
+
+/// Brings the journal that a crash left to its places, so that the file is a plain database.
+pub(super) fn fold_journal(path: &Path) -> Result<(), StoreError> {
+    Ok(open_journaled(path)?.close()?)
+}
+
+/// The file of a store, locked.
+#[derive(Debug)]
+struct StoreFile {
+    file: FileBackend,
+    /// The same file. What is written through it is durable when that returns, and nothing else
+    /// has to be: what is being brought to its place meanwhile is not waited for.
+    through: File,
+}
+
+impl StoreFile {
+    fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true);
+        let file = FileBackend::new(options.open(path)?)?;
+        match file.try_lock_range(Bound::Unbounded, Bound::Unbounded) {
+            Ok(true) | Err(redb::BackendError::Unsupported) => {}
+            Ok(false) => return Err(redb::DatabaseError::DatabaseAlreadyOpen.into()),
+            Err(redb::BackendError::Io(error)) => return Err(error.into()),
+            Err(error) => return Err(StoreError::Unavailable(error.to_string())),
+        }
+        let flags = i32::try_from(OFlags::DSYNC.bits()).map_err(io::Error::other)?;
+        let through = options.custom_flags(flags).open(path)?;
+        Ok(Self { file, through })
+    }
+}
+
+impl Medium for StoreFile {
+    fn write_through(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.through.write_all_at(data, offset)
+    }
+}
+
+impl StorageBackend for StoreFile {
+    fn len(&self) -> io::Result<u64> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
 }
 
 /// The folder that a file is in.

@@ -7,8 +7,8 @@
 //! apart until the work that needs it is alone, and only that is refused.
 //!
 //! redb refuses every write after an I/O error until the file is opened anew, so the writer does
-//! that as soon as the disk takes writes and the file is mended; until then the old one serves
-//! readers, and whoever would write is refused at once. It does not decide what is written.
+//! that as soon as the disk takes writes; until then the old one serves readers, and whoever would
+//! write is refused at once. It does not decide what is written.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -18,9 +18,8 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{COMMIT_GROUP_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
+use crate::limits::{COMMIT_GROUP_MAX, COMMIT_WEIGHT_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
-use crate::store::redb::mend::Mender;
 use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
 use crate::store::redb::{Opening, Purpose, Volume, layout};
 
@@ -64,12 +63,15 @@ impl Unit<'_> {
 trait Job: Send {
     /// Does the work inside the transaction; once more if an earlier one came to nothing.
     fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError>;
+    /// How many leads or reports it is about; a commit takes so many.
+    fn weight(&self) -> usize;
     /// Tells the result, after the commit.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Waiting<F, T> {
     work: F,
+    weight: usize,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -82,6 +84,10 @@ where
     fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError> {
         self.result = Some((self.work)(unit)?);
         Ok(())
+    }
+
+    fn weight(&self) -> usize {
+        self.weight
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -116,7 +122,6 @@ impl Writer {
         let mut thread = WriterThread {
             queue,
             purpose,
-            mender: Mender::new(volume.clone()),
             volume,
             shared: shared.clone(),
             database: Some(database),
@@ -140,8 +145,17 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
     {
+        self.submit_many(1, work).await
+    }
+
+    /// The same for work that is about so many leads or reports.
+    pub(super) async fn submit_many<T, F>(&self, weight: usize, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Waiting { work, result: None, reply });
+        let job = Box::new(Waiting { work, weight, result: None, reply });
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
         match self.jobs.as_ref().ok_or_else(stopped)?.try_send(job) {
             Ok(()) => answer.await.map_err(|_| stopped())?,
@@ -170,7 +184,6 @@ impl Drop for Writer {
 struct WriterThread {
     queue: Receiver<Box<dyn Job>>,
     purpose: Purpose,
-    mender: Mender,
     volume: Arc<dyn Volume>,
     shared: Shared,
     database: Option<Arc<Database>>,
@@ -198,10 +211,13 @@ impl WriterThread {
 
     /// Takes what is waiting.
     fn gather(&self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
+        let mut weight = first.weight();
         let mut group = vec![first];
         while group.len() < COMMIT_GROUP_MAX
+            && weight < COMMIT_WEIGHT_MAX
             && let Ok(job) = self.queue.try_recv()
         {
+            weight += job.weight();
             group.push(job);
         }
         group
@@ -232,7 +248,7 @@ impl WriterThread {
         let database = database
             .ok_or_else(|| StoreError::Unavailable("the store is not open for writing".into()))?;
         let transaction = database.begin_write()?;
-        let mut unit = Unit { tables: WriteTables::open(&transaction)?, last_seq: self.last_seq };
+        let mut unit = Unit { tables: WriteTables::of(&transaction), last_seq: self.last_seq };
         for job in group {
             job.apply(&mut unit)?;
         }
@@ -252,10 +268,10 @@ impl WriterThread {
         self.database = None;
     }
 
-    /// Opens the database anew once the disk takes writes and what it held is mended; until then it
-    /// is left open, because what is in it can be read.
+    /// Opens the database anew once the disk takes writes; until then it is left open, because what
+    /// is in it can be read.
     fn reopen_if_failed(&mut self) {
-        if !self.has_failed || !self.mender.is_mended(self.database.as_ref()) {
+        if !self.has_failed || !self.volume.is_writable() {
             return;
         }
         self.close();
@@ -281,7 +297,7 @@ impl WriterThread {
 fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
     let transaction = database.begin_write()?;
     layout::mark(&transaction, purpose)?;
-    WriteTables::open(&transaction)?;
+    WriteTables::make(&transaction)?;
     transaction.commit()?;
     Ok(())
 }
@@ -290,5 +306,5 @@ fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> 
 fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
     let transaction = database.begin_read()?;
     layout::check(&transaction, purpose)?;
-    last_seq(&ReadTables::open(&transaction)?)
+    last_seq(&ReadTables::of(&transaction))
 }

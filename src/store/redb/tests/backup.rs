@@ -167,7 +167,8 @@ async fn a_plain_reading_of_a_file_in_use_is_torn() {
     let before = read();
     prove(backend(&before), at(20)).unwrap();
     for number in 10..40 {
-        ingest(&store, &[lead(number)]).await;
+        let leads: Vec<_> = (0..20).map(|more| lead(number * 20 + more)).collect();
+        ingest(&store, &leads).await;
     }
     let after = read();
     prove(backend(&after), at(20)).unwrap();

@@ -12,10 +12,13 @@ use rand::rngs::StdRng;
 use redb::{Database, StorageBackend};
 
 use crate::store::StoreError;
-use crate::store::redb::volume::write_again;
+use crate::store::redb::journal::{Checkpoints, Journaled, Medium, Sizes};
 use crate::store::redb::{Opening, Purpose, RedbStore, Volume};
 
 const SECTOR: usize = 512;
+/// Small, so that a journal is full every few commits.
+const SIZES: Sizes =
+    Sizes { segment_bytes: 256 * 1024, checkpoint_bytes_min: 96 * 1024, ahead_bytes: 64 * 1024 };
 /// The number of the error "no space left on device".
 pub(super) const ENOSPC: i32 = 28;
 /// The number of the error "input/output error".
@@ -47,7 +50,7 @@ fn write_at(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
 
 /// When something goes wrong, counted from the first operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum When {
+pub(in crate::store::redb) enum When {
     /// At a write, a change of length or a flush.
     Operation(u64),
     /// At a flush.
@@ -56,7 +59,7 @@ pub(super) enum When {
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(in crate::store::redb) enum Fault {
     /// The power goes before the operation has an effect.
     PowerCut,
     /// The power goes when the operation has had its effect and before anybody hears of it.
@@ -72,9 +75,9 @@ pub(super) enum Fault {
 
 /// How often something was done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Count {
-    pub(super) operations: u64,
-    pub(super) flushes: u64,
+pub(in crate::store::redb) struct Count {
+    pub(in crate::store::redb) operations: u64,
+    pub(in crate::store::redb) flushes: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -140,6 +143,12 @@ impl Platter {
         done
     }
 
+    /// Whether this is what can be read there.
+    fn holds(&self, offset: u64, data: &[u8]) -> bool {
+        let offset = usize::try_from(offset).unwrap();
+        self.current.get(offset..offset + data.len()) == Some(data)
+    }
+
     fn perform(&mut self, piece: Option<Piece>) {
         if let Some(piece) = piece {
             piece.apply(&mut self.current);
@@ -176,11 +185,21 @@ impl Disk {
         disk
     }
 
-    /// The same, but it only says that it flushes.
+    /// A disk with nothing on it.
+    pub(in crate::store::redb) fn empty() -> Self {
+        Self(Arc::default())
+    }
+
+    /// The same as a new one, but it only says that it flushes.
     pub(crate) fn that_lies() -> Self {
         let disk = Self::new();
-        disk.with(|platter| platter.lies = true);
+        disk.lie();
         disk
+    }
+
+    /// From now on it only says that it flushes.
+    pub(in crate::store::redb) fn lie(&self) {
+        self.with(|platter| platter.lies = true);
     }
 
     /// The same, but what can be read of it after a failure is trusted to be on it.
@@ -195,7 +214,7 @@ impl Disk {
     }
 
     /// Lets something go wrong, once; a disk has one plan at a time.
-    pub(super) fn plan(&self, when: When, fault: Fault) {
+    pub(in crate::store::redb) fn plan(&self, when: When, fault: Fault) {
         self.with(|platter| platter.plan = Some((when, fault)));
     }
 
@@ -206,7 +225,7 @@ impl Disk {
     }
 
     /// Whether what was planned has happened.
-    pub(super) fn has_struck(&self) -> bool {
+    pub(in crate::store::redb) fn has_struck(&self) -> bool {
         self.with(|platter| platter.plan.is_none())
     }
 
@@ -222,7 +241,7 @@ impl Disk {
     }
 
     /// What was done so far.
-    pub(super) fn count(&self) -> Count {
+    pub(in crate::store::redb) fn count(&self) -> Count {
         self.with(|platter| platter.done)
     }
 
@@ -271,15 +290,22 @@ impl Disk {
 impl Volume for Disk {
     fn open(&self, _: Opening) -> Result<Database, StoreError> {
         let mut builder = Database::builder();
-        Ok(builder.set_cache_size(1024 * 1024).create_with_backend(self.clone())?)
-    }
-
-    fn mend(&self) -> io::Result<()> {
-        if self.with(|platter| platter.is_trusted) { Ok(()) } else { write_again(self) }
+        let journaled = Journaled::open(self.clone(), Checkpoints::Between, SIZES)?;
+        Ok(builder.set_cache_size(1024 * 1024).create_with_backend(journaled)?)
     }
 
     fn is_writable(&self) -> bool {
         !self.is_broken()
+    }
+}
+
+impl Medium for Disk {
+    fn write_through(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.with(|platter| platter.is_trusted && platter.holds(offset, data)) {
+            return Ok(());
+        }
+        self.write(offset, data)?;
+        self.sync_data()
     }
 }
 

@@ -5,7 +5,6 @@ pub(crate) mod disk;
 mod failing;
 mod list;
 mod matrix;
-mod mend;
 pub(in crate::store) mod model;
 mod power;
 mod remove;
