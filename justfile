@@ -18,6 +18,10 @@ prove *word:
 bench *arguments:
     cargo bench --locked --bench performance -- {{ arguments }}
 
+# Counts the instructions of a delivery and a look-up; with `--write`, writes them down.
+count *arguments:
+    cargo bench --locked --bench instructions -- {{ arguments }}
+
 # Checks layers, sizes, words and links.
 tidy:
     cargo test --locked --test tidy

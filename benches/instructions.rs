@@ -14,13 +14,17 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
+use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use leadloop::app::{App, World};
 use leadloop::clock::{MockClock, SeededRandom};
-use leadloop::config::{Config, Layers};
+use leadloop::config::{Config, Dataset, Layers};
+use leadloop::delivery::sink::EventSink;
+use leadloop::delivery::verdict::NoAnswer;
 use leadloop::domain::time::UnixSeconds;
+use leadloop::meta::conversions::Answer;
 use leadloop::meta::signature::{SIGNATURE_HEADER, sign};
 use leadloop::store::StoreError;
 use leadloop::store::redb::{Opening, Purpose, RedbStore};
@@ -141,7 +145,7 @@ fn work(workload: &str, repetitions: &str) -> anyhow::Result<()> {
     })
 }
 
-/// A server without sockets, and without a dataset: nothing is sent meanwhile.
+/// A server without sockets.
 struct Server {
     router: Router,
     stop: CancellationToken,
@@ -150,7 +154,8 @@ struct Server {
 impl Server {
     async fn start() -> anyhow::Result<Self> {
         let settings = format!(
-            "meta_app_secret = \"{SECRET}\"\nmeta_verify_token = \"verify\"\napi_key = \"{API_KEY}\"\n"
+            "meta_app_secret = \"{SECRET}\"\nmeta_verify_token = \"verify\"\n\
+             meta_dataset_id = \"700\"\nmeta_access_token = \"token\"\napi_key = \"{API_KEY}\"\n"
         );
         let layers = Layers::read(&BTreeMap::new(), Some(&settings), &|_| Ok(String::new()))?;
         let config = Config::from_layers(&layers)?;
@@ -164,7 +169,8 @@ impl Server {
             random: Arc::new(SeededRandom::new(1)),
         };
         let stop = CancellationToken::new();
-        let (router, mut tasks) = App::build(config, world).await?.start(&stop);
+        let (router, mut tasks) =
+            App::build_on(config, world, Arc::new(Silent)).await?.start(&stop);
         tasks.detach_all();
         Ok(Self { router, stop })
     }
@@ -205,4 +211,14 @@ impl Drop for Server {
 /// Numbers in an order that looks random, as Meta's do to an index.
 fn lead_id(number: u64) -> u64 {
     10_000_000_000_000_000 + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % (1 << 53)
+}
+
+/// A Conversions API that never answers, so that nothing more is sent meanwhile.
+struct Silent;
+
+#[async_trait]
+impl EventSink for Silent {
+    async fn send(&self, _: &Dataset, _: Vec<u8>) -> Result<Answer, NoAnswer> {
+        std::future::pending().await
+    }
 }
