@@ -71,7 +71,7 @@ async fn forward(mut client: UnixStream, server: PathBuf, mut is_open: watch::Re
         _ = copy_bidirectional(&mut client, &mut server) => return,
     }
     // Both ends stay open, and nothing comes through any more.
-    std::future::pending().await;
+    std::future::pending::<()>().await;
 }
 
 fn intake(number: u64) -> Intake {
