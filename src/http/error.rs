@@ -80,7 +80,7 @@ catalogue! {
     BackupRunning = "backup_running", CONFLICT;
     /// A backup would leave too little room on the disk of the store; the store itself goes on.
     BackupNoRoom = "backup_no_room", INSUFFICIENT_STORAGE;
-    /// This server keeps its store in memory, and there is nothing to back up.
+    /// The store of this server is no file; a database has backups of its own.
     BackupNotSupported = "backup_not_supported", NOT_IMPLEMENTED;
     /// The request can't be understood; the detail says where.
     InvalidRequest = "invalid_request", BAD_REQUEST;
