@@ -168,11 +168,6 @@ pub const DB_GROUP_WEIGHT_MAX: usize = 2_000;
 /// Leads and reports after which nothing more is added to a commit. Each may change a page of the
 /// file that no other does, and all of them are in memory until the commit.
 pub const COMMIT_WEIGHT_MAX: usize = 2_048;
-/// How long the record of what was sent waits for leads or reports to share a commit with. Without
-/// it, each lead of a few costs two commits.
-pub const SETTLE_WAIT: Duration = Duration::from_millis(1);
-/// Events up to which that record waits; the commit of many is well used by itself.
-pub const SETTLE_WAIT_WEIGHT_MAX: usize = 64;
 /// Connections to a database of one instance, at most.
 pub const DB_CONNECTIONS_MAX: u32 = 16;
 /// Of these, those kept free for who writes and who renews duties.

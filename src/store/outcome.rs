@@ -177,13 +177,6 @@ pub struct Settlement {
     pub hold: Hold,
 }
 
-impl Settlement {
-    /// How many events it is about.
-    pub(in crate::store) fn weight(&self) -> usize {
-        self.delivered.len() + self.failed.len() + self.dead.len()
-    }
-}
-
 /// What became of a wish to send a dead letter after all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Requeued {

@@ -107,8 +107,10 @@ impl RedbStore {
         reading: impl FnOnce(&ReadTables<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = self.shared.clone();
-        let read = move || reading(&ReadTables::of(&shared.get()?.begin_read()?));
-        let task = tokio::task::spawn_blocking(read);
+        let task = tokio::task::spawn_blocking(move || {
+            let transaction = shared.get()?.begin_read()?;
+            reading(&ReadTables::of(&transaction))
+        });
         task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
@@ -184,9 +186,7 @@ impl Store for RedbStore {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
-        let weight = settlement.weight();
-        let work = move |unit: &mut writer::Unit<'_>| queue::settle(unit, &settlement);
-        self.writer.submit_patiently(weight, work).await
+        self.writer.submit(move |unit| queue::settle(unit, &settlement)).await
     }
 
     async fn requeue(

@@ -18,10 +18,7 @@ use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{
-    COMMIT_GROUP_MAX, COMMIT_WEIGHT_MAX, SETTLE_WAIT, SETTLE_WAIT_WEIGHT_MAX, STORE_REOPEN_EVERY,
-    WRITE_QUEUE_MAX,
-};
+use crate::limits::{COMMIT_GROUP_MAX, COMMIT_WEIGHT_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
 use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
 use crate::store::redb::{Opening, Purpose, Volume, layout};
@@ -68,8 +65,6 @@ trait Job: Send {
     fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError>;
     /// How many leads or reports it is about; a commit takes so many.
     fn weight(&self) -> usize;
-    /// Whether it may wait a little for others to share its commit with.
-    fn can_wait(&self) -> bool;
     /// Tells the result, after the commit.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -77,7 +72,6 @@ trait Job: Send {
 struct Waiting<F, T> {
     work: F,
     weight: usize,
-    can_wait: bool,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -94,10 +88,6 @@ where
 
     fn weight(&self) -> usize {
         self.weight
-    }
-
-    fn can_wait(&self) -> bool {
-        self.can_wait
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -164,30 +154,8 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.send(weight, false, work).await
-    }
-
-    /// The same for work that nobody outside waits for. If it is about few events, it waits a
-    /// little for others to share its commit with.
-    pub(super) async fn submit_patiently<T, F>(
-        &self,
-        weight: usize,
-        work: F,
-    ) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
-    {
-        self.send(weight, weight <= SETTLE_WAIT_WEIGHT_MAX, work).await
-    }
-
-    async fn send<T, F>(&self, weight: usize, can_wait: bool, work: F) -> Result<T, StoreError>
-    where
-        T: Send + 'static,
-        F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
-    {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Waiting { work, weight, can_wait, result: None, reply });
+        let job = Box::new(Waiting { work, weight, result: None, reply });
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
         match self.jobs.as_ref().ok_or_else(stopped)?.try_send(job) {
             Ok(()) => answer.await.map_err(|_| stopped())?,
@@ -243,14 +211,8 @@ impl WriterThread {
 
     /// Takes what is waiting.
     fn gather(&self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
+        let mut weight = first.weight();
         let mut group = vec![first];
-        // Nobody outside waits for what can wait, so it shares the commit of what comes next.
-        if group[0].can_wait()
-            && let Ok(next) = self.queue.recv_timeout(SETTLE_WAIT)
-        {
-            group.push(next);
-        }
-        let mut weight: usize = group.iter().map(|job| job.weight()).sum();
         while group.len() < COMMIT_GROUP_MAX
             && weight < COMMIT_WEIGHT_MAX
             && let Ok(job) = self.queue.try_recv()
