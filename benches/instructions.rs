@@ -27,8 +27,7 @@ use leadloop::domain::time::UnixSeconds;
 use leadloop::meta::conversions::Answer;
 use leadloop::meta::signature::{SIGNATURE_HEADER, sign};
 use leadloop::store::StoreError;
-use leadloop::store::redb::{Opening, Purpose, RedbStore};
-use redb::Database;
+use leadloop::store::redb::{Medium, Opening, Purpose, RedbStore};
 use redb::backends::InMemoryBackend;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
@@ -159,8 +158,8 @@ impl Server {
         );
         let layers = Layers::read(&BTreeMap::new(), Some(&settings), &|_| Ok(String::new()))?;
         let config = Config::from_layers(&layers)?;
-        let open = |_: Opening| -> Result<Database, StoreError> {
-            Ok(Database::builder().create_with_backend(InMemoryBackend::new())?)
+        let open = |_: Opening| -> Result<Arc<dyn Medium>, StoreError> {
+            Ok(Arc::new(InMemoryBackend::new()))
         };
         let world = World {
             store: Arc::new(RedbStore::open_on(Purpose::Live, open)?),

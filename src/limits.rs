@@ -213,13 +213,13 @@ pub const STORE_CACHE_BYTES: usize = 128 * 1024 * 1024;
 pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
-/// One of two segments of the journal of an embedded store, in bytes. The file is longer by both
-/// of them while it is open.
-pub const JOURNAL_SEGMENT_BYTES: u64 = 32 * 1024 * 1024;
-/// The least that gathers in a segment before it is brought to its place, in bytes.
-pub const JOURNAL_CHECKPOINT_BYTES_MIN: u64 = 1024 * 1024;
-/// How much of a segment is made ready at a time when it is used for the first time, in bytes.
-pub const JOURNAL_AHEAD_BYTES: u64 = 1024 * 1024;
+/// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
+pub const STORE_LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// How full a segment is when its rows are brought into the database, in bytes; the rest is for
+/// what comes while the other one is being emptied.
+pub const STORE_MERGE_BYTES: u64 = 5 * 1024 * 1024;
+/// How much of a database is written again at a time after a failure, in bytes.
+pub const STORE_MEND_CHUNK_BYTES: usize = 1024 * 1024;
 
 /// Memory for cached pages of a copy that is being made or proven, in bytes.
 pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;

@@ -4,8 +4,8 @@
 //! turned into lines such as `1 won pending`, so that a test reads like a transcript.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use redb::Database;
 use redb::backends::InMemoryBackend;
 
 use crate::domain::customer::Customer;
@@ -20,9 +20,10 @@ use crate::domain::routing::Routing;
 use crate::domain::stage::{SourceName, StageName};
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::store::query::{EventFilter, LeadFilter, PageRequest};
-use crate::store::redb::{Opening, Purpose, RedbStore};
+use crate::store::redb::{Medium, Opening, Purpose, RedbStore};
 use crate::store::{
-    Hold, Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, UpdateOutcome,
+    Hold, Intake, LeadOutcome, Quarantined, QueueEntry, Settlement, Store, StoreError,
+    UpdateOutcome,
 };
 
 /// When the leads were created, unless a test says otherwise.
@@ -34,7 +35,9 @@ pub const DAY: i64 = 86_400;
 const FIRST_LEAD: u64 = 1_234_567_890_000_000;
 
 pub fn redb_in_memory() -> RedbStore {
-    let open = |_: Opening| Ok(Database::builder().create_with_backend(InMemoryBackend::new())?);
+    let open = |_: Opening| -> Result<Arc<dyn Medium>, StoreError> {
+        Ok(Arc::new(InMemoryBackend::new()))
+    };
     RedbStore::open_on(Purpose::Live, open).unwrap()
 }
 

@@ -3,8 +3,6 @@
 //! What raises an alarm does so in its own transaction, so none of it can be forgotten. Which kinds
 //! are kept stands in the store, so nobody who writes has to know.
 
-use redb::{ReadableTable, ReadableTableMetadata};
-
 use crate::domain::alarm::{Alarm, AlarmKey, AlarmKinds, Alarms, Cause, Condition, Kept};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
 use crate::domain::time::Timestamp;
@@ -12,7 +10,7 @@ use crate::limits::ALARMS_WAITING_MAX;
 use crate::store::StoreError;
 use crate::store::records::alarm::{decode_alarm, encode_alarm};
 use crate::store::redb::read::event_by_seq;
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::Tables;
 use crate::store::redb::writer::Unit;
 
 /// Name of the fact that says which kinds are kept.
@@ -20,7 +18,8 @@ pub(super) const KEPT: &str = "alarms";
 
 /// See [`crate::store::Store::keep_alarms`].
 pub(super) fn keep(unit: &mut Unit<'_>, kept: &Kept) -> Result<(), StoreError> {
-    let before = unit.tables.meta.insert(KEPT, kept.kinds.bits())?.map_or(0, |bits| bits.value());
+    let before = unit.tables.meta.get(KEPT)?.map_or(0, |bits| bits.value());
+    unit.tables.meta.insert(KEPT, kept.kinds.bits())?;
     let Alarms { waiting, lasting } = all(&unit.tables)?;
     for alarm in waiting {
         if !kept.kinds.contains(alarm.cause.subject.kind()) {
@@ -104,13 +103,13 @@ fn gather(unit: &mut Unit<'_>, cause: Cause, now: Timestamp) -> Result<(), Store
 }
 
 /// See [`crate::store::Store::alarms`].
-pub(super) fn all(view: &impl View) -> Result<Alarms, StoreError> {
+pub(super) fn all(view: &Tables<'_>) -> Result<Alarms, StoreError> {
     let mut waiting = Vec::new();
-    for row in view.alarms().iter()? {
+    for row in view.alarms.iter()? {
         waiting.extend(readable(row?.1.value()));
     }
     let mut lasting = Vec::new();
-    for row in view.alarm_conditions().iter()? {
+    for row in view.alarm_conditions.iter()? {
         let (key, since_ms) = row?;
         let since = Timestamp::from_millis(since_ms.value());
         lasting.extend(read_condition(key.value()).map(|condition| (condition, since)));
@@ -152,7 +151,7 @@ pub(super) fn end(unit: &mut Unit<'_>, key: &AlarmKey) -> Result<(), StoreError>
 
 /// The id of an event that died, if it can be read: an alarm is told with a name less rather than
 /// not at all.
-pub(super) fn event_id(view: &impl View, seq: u64) -> Option<EventId> {
+pub(super) fn event_id(view: &Tables<'_>, seq: u64) -> Option<EventId> {
     event_by_seq(view, seq).ok().map(|event| event.id())
 }
 

@@ -1,8 +1,8 @@
 //! Copying a store while it is in use.
 //!
-//! One read transaction sees the store as it was at one moment, however long the copying takes, and
-//! every row goes into a new database. So the copy is consistent and packed. Meanwhile the store
-//! can't use the pages again that its writes free, and grows by them.
+//! A snapshot is the store as it was at one moment, however long the copying takes, and every row
+//! of it goes into a new database. So the copy is consistent and packed. Meanwhile the store can't
+//! use the pages again that its writes free, and grows by them.
 //!
 //! A copy must never cost the store its disk: it fails when the disk is nearly full, long before a
 //! write of the store's does. Reading the file itself would not do: its pages change meanwhile.
@@ -13,17 +13,18 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadTransaction, ReadableDatabase, StorageBackend};
+use redb::{Database, StorageBackend};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::time::Timestamp;
 use crate::limits::{COPY_CACHE_BYTES, COPY_CHUNK_BYTES, COPY_RESERVE_BYTES};
+use crate::store::redb::engine::Shared;
 use crate::store::redb::error::from_redb;
 use crate::store::redb::proof::{open_file, prove};
-use crate::store::redb::tables::{copy_tables, count_rows, mark_copy};
-use crate::store::redb::writer::Shared;
+use crate::store::redb::snapshot::Snapshot;
+use crate::store::redb::tables::{Tables, mark_copy};
 use crate::store::{BackedUp, StoreCopy, StoreError};
 
 /// What became of copying one file into another.
@@ -43,19 +44,19 @@ pub(super) fn back_up(
     turn: OwnedSemaphorePermit,
     stop: CancellationToken,
 ) -> Result<BackedUp, StoreError> {
-    // Only the transaction is kept, and not the database: if that fails and has to be opened again
-    // meanwhile it can be, and the copying fails instead.
-    let transaction = shared.get()?.begin_read()?;
+    // It does not keep the file open: if that fails and has to be opened again meanwhile it can be,
+    // and the copying fails instead.
+    let transaction = shared.get()?.begin();
     let file = match tempfile::tempfile_in(folder) {
         Ok(file) => Arc::new(file),
         Err(error) if is_full(&error) => return Ok(BackedUp::NoRoom),
         Err(error) => return Err(error.into()),
     };
     let copy = CopyFile { file: file.clone(), stop };
-    if copy_into(&transaction, copy.clone(), now)? == Copied::NoRoom {
+    if copy_into(&transaction.tables(), copy.clone(), now)? == Copied::NoRoom {
         return Ok(BackedUp::NoRoom);
     }
-    let rows = count_rows(&transaction)?;
+    let rows = transaction.tables().count_rows()?;
     drop(transaction);
     if prove(copy.clone(), now)?.rows != rows {
         return Err(StoreError::Corrupt("the copy has not the rows of the store".into()));
@@ -76,18 +77,18 @@ pub fn copy_file(store: &Path, file: File, now: Timestamp) -> Result<Copied, Sto
     let database = open_file(store)?;
     let file = Arc::new(file);
     let copy = CopyFile { file: file.clone(), stop: CancellationToken::new() };
-    let copied = copy_into(&database.begin_read()?, copy, now)?;
+    let copied = copy_into(&Snapshot::of(&database)?.begin().tables(), copy, now)?;
     file.sync_all()?;
     Ok(copied)
 }
 
-/// Copies what a transaction sees into a new database.
+/// Copies all rows into a new database.
 pub(super) fn copy_into(
-    transaction: &ReadTransaction,
+    tables: &Tables<'_>,
     backend: impl StorageBackend,
     now: Timestamp,
 ) -> Result<Copied, StoreError> {
-    match try_copy_into(transaction, backend, now) {
+    match try_copy_into(tables, backend, now) {
         Ok(()) => Ok(Copied::Done),
         Err(redb::Error::Io(error)) if is_full(&error) => Ok(Copied::NoRoom),
         Err(error) => Err(from_redb(error)),
@@ -95,14 +96,14 @@ pub(super) fn copy_into(
 }
 
 fn try_copy_into(
-    transaction: &ReadTransaction,
+    tables: &Tables<'_>,
     backend: impl StorageBackend,
     now: Timestamp,
 ) -> Result<(), redb::Error> {
     let mut builder = Database::builder();
     let mut database = builder.set_cache_size(COPY_CACHE_BYTES).create_with_backend(backend)?;
     let copying = database.begin_write()?;
-    copy_tables(transaction, &copying)?;
+    tables.copy_to(&copying)?;
     mark_copy(&copying, now)?;
     copying.commit()?;
     // A new file has grown in large steps; the last one is given back.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase, ReadableTable};
+use redb::{Database, ReadableDatabase};
 use tokio::sync::mpsc;
 
 use crate::domain::event::short_digest;
@@ -13,7 +13,8 @@ use crate::store::redb::alarms::KEPT;
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::proof::open_file;
 use crate::store::redb::read::event_by_seq;
-use crate::store::redb::tables::{LAST_SEQ, ReadTables, View};
+use crate::store::redb::snapshot::Snapshot;
+use crate::store::redb::tables::{LAST_SEQ, Tables};
 use crate::store::redb::unmapped::digest;
 use crate::store::transfer::{Batch, Gathering, Kind, record};
 use crate::store::{Purpose, StoreError};
@@ -40,8 +41,8 @@ impl FileSource {
     ) -> Result<(), StoreError> {
         let database = self.database.clone();
         let sending = tokio::task::spawn_blocking(move || {
-            let reading = database.begin_read()?;
-            let tables = ReadTables::of(&reading);
+            let reading = Snapshot::of(&database)?.begin();
+            let tables = reading.tables();
             for kind in Kind::ALL {
                 let mut gathering = Gathering::of(kind, &batches);
                 send_kind(&tables, kind, &mut gathering)?;
@@ -64,34 +65,34 @@ macro_rules! each {
     };
 }
 
-fn send_kind(tables: &ReadTables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
+fn send_kind(tables: &Tables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
     match kind {
-        Kind::Leads => each!(tables.leads(), to, |seq, bytes| {
+        Kind::Leads => each!(tables.leads, to, |seq, bytes| {
             let lead = decode_lead(bytes)?;
             record![lead.reported.lead_id.get(), seq, lead.received_at.as_millis(), bytes]
         }),
-        Kind::Events => each!(tables.events(), to, |seq, bytes| {
+        Kind::Events => each!(tables.events, to, |seq, bytes| {
             record![decode_event(bytes)?.lead_id.get(), seq, bytes]
         }),
         Kind::Outbox => {
-            each!(tables.outbox(), to, |(dataset, event_time, reported, seq), lead_id| {
+            each!(tables.outbox, to, |(dataset, event_time, reported, seq), lead_id| {
                 record![dataset, event_time, reported, seq, lead_id]
             });
         }
         Kind::Awaiting => send_awaiting(tables, to)?,
-        Kind::Dead => each!(tables.dead(), to, |seq, (reason, at_ms)| {
+        Kind::Dead => each!(tables.dead, to, |seq, (reason, at_ms)| {
             record![event_by_seq(tables, seq)?.lead_id.get(), seq, reason, at_ms]
         }),
         Kind::Attempts => send_attempts(tables, to)?,
-        Kind::Erased => each!(tables.erased(), to, |lead_id, at_ms| record![lead_id, at_ms]),
-        Kind::CrmIds => each!(tables.crm_ids(), to, |(crm_id, source), lead_id| {
+        Kind::Erased => each!(tables.erased, to, |lead_id, at_ms| record![lead_id, at_ms]),
+        Kind::CrmIds => each!(tables.crm_ids, to, |(crm_id, source), lead_id| {
             record![crm_id, source, lead_id]
         }),
-        Kind::FoundLeads => each!(tables.found_leads(), to, |own, lead_id| record![own, lead_id]),
+        Kind::FoundLeads => each!(tables.found_leads, to, |own, lead_id| record![own, lead_id]),
         Kind::Customers => {
-            each!(tables.customers(), to, |lead_id, bytes| record![lead_id, bytes]);
+            each!(tables.customers, to, |lead_id, bytes| record![lead_id, bytes]);
         }
-        Kind::Idempotency => each!(tables.idempotency(), to, |key, (seq, fingerprint)| {
+        Kind::Idempotency => each!(tables.idempotency, to, |key, (seq, fingerprint)| {
             record![key, event_by_seq(tables, seq)?.lead_id.get(), seq, fingerprint]
         }),
         Kind::Quarantine
@@ -106,33 +107,33 @@ fn send_kind(tables: &ReadTables<'_>, kind: Kind, to: &mut Gathering) -> Result<
 }
 
 /// Sends what is about no lead.
-fn send_rest(tables: &ReadTables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
+fn send_rest(tables: &Tables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), StoreError> {
     match kind {
-        Kind::Quarantine => each!(tables.quarantine(), to, |seq, bytes| {
+        Kind::Quarantine => each!(tables.quarantine, to, |seq, bytes| {
             let piece = decode_quarantined(bytes)?;
             let digest = short_digest(&[&piece.payload]);
             record![&digest, seq, piece.received_at.as_millis(), bytes]
         }),
-        Kind::Unmapped => each!(tables.unmapped(), to, |seq, bytes| {
+        Kind::Unmapped => each!(tables.unmapped, to, |seq, bytes| {
             let report = decode_unmapped(bytes)?;
             let at_ms = report.received_at.as_millis();
             record![&digest(&report), seq, report.source.as_str(), at_ms, bytes]
         }),
         Kind::FormMarks => {
-            each!(tables.form_marks(), to, |form_id, bytes| record![form_id, bytes]);
+            each!(tables.form_marks, to, |form_id, bytes| record![form_id, bytes]);
         }
-        Kind::ApiKeys => each!(tables.api_keys(), to, |digest, ()| record![digest]),
+        Kind::ApiKeys => each!(tables.api_keys, to, |digest, ()| record![digest]),
         Kind::Alarms => {
-            each!(tables.alarms(), to, |(subject, at_ms), bytes| record![subject, at_ms, bytes])
+            each!(tables.alarms, to, |(subject, at_ms), bytes| record![subject, at_ms, bytes])
         }
         Kind::AlarmConditions => {
-            each!(tables.alarm_conditions(), to, |(kind, dataset), since_ms| {
+            each!(tables.alarm_conditions, to, |(kind, dataset), since_ms| {
                 record![kind, dataset, since_ms]
             });
         }
         _ => {
             for name in [KEPT, LAST_SEQ] {
-                let value = tables.meta().get(name)?.map_or(0, |value| value.value());
+                let value = tables.meta.get(name)?.map_or(0, |value| value.value());
                 if value != 0 {
                     to.send_blocking(record![name, value])?;
                 }
@@ -144,11 +145,11 @@ fn send_rest(tables: &ReadTables<'_>, kind: Kind, to: &mut Gathering) -> Result<
 
 /// Sends what waits for its lead. Rows of dead letters stay among those that wait, so that they are
 /// found by their lead.
-fn send_awaiting(tables: &ReadTables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
-    for row in tables.awaiting().iter()? {
+fn send_awaiting(tables: &Tables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
+    for row in tables.awaiting.iter()? {
         let (key, value) = row?;
         let ((lead_id, seq), (tolerance_s, last_second)) = (key.value(), value.value());
-        if tables.dead().get(seq)?.is_none() {
+        if tables.dead.get(seq)?.is_none() {
             let event_time = last_second - EVENT_AGE_MAX_S;
             to.send_blocking(record![lead_id, seq, event_time, tolerance_s])?;
         }
@@ -157,13 +158,13 @@ fn send_awaiting(tables: &ReadTables<'_>, to: &mut Gathering) -> Result<(), Stor
 }
 
 /// Sends the attempts of each event; here, those that many events had in common are one row.
-fn send_attempts(tables: &ReadTables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
-    for row in tables.leads().iter()? {
+fn send_attempts(tables: &Tables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
+    for row in tables.leads.iter()? {
         let (seq, lead) = row?;
         let lead_id = decode_lead(lead.value())?.reported.lead_id.get();
         send_attempts_of(tables, lead_id, seq.value(), to)?;
     }
-    for row in tables.events().iter()? {
+    for row in tables.events.iter()? {
         let (seq, event) = row?;
         let lead_id = decode_event(event.value())?.lead_id.get();
         send_attempts_of(tables, lead_id, seq.value(), to)?;
@@ -172,7 +173,7 @@ fn send_attempts(tables: &ReadTables<'_>, to: &mut Gathering) -> Result<(), Stor
 }
 
 fn send_attempts_of(
-    tables: &ReadTables<'_>,
+    tables: &Tables<'_>,
     lead_id: u64,
     seq: u64,
     to: &mut Gathering,
@@ -180,14 +181,14 @@ fn send_attempts_of(
     let mut number = 0_u64;
     let mut send = |attempt: u64, delivered: bool| {
         let missing = || StoreError::Corrupt(format!("attempt {attempt} is missing"));
-        let bytes = tables.attempts().get(attempt)?.ok_or_else(missing)?;
+        let bytes = tables.attempts.get(attempt)?.ok_or_else(missing)?;
         number += 1;
         to.send_blocking(record![lead_id, seq, number, delivered, bytes.value()])
     };
-    for row in tables.failures().range((seq, 0)..=(seq, u64::MAX))? {
+    for row in tables.failures.range((seq, 0)..=(seq, u64::MAX))? {
         send(row?.0.value().1, false)?;
     }
-    if let Some(attempt) = tables.delivered().get(seq)? {
+    if let Some(attempt) = tables.delivered.get(seq)? {
         send(attempt.value(), true)?;
     }
     Ok(())

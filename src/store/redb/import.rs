@@ -1,14 +1,13 @@
 //! A new file made of the records of another store.
 //!
-//! It is written under another name, in one transaction, and gets its own once it has been read
-//! again and found to be the same. So it is never there in part, and who is interrupted begins
-//! anew.
+//! It is written under another name, and gets its own once it has been read again and found to be
+//! the same. So it is never there in part, and who is interrupted begins anew.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::{Database, ReadableTable, WriteTransaction};
+use redb::Database;
 use tokio_util::sync::CancellationToken;
 
 use crate::domain::ids::LeadId;
@@ -16,8 +15,10 @@ use crate::domain::matching::contact_keys;
 use crate::limits::{COPY_CACHE_BYTES, EVENT_AGE_MAX_S};
 use crate::store::records::decode_customer;
 use crate::store::redb::copy::CopyFile;
+use crate::store::redb::engine::merge;
 use crate::store::redb::export::FileSource;
-use crate::store::redb::tables::WriteTables;
+use crate::store::redb::snapshot::Snapshot;
+use crate::store::redb::tables::{Tables, make_tables};
 use crate::store::redb::{fresh_file, layout, publish};
 use crate::store::transfer::{Batch, Kind, Values};
 use crate::store::{Purpose, StoreError};
@@ -28,7 +29,6 @@ pub(in crate::store) struct FileTarget {
     unfinished: Unfinished,
     file: Arc<File>,
     database: Database,
-    transaction: WriteTransaction,
     /// The number of the attempt that was written last. Nobody sees these numbers, but they grow.
     last_attempt: u64,
 }
@@ -48,13 +48,15 @@ impl FileTarget {
         let transaction = database.begin_write()?;
         layout::mark(&transaction, purpose)?;
         // The tables that stay empty, too.
-        WriteTables::make(&transaction)?;
-        Ok(Self { path: path.into(), unfinished, file, database, transaction, last_attempt: 0 })
+        make_tables(&transaction)?;
+        transaction.commit()?;
+        Ok(Self { path: path.into(), unfinished, file, database, last_attempt: 0 })
     }
 
     /// Writes some records.
     pub(in crate::store) fn put(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let mut tables = WriteTables::of(&self.transaction);
+        let transaction = Snapshot::of(&self.database)?.begin();
+        let mut tables = transaction.tables();
         for record in batch.records {
             let mut values = Values::of(record);
             match batch.kind {
@@ -65,15 +67,14 @@ impl FileTarget {
                 kind => put(&mut tables, kind, &mut values)?,
             }
         }
-        Ok(())
+        merge(&self.database, &transaction.end().active)
     }
 
     /// Makes what was written durable, though not under its name yet.
     pub(in crate::store) fn write(self) -> Result<WrittenFile, StoreError> {
-        let Self { path, unfinished, file, mut database, transaction, .. } = self;
+        let Self { path, unfinished, file, mut database, .. } = self;
         let unavailable =
             |error: &dyn std::fmt::Display| StoreError::Unavailable(error.to_string());
-        transaction.commit()?;
         // A new file has grown in large steps; the last one is given back.
         database.compact().map_err(|error| unavailable(&error))?;
         database.close()?;
@@ -112,7 +113,7 @@ impl WrittenFile {
     }
 }
 
-fn put(tables: &mut WriteTables<'_>, kind: Kind, values: &mut Values) -> Result<(), StoreError> {
+fn put(tables: &mut Tables<'_>, kind: Kind, values: &mut Values) -> Result<(), StoreError> {
     match kind {
         Kind::Leads => {
             let (lead_id, seq, _) = (values.id()?, values.id()?, values.int()?);
@@ -124,9 +125,9 @@ fn put(tables: &mut WriteTables<'_>, kind: Kind, values: &mut Values) -> Result<
             tables.events.insert(seq, values.bytes()?.as_slice())?;
             let lead_seq = tables.lead_index.get(lead_id)?.map(|lead_seq| lead_seq.value());
             match lead_seq {
-                Some(lead_seq) => drop(tables.lead_events.insert((lead_seq, seq), ())?),
+                Some(lead_seq) => tables.lead_events.insert((lead_seq, seq), ())?,
                 // As that of a dead letter; what still waits for its lead comes later.
-                None => drop(tables.awaiting.insert((lead_id, seq), (0, i64::MAX))?),
+                None => tables.awaiting.insert((lead_id, seq), (0, i64::MAX))?,
             }
         }
         Kind::Outbox => {
@@ -143,7 +144,7 @@ fn put(tables: &mut WriteTables<'_>, kind: Kind, values: &mut Values) -> Result<
             let (_, seq) = (values.id()?, values.id()?);
             tables.dead.insert(seq, (values.small()?, values.int()?))?;
         }
-        Kind::Erased => drop(tables.erased.insert(values.id()?, values.int()?)?),
+        Kind::Erased => tables.erased.insert(values.id()?, values.int()?)?,
         Kind::CrmIds => {
             let (crm_id, source, lead_id) = (values.text()?, values.text()?, values.id()?);
             let (crm_id, source) = (crm_id.as_str(), source.as_str());
@@ -167,11 +168,7 @@ fn put(tables: &mut WriteTables<'_>, kind: Kind, values: &mut Values) -> Result<
 }
 
 /// Writes what is about no lead.
-fn put_rest(
-    tables: &mut WriteTables<'_>,
-    kind: Kind,
-    values: &mut Values,
-) -> Result<(), StoreError> {
+fn put_rest(tables: &mut Tables<'_>, kind: Kind, values: &mut Values) -> Result<(), StoreError> {
     match kind {
         Kind::Quarantine => {
             let (digest, seq, _) = (values.digest()?, values.id()?, values.int()?);
@@ -186,9 +183,9 @@ fn put_rest(
             tables.unmapped.insert(seq, report.as_slice())?;
         }
         Kind::FormMarks => {
-            drop(tables.form_marks.insert(values.id()?, values.bytes()?.as_slice())?);
+            tables.form_marks.insert(values.id()?, values.bytes()?.as_slice())?;
         }
-        Kind::ApiKeys => drop(tables.api_keys.insert(&values.digest()?, ())?),
+        Kind::ApiKeys => tables.api_keys.insert(&values.digest()?, ())?,
         Kind::Alarms => {
             let (subject, at_ms) = (values.text()?, values.int()?);
             tables.alarms.insert((subject.as_str(), at_ms), values.bytes()?.as_slice())?;
@@ -197,18 +194,14 @@ fn put_rest(
             let key = (values.small()?, values.id()?);
             tables.alarm_conditions.insert(key, values.int()?)?;
         }
-        _ => drop(tables.meta.insert(values.text()?.as_str(), values.id()?)?),
+        _ => tables.meta.insert(values.text()?.as_str(), values.id()?)?,
     }
     Ok(())
 }
 
 /// Writes what is known of a person, and by what they are found, unless their events are sent
 /// without a lead.
-fn put_customer(
-    tables: &mut WriteTables<'_>,
-    lead_id: u64,
-    record: &[u8],
-) -> Result<(), StoreError> {
+fn put_customer(tables: &mut Tables<'_>, lead_id: u64, record: &[u8]) -> Result<(), StoreError> {
     tables.customers.insert(lead_id, record)?;
     let is_unmatched = lead_id >= LeadId::OWN && tables.lead_index.get(lead_id)?.is_some();
     if !is_unmatched {
@@ -221,7 +214,7 @@ fn put_customer(
 
 /// Writes an attempt of one event. They come in the order of their numbers.
 fn put_attempt(
-    tables: &mut WriteTables<'_>,
+    tables: &mut Tables<'_>,
     attempt: u64,
     values: &mut Values,
 ) -> Result<(), StoreError> {

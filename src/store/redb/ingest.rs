@@ -1,7 +1,5 @@
 //! Taking in leads, and what awaited them.
 
-use redb::ReadableTable;
-
 use crate::domain::alarm::{Causes, Subject};
 use crate::domain::event::{DeadReason, Event, StageUpdate, short_digest};
 use crate::domain::ids::{DatasetId, LeadId};
@@ -14,7 +12,7 @@ use crate::store::records::{
 };
 use crate::store::redb::alarms;
 use crate::store::redb::matching::{adopt_by_contact, customer_of, keep_customer};
-use crate::store::redb::queue::place_of;
+use crate::store::redb::queue::{place_of, put_in_queue};
 use crate::store::redb::read::{NumberedLead, lead_by_id};
 use crate::store::redb::remove::erased_at;
 use crate::store::redb::writer::Unit;
@@ -28,7 +26,7 @@ pub(super) fn enqueue(
     enqueued: &mut Enqueued,
 ) -> Result<(), StoreError> {
     let place = place_of(dataset_id.map_or(0, DatasetId::get), entry);
-    unit.tables.outbox.insert(place, lead_id.get())?;
+    put_in_queue(unit, place, lead_id.get())?;
     enqueued.0.extend(dataset_id);
     Ok(())
 }

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use redb::{AccessGuard, ReadableTable, ReadableTableMetadata};
-
 use crate::domain::event::{
     DeadReason, Event, EventDetail, EventState, LeadSummary, Standing, stage_of,
 };
@@ -19,12 +17,13 @@ use crate::store::redb::queue::{dated, entry_at, fronts};
 use crate::store::redb::read::{
     NumberedLead, event_by_seq, last_attempt, lead_by_id, standing, summary, timeline,
 };
-use crate::store::redb::tables::{Place, View};
+use crate::store::redb::rows::Row;
+use crate::store::redb::tables::{Place, Tables};
 use crate::store::{NearDeadline, Quarantined, Stats, StoreError};
 
 /// See [`crate::store::Store::list_leads`].
 pub(super) fn list_leads(
-    view: &impl View,
+    view: &Tables<'_>,
     filter: &LeadFilter,
     page: PageRequest,
     now: Timestamp,
@@ -50,12 +49,12 @@ pub(super) fn list_leads(
 
 /// The leads with numbers below this one that may pass the filter, newest first.
 fn leads_below<'v>(
-    view: &'v impl View,
+    view: &'v Tables<'v>,
     filter: &LeadFilter,
     below: u64,
 ) -> Result<Box<dyn Iterator<Item = Result<NumberedLead, StoreError>> + 'v>, StoreError> {
     let Some(found) = found_leads(view, filter)? else {
-        let rows = view.leads().range(..below)?.rev();
+        let rows = view.leads.range(..below)?.rev();
         return Ok(Box::new(rows.map(|row| {
             let (seq, bytes) = row?;
             Ok((seq.value(), decode_lead(bytes.value())?))
@@ -70,9 +69,9 @@ fn leads_below<'v>(
 }
 
 /// The leads that a CRM's own id is linked with, whatever the source.
-fn leads_by_crm_id(view: &impl View, crm_id: &CrmId) -> Result<Vec<LeadId>, StoreError> {
+fn leads_by_crm_id(view: &Tables<'_>, crm_id: &CrmId) -> Result<Vec<LeadId>, StoreError> {
     let mut leads = Vec::new();
-    for row in view.crm_ids().range((crm_id.as_str(), "")..)? {
+    for row in view.crm_ids.range((crm_id.as_str(), "")..)? {
         let (key, lead_id) = row?;
         if key.value().0 != crm_id.as_str() || leads.len() == MATCH_CANDIDATES_MAX {
             break;
@@ -85,7 +84,7 @@ fn leads_by_crm_id(view: &impl View, crm_id: &CrmId) -> Result<Vec<LeadId>, Stor
 /// The leads that are found by what the filter says of the person or the CRM's record; `None` if
 /// it says nothing.
 fn found_leads(
-    view: &impl View,
+    view: &Tables<'_>,
     filter: &LeadFilter,
 ) -> Result<Option<BTreeSet<LeadId>>, StoreError> {
     let mut found: Option<BTreeSet<LeadId>> = None;
@@ -102,14 +101,14 @@ fn found_leads(
 }
 
 /// The events of a lead and where they stand, without their attempts.
-fn standings(view: &impl View, lead: &NumberedLead) -> Result<Vec<(Event, Standing)>, StoreError> {
+fn standings(view: &Tables<'_>, lead: &NumberedLead) -> Result<Vec<(Event, Standing)>, StoreError> {
     let events = timeline(view, lead.1.reported.lead_id, Some(lead))?.into_iter();
     events.map(|(seq, event)| Ok((event, standing(view, seq, Some(&lead.1))?))).collect()
 }
 
 /// See [`crate::store::Store::list_events`].
 pub(super) fn list_events(
-    view: &impl View,
+    view: &Tables<'_>,
     filter: &EventFilter,
     page: PageRequest,
     now: Timestamp,
@@ -119,7 +118,7 @@ pub(super) fn list_events(
 
 /// The same with another bound on the queues that are looked through.
 pub(super) fn list_events_with(
-    view: &impl View,
+    view: &Tables<'_>,
     filter: &EventFilter,
     page: PageRequest,
     now: Timestamp,
@@ -150,7 +149,7 @@ pub(super) struct Found {
 
 /// The event of a number if it passes the filter; what is cheap is asked first.
 pub(super) fn admitted(
-    view: &impl View,
+    view: &Tables<'_>,
     filter: &EventFilter,
     seq: u64,
     now: Timestamp,
@@ -168,8 +167,8 @@ pub(super) fn admitted(
     Ok(passes.then_some(Found { event, lead }))
 }
 
-fn dead_reason(view: &impl View, seq: u64) -> Result<Option<DeadReason>, StoreError> {
-    let dead = view.dead().get(seq)?.map(|dead| decode_dead(dead.value()));
+fn dead_reason(view: &Tables<'_>, seq: u64) -> Result<Option<DeadReason>, StoreError> {
+    let dead = view.dead.get(seq)?.map(|dead| decode_dead(dead.value()));
     Ok(dead.transpose()?.map(|(reason, _)| reason))
 }
 
@@ -178,7 +177,7 @@ type Rows<'v> = Box<dyn Iterator<Item = Result<(u64, bool), StoreError>> + 'v>;
 
 /// The numbers of events that may pass the filter, newest first, from the table that knows.
 fn candidates<'v>(
-    view: &'v impl View,
+    view: &'v Tables<'v>,
     filter: &EventFilter,
     below: u64,
     now: Timestamp,
@@ -191,21 +190,21 @@ fn candidates<'v>(
     }
     Ok(match filter.only_state() {
         Some(EventState::Delivered) => {
-            let rows = view.delivered().range(..below)?.rev();
+            let rows = view.delivered.range(..below)?.rev();
             Box::new(rows.map(|row| Ok((row?.0.value(), true))))
         }
         Some(EventState::Dead) => {
-            let rows = view.dead().range(..below)?.rev();
+            let rows = view.dead.range(..below)?.rev();
             Box::new(rows.map(|row| Ok((row?.0.value(), true))))
         }
-        Some(EventState::AwaitingLead) if view.awaiting().len()? <= queue_max => {
-            let rows = view.awaiting().iter()?.map(|row| Ok(row?.0.value().1));
+        Some(EventState::AwaitingLead) if view.awaiting.len()? <= queue_max => {
+            let rows = view.awaiting.iter()?.map(|row| Ok(row?.0.value().1));
             Box::new(newest_of(rows, below)?)
         }
         Some(state @ (EventState::Held | EventState::Pending))
-            if view.outbox().len()? <= queue_max =>
+            if view.outbox.len()? <= queue_max =>
         {
-            let rows = view.outbox().iter()?.filter_map(move |row| queued_in(state, row, now));
+            let rows = view.outbox.iter()?.filter_map(move |row| queued_in(state, row, now));
             Box::new(newest_of(rows, below)?)
         }
         // A longer queue is not looked through for every page; the newest events are instead.
@@ -214,7 +213,7 @@ fn candidates<'v>(
 }
 
 /// The numbers of a lead's events, the smallest first.
-pub(super) fn seqs_of_lead(view: &impl View, lead_id: LeadId) -> Result<Vec<u64>, StoreError> {
+pub(super) fn seqs_of_lead(view: &Tables<'_>, lead_id: LeadId) -> Result<Vec<u64>, StoreError> {
     let lead = lead_by_id(view, lead_id)?;
     let events = timeline(view, lead_id, lead.as_ref())?;
     let mut seqs: Vec<u64> = events.into_iter().map(|(seq, _)| seq).collect();
@@ -222,12 +221,10 @@ pub(super) fn seqs_of_lead(view: &impl View, lead_id: LeadId) -> Result<Vec<u64>
     Ok(seqs)
 }
 
-type OutboxRow<'v> = (AccessGuard<'v, Place>, AccessGuard<'v, u64>);
-
 /// The number of the event in a row of the outbox, if the event is in that state.
 fn queued_in(
     state: EventState,
-    row: Result<OutboxRow<'_>, redb::StorageError>,
+    row: Result<Row<Place, u64>, redb::StorageError>,
     now: Timestamp,
 ) -> Option<Result<u64, StoreError>> {
     let place = match row {
@@ -259,12 +256,12 @@ fn newest_of(
 /// The rows of events below a bound, newest first: reported ones, and leads, most of which have a
 /// raw-lead event inside.
 fn newest_events(
-    view: &impl View,
+    view: &Tables<'_>,
     below: u64,
 ) -> Result<impl Iterator<Item = Result<(u64, bool), StoreError>>, StoreError> {
-    let reported = view.events().range(..below)?.rev();
+    let reported = view.events.range(..below)?.rev();
     let mut reported = reported.map(|row| Ok((row?.0.value(), true))).peekable();
-    let raw = view.leads().range(..below)?.rev();
+    let raw = view.leads.range(..below)?.rev();
     let mut raw = raw.map(has_raw_event).peekable();
     Ok(std::iter::from_fn(move || match (reported.peek(), raw.peek()) {
         (Some(Ok((seq, _))), Some(Ok((raw_seq, _)))) if seq < raw_seq => raw.next(),
@@ -273,21 +270,21 @@ fn newest_events(
     }))
 }
 
-type LeadRow<'v> = (AccessGuard<'v, u64>, AccessGuard<'v, &'static [u8]>);
-
 /// The number of a lead, and whether it has a raw-lead event.
-fn has_raw_event(row: Result<LeadRow<'_>, redb::StorageError>) -> Result<(u64, bool), StoreError> {
+fn has_raw_event(
+    row: Result<Row<u64, &'static [u8]>, redb::StorageError>,
+) -> Result<(u64, bool), StoreError> {
     let (seq, bytes) = row?;
     Ok((seq.value(), decode_lead(bytes.value())?.raw_event().is_some()))
 }
 
 /// See [`crate::store::Store::list_quarantine`].
 pub(super) fn list_quarantine(
-    view: &impl View,
+    view: &Tables<'_>,
     page: PageRequest,
 ) -> Result<Page<Quarantined>, StoreError> {
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for row in view.quarantine().range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
+    for row in view.quarantine.range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
         let (seq, bytes) = row?;
         if !builder.offer(seq.value(), Some(decode_quarantined(bytes.value())?)) {
             break;
@@ -298,12 +295,12 @@ pub(super) fn list_quarantine(
 
 /// See [`crate::store::Store::near_deadline`].
 pub(super) fn near_deadline(
-    view: &impl View,
+    view: &Tables<'_>,
     before: UnixSeconds,
 ) -> Result<Vec<NearDeadline>, StoreError> {
     let mut near = Vec::new();
     for (dataset, front) in fronts(view)? {
-        let rows = view.outbox().range(dated(dataset, before + -1))?;
+        let rows = view.outbox.range(dated(dataset, before + -1))?;
         let events = rows.map(|row| row.map(|_| 1)).sum::<Result<u64, _>>()?;
         if events > 0 {
             let dataset_id = DatasetId::from_u64(dataset);
@@ -315,13 +312,13 @@ pub(super) fn near_deadline(
 
 /// See [`crate::store::Store::awaited_leads`].
 pub(super) fn awaited_leads(
-    view: &impl View,
+    view: &Tables<'_>,
     after: Option<LeadId>,
     limit: usize,
 ) -> Result<Vec<LeadId>, StoreError> {
     let from = after.map_or(0, |lead_id| lead_id.get().saturating_add(1));
     let mut leads = Vec::new();
-    for row in view.awaiting().range((from, 0)..)? {
+    for row in view.awaiting.range((from, 0)..)? {
         let (key, value) = row?;
         let lead_id = known_id(key.value().0)?;
         if lead_id.is_own() {
@@ -340,21 +337,21 @@ pub(super) fn awaited_leads(
 }
 
 /// See [`crate::store::Store::stats`].
-pub(super) fn stats(view: &impl View) -> Result<Stats, StoreError> {
+pub(super) fn stats(view: &Tables<'_>) -> Result<Stats, StoreError> {
     let fronts = fronts(view)?.into_iter();
     let fronts = fronts.map(|(dataset, front)| (DatasetId::from_u64(dataset), front.event_time));
     let mut awaiting = 0;
-    for row in view.awaiting().iter()? {
+    for row in view.awaiting.iter()? {
         // A row past its time stays as the way to its dead letter.
         awaiting += u64::from(row?.1.value().1 != i64::MAX);
     }
     Ok(Stats {
-        leads: view.leads().len()?,
-        queued: view.outbox().len()?,
+        leads: view.leads.len()?,
+        queued: view.outbox.len()?,
         awaiting,
-        dead: view.dead().len()?,
-        quarantined: view.quarantine().len()?,
-        unmapped: view.unmapped().len()?,
+        dead: view.dead.len()?,
+        quarantined: view.quarantine.len()?,
+        unmapped: view.unmapped.len()?,
         fronts: fronts.collect(),
     })
 }

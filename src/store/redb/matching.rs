@@ -3,8 +3,6 @@
 
 use std::ops::RangeBounds;
 
-use redb::ReadableTable;
-
 use crate::domain::customer::Customer;
 use crate::domain::event::{Event, StageUpdate};
 use crate::domain::ids::LeadId;
@@ -20,7 +18,7 @@ use crate::store::records::{decode_customer, encode_customer, encode_event};
 use crate::store::redb::ingest::{Awaited, Effects, join_awaiting};
 use crate::store::redb::read::{event_by_seq, lead_by_id, timeline};
 use crate::store::redb::remove::erased_at;
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::Tables;
 use crate::store::redb::writer::Unit;
 use crate::store::{Linked, Linking, StoreError};
 
@@ -40,7 +38,7 @@ impl<E: Into<StoreError>> From<E> for Stop {
 
 /// The lead that an update is about, or the id to file it under.
 pub(super) fn resolve(
-    view: &impl View,
+    view: &Tables<'_>,
     update: &StageUpdate,
     now: Timestamp,
 ) -> Result<Found, Stop> {
@@ -81,18 +79,18 @@ pub(super) fn resolve(
 
 /// The lead that somebody said a CRM's own id to be of.
 fn linked_for_sure(
-    view: &impl View,
+    view: &Tables<'_>,
     crm_id: &CrmId,
     source: &SourceName,
 ) -> Result<Option<LeadId>, StoreError> {
-    let lead_id = view.crm_ids().get((crm_id.as_str(), source.as_str()))?;
+    let lead_id = view.crm_ids.get((crm_id.as_str(), source.as_str()))?;
     lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
 }
 
 /// The lead of a CRM's own id: linked with it, or else the first that was found by an e-mail
 /// address or phone number.
 pub(super) fn linked(
-    view: &impl View,
+    view: &Tables<'_>,
     crm_id: &CrmId,
     source: &SourceName,
 ) -> Result<Option<LeadId>, StoreError> {
@@ -103,8 +101,8 @@ pub(super) fn linked(
 }
 
 /// The lead that an id of our own turned out to be.
-fn found_for(view: &impl View, own: LeadId) -> Result<Option<LeadId>, StoreError> {
-    let lead_id = view.found_leads().get(own.get())?;
+fn found_for(view: &Tables<'_>, own: LeadId) -> Result<Option<LeadId>, StoreError> {
+    let lead_id = view.found_leads.get(own.get())?;
     lead_id.map(|lead_id| known_id(lead_id.value())).transpose()
 }
 
@@ -115,28 +113,28 @@ pub(super) fn known_id(number: u64) -> Result<LeadId, StoreError> {
 
 /// The leads of Meta's that a contact is known of.
 pub(super) fn leads_by_contact(
-    view: &impl View,
+    view: &Tables<'_>,
     key: &ContactKey,
 ) -> Result<Vec<LeadId>, StoreError> {
     by_contact(view, (key, 0)..(key, LeadId::OWN))
 }
 
 fn by_contact<'k>(
-    view: &impl View,
+    view: &Tables<'_>,
     keys: impl RangeBounds<(&'k ContactKey, u64)>,
 ) -> Result<Vec<LeadId>, StoreError> {
     let keys = (keys.start_bound().cloned(), keys.end_bound().cloned());
-    let rows = view.contacts().range::<(&ContactKey, u64)>(keys)?;
+    let rows = view.contacts.range::<(&ContactKey, u64)>(keys)?;
     rows.rev().take(MATCH_CANDIDATES_MAX).map(|row| known_id(row?.0.value().1)).collect()
 }
 
 /// The CRMs' own ids that are linked with a lead.
 pub(super) fn crm_ids_of(
-    view: &impl View,
+    view: &Tables<'_>,
     lead_id: LeadId,
 ) -> Result<Vec<(SourceName, CrmId)>, StoreError> {
     let mut crm_ids = Vec::new();
-    for row in view.lead_crm_ids().range((lead_id.get(), "", "")..)? {
+    for row in view.lead_crm_ids.range((lead_id.get(), "", "")..)? {
         let (key, ()) = (row?.0, ());
         let (of, source, crm_id) = key.value();
         if of != lead_id.get() {
@@ -151,13 +149,13 @@ pub(super) fn crm_ids_of(
 }
 
 /// What is known of a lead's person besides what each event says.
-pub(super) fn customer_of(view: &impl View, lead_id: LeadId) -> Result<Customer, StoreError> {
-    let bytes = view.customers().get(lead_id.get())?;
+pub(super) fn customer_of(view: &Tables<'_>, lead_id: LeadId) -> Result<Customer, StoreError> {
+    let bytes = view.customers.get(lead_id.get())?;
     bytes.map_or_else(|| Ok(Customer::default()), |bytes| decode_customer(bytes.value()))
 }
 
 /// Whether anything is kept of a lead by which it would be found.
-pub(super) fn is_known_otherwise(view: &impl View, lead_id: LeadId) -> Result<bool, StoreError> {
+pub(super) fn is_known_otherwise(view: &Tables<'_>, lead_id: LeadId) -> Result<bool, StoreError> {
     Ok(!crm_ids_of(view, lead_id)?.is_empty() || !customer_of(view, lead_id)?.is_empty())
 }
 
@@ -363,9 +361,9 @@ fn forget_customer(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(), StoreErro
 
 /// Remembers whom an id of our own turned out to be.
 fn set_found(unit: &mut Unit<'_>, own: LeadId, lead_id: LeadId) -> Result<(), StoreError> {
-    let before = unit.tables.found_leads.insert(own.get(), lead_id.get())?;
-    let before = before.map(|before| before.value());
-    if let Some(before) = before {
+    let before = unit.tables.found_leads.get(own.get())?;
+    unit.tables.found_leads.insert(own.get(), lead_id.get())?;
+    if let Some(before) = before.map(|before| before.value()) {
         unit.tables.lead_found.remove((before, own.get()))?;
     }
     unit.tables.lead_found.insert((lead_id.get(), own.get()), ())?;
@@ -381,9 +379,8 @@ pub(super) fn forget_matches(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(),
         unit.tables.lead_crm_ids.remove((lead_id.get(), source, crm_id))?;
     }
     let of_lead = (lead_id.get(), 0)..=(lead_id.get(), u64::MAX);
-    let found = unit.tables.lead_found.extract(of_lead)?;
-    for row in found {
-        unit.tables.found_leads.remove(row?.0.value().1)?;
+    for (key, _) in unit.tables.lead_found.extract(of_lead)? {
+        unit.tables.found_leads.remove(key.value().1)?;
     }
     Ok(())
 }

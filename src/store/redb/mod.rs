@@ -1,19 +1,18 @@
 //! The embedded store: one redb file, one writer thread, any number of readers.
 //!
-//! Writes go through the writer, which commits what gathered together; reads run on snapshots, on
-//! the runtime's blocking threads. The file belongs to one process at a time.
-//!
-//! Every redb commit here is an immediate, one-phase one: durable in the journal when it returns.
+//! Writes go through the writer, which commits what gathered together: to a log, and later to the
+//! database behind it. Reads run on snapshots, on the runtime's blocking threads. The file belongs
+//! to one process at a time.
 
 mod alarms;
 mod copy;
+mod engine;
 mod error;
 mod export;
+mod file;
 mod import;
 mod ingest;
-mod journal;
 mod layout;
-mod lazy;
 mod list;
 mod marks;
 mod matching;
@@ -21,8 +20,11 @@ mod overlay;
 mod proof;
 mod queue;
 mod read;
+mod recent;
 mod remove;
 mod requeue;
+mod rows;
+mod snapshot;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -37,7 +39,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use redb::{ReadableDatabase, ReadableTable};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -53,14 +54,16 @@ use crate::domain::time::{Timestamp, UnixSeconds};
 pub use crate::store::Purpose;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
 pub use crate::store::redb::copy::{Copied, check_room, copy_file};
+use crate::store::redb::engine::Shared;
 pub(in crate::store) use crate::store::redb::export::FileSource;
+pub use crate::store::redb::file::Medium;
 pub(in crate::store) use crate::store::redb::import::{FileTarget, WrittenFile};
 pub use crate::store::redb::proof::{Contents, prove_file};
-use crate::store::redb::tables::{ReadTables, View};
+use crate::store::redb::tables::Tables;
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
-pub use crate::store::redb::volume::{Opening, Volume, fresh_file, private_file};
-use crate::store::redb::writer::{Shared, Writer};
+pub use crate::store::redb::volume::{Merging, Opening, Volume, fresh_file, private_file};
+use crate::store::redb::writer::Writer;
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
     NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
@@ -104,13 +107,10 @@ impl RedbStore {
 
     async fn read<T: Send + 'static>(
         &self,
-        reading: impl FnOnce(&ReadTables<'_>) -> Result<T, StoreError> + Send + 'static,
+        reading: impl FnOnce(&Tables<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let shared = self.shared.clone();
-        let task = tokio::task::spawn_blocking(move || {
-            let transaction = shared.get()?.begin_read()?;
-            reading(&ReadTables::of(&transaction))
-        });
+        let snapshot = self.shared.get()?;
+        let task = tokio::task::spawn_blocking(move || reading(&snapshot.begin().tables()));
         task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
     }
 }
@@ -329,7 +329,7 @@ impl Store for RedbStore {
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
         self.read(|tables| {
-            let rows = tables.api_keys().iter()?;
+            let rows = tables.api_keys.iter()?;
             rows.map(|row| Ok(*row?.0.value())).collect()
         })
         .await

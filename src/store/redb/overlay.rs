@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-use crate::store::redb::journal::Medium;
+use crate::store::redb::file::Medium;
 
 const BLOCK: u64 = 4_096;
 

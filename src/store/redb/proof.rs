@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, StorageBackend};
+use redb::{Database, ReadableDatabase, StorageBackend};
 
 use crate::domain::time::Timestamp;
 use crate::limits::COPY_CACHE_BYTES;
@@ -19,12 +20,13 @@ use crate::store::records::{
 };
 use crate::store::redb::Purpose;
 use crate::store::redb::alarms;
-use crate::store::redb::journal::{Checkpoints, Journaled, Sizes};
+use crate::store::redb::engine::open_database;
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::marks;
 use crate::store::redb::overlay::Overlay;
 use crate::store::redb::read::event_by_seq;
-use crate::store::redb::tables::{BACKED_UP_AT, ReadTables, View, WriteTables, count_rows};
+use crate::store::redb::snapshot::Snapshot;
+use crate::store::redb::tables::{BACKED_UP_AT, Tables, make_tables};
 
 /// What a store was found to hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,21 +81,17 @@ pub(super) fn open_file(path: &Path) -> Result<Database, StoreError> {
 }
 
 fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> {
-    let overlay = Overlay::new(backend)?;
-    if overlay.len()? == 0 {
-        return Err(StoreError::Unsupported("it is empty".into()));
-    }
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES).set_check_integrity_on_open(true);
-    // A crash leaves a journal; what it holds is seen, and stays where it is.
-    let journaled = Journaled::open(overlay, Checkpoints::Between, Sizes::default())?;
-    let database = builder.create_with_backend(journaled)?;
-    check_ours(&database)?;
-    // A store that was last open under an older program may lack tables that have come since. A
-    // server makes them when it starts; here they are made above the file.
-    let making = database.begin_write()?;
-    WriteTables::make(&making)?;
-    making.commit()?;
+    // A crash leaves rows in the log. They are brought into the database here, and so are tables
+    // that have come since the store was last open, but all that above the file.
+    let overlay = Arc::new(Overlay::new(backend)?);
+    let (database, _) = open_database(overlay, &builder, |database| {
+        check_ours(database)?;
+        let making = database.begin_write()?;
+        make_tables(&making)?;
+        Ok(making.commit()?)
+    })?;
     Ok(database)
 }
 
@@ -104,11 +102,11 @@ pub(super) fn check_ours(database: &Database) -> Result<(), StoreError> {
 }
 
 fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, StoreError> {
-    let transaction = database.begin_read()?;
-    let purpose = purpose_of(&transaction)?;
+    let transaction = Snapshot::of(database)?.begin();
+    let purpose = purpose_of(transaction.old())?;
     let purpose =
         purpose.ok_or_else(|| StoreError::Unsupported("its purpose is not known here".into()))?;
-    let tables = ReadTables::of(&transaction);
+    let tables = transaction.tables();
     let mut reading = Reading { now, tables: &tables, newest_at: None, events: 0, too_old: 0 };
     reading.read_leads()?;
     reading.read_events()?;
@@ -116,27 +114,26 @@ fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, Store
     alarms::all(&tables)?;
     marks::read_all(&tables)?;
     let newest_at = reading.newest_at;
-    let backed_up_at =
-        tables.meta().get(BACKED_UP_AT)?.and_then(|ms| i64::try_from(ms.value()).ok());
+    let backed_up_at = tables.meta.get(BACKED_UP_AT)?.and_then(|ms| i64::try_from(ms.value()).ok());
     Ok(Contents {
         purpose,
         backed_up_at: backed_up_at.map(Timestamp::from_millis).filter(|at| newest_at <= Some(*at)),
         newest_at,
-        leads: tables.leads().len()?,
+        leads: tables.leads.len()?,
         events: reading.events,
-        queued: tables.outbox().len()?,
+        queued: tables.outbox.len()?,
         too_old: reading.too_old,
-        awaiting: tables.awaiting().len()?,
-        dead: tables.dead().len()?,
-        quarantined: tables.quarantine().len()?,
-        rows: count_rows(&transaction)?,
+        awaiting: tables.awaiting.len()?,
+        dead: tables.dead.len()?,
+        quarantined: tables.quarantine.len()?,
+        rows: tables.count_rows()?,
     })
 }
 
 /// Reads every record, and sees that what points somewhere points at something.
 struct Reading<'t> {
     now: Timestamp,
-    tables: &'t ReadTables<'t>,
+    tables: &'t Tables<'t>,
     newest_at: Option<Timestamp>,
     events: u64,
     too_old: u64,
@@ -144,10 +141,10 @@ struct Reading<'t> {
 
 impl Reading<'_> {
     fn read_leads(&mut self) -> Result<(), StoreError> {
-        for row in self.tables.leads().iter()? {
+        for row in self.tables.leads.iter()? {
             let (seq, lead) = row?;
             let lead = decode_lead(lead.value())?;
-            let indexed = self.tables.lead_index().get(lead.reported.lead_id.get())?;
+            let indexed = self.tables.lead_index.get(lead.reported.lead_id.get())?;
             if indexed.map(|indexed| indexed.value()) != Some(seq.value()) {
                 let seq = seq.value();
                 return Err(StoreError::Corrupt(format!("lead {seq} is not in the index")));
@@ -155,31 +152,31 @@ impl Reading<'_> {
             self.events += u64::from(lead.raw_event().is_some());
             self.newest_at = self.newest_at.max(Some(lead.received_at));
         }
-        if self.tables.lead_index().len()? != self.tables.leads().len()? {
+        if self.tables.lead_index.len()? != self.tables.leads.len()? {
             return Err(StoreError::Corrupt("the index names leads that are not there".into()));
         }
         Ok(())
     }
 
     fn read_events(&mut self) -> Result<(), StoreError> {
-        for row in self.tables.events().iter()? {
+        for row in self.tables.events.iter()? {
             let event = decode_event(row?.1.value())?;
             self.events += 1;
             self.newest_at = self.newest_at.max(Some(event.received_at));
         }
-        for row in self.tables.attempts().iter()? {
+        for row in self.tables.attempts.iter()? {
             let attempt = decode_attempt(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(attempt.at));
         }
-        for row in self.tables.dead().iter()? {
+        for row in self.tables.dead.iter()? {
             let (_, at) = decode_dead(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(at));
         }
-        for row in self.tables.quarantine().iter()? {
+        for row in self.tables.quarantine.iter()? {
             let piece = decode_quarantined(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(piece.received_at));
         }
-        for row in self.tables.unmapped().iter()? {
+        for row in self.tables.unmapped.iter()? {
             let unmapped = decode_unmapped(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(unmapped.received_at));
         }
@@ -187,12 +184,12 @@ impl Reading<'_> {
     }
 
     fn read_queues(&mut self) -> Result<(), StoreError> {
-        for row in self.tables.outbox().iter()? {
+        for row in self.tables.outbox.iter()? {
             let (_, _, _, seq) = row?.0.value();
             let event = event_by_seq(self.tables, seq)?;
             self.too_old += u64::from(event.is_past_sending(self.now));
         }
-        for row in self.tables.awaiting().iter()? {
+        for row in self.tables.awaiting.iter()? {
             let (_, seq) = row?.0.value();
             event_by_seq(self.tables, seq)?;
         }

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use redb::ReadableTable;
-
 use crate::domain::alarm::{Causes, Subject};
 use crate::domain::event::{DeadReason, Standing};
 use crate::domain::ids::{DatasetId, EventId, LeadId};
@@ -18,7 +16,7 @@ use crate::store::redb::matching::known_id;
 use crate::store::redb::read::{
     NumberedLead, detail, event_by_seq, find_event, lead_by_id, timeline,
 };
-use crate::store::redb::tables::{Place, View};
+use crate::store::redb::tables::{Place, Tables};
 use crate::store::redb::writer::Unit;
 use crate::store::{
     Batch, Enqueued, Hold, QueueEntry, QueuedEvent, Requeued, Settlement, StoreError, Stranded,
@@ -26,7 +24,7 @@ use crate::store::{
 
 /// See [`crate::store::Store::next_batch`].
 pub(super) fn next_batch(
-    view: &impl View,
+    view: &Tables<'_>,
     dataset_id: DatasetId,
     now: Timestamp,
     limit: usize,
@@ -35,7 +33,9 @@ pub(super) fn next_batch(
     let next_due = next_due(view, dataset_id, now)?;
     let mut batch = Batch { events: Vec::new(), next_due, hold: Some(Hold::default()) };
     let mut kept_back: BTreeSet<u64> = kept_back.iter().map(|lead_id| lead_id.get()).collect();
-    for row in view.outbox().range(dated(dataset_id.get(), now.seconds()))? {
+    let due = dated(dataset_id.get(), now.seconds());
+    let front = view.layers.front(dataset_id.get()).unwrap_or(*due.start());
+    for row in view.outbox.range(front..=*due.end())? {
         if batch.events.len() >= limit {
             break;
         }
@@ -58,13 +58,13 @@ pub(super) fn next_batch(
 
 /// See [`crate::store::Store::still_queued`].
 pub(super) fn still_queued(
-    view: &impl View,
+    view: &Tables<'_>,
     dataset_id: DatasetId,
     entries: &BTreeSet<QueueEntry>,
 ) -> Result<BTreeSet<QueueEntry>, StoreError> {
     let mut queued = BTreeSet::new();
     for entry in entries {
-        if view.outbox().get(place_of(dataset_id.get(), *entry))?.is_some() {
+        if view.outbox.get(place_of(dataset_id.get(), *entry))?.is_some() {
             queued.insert(*entry);
         }
     }
@@ -73,13 +73,13 @@ pub(super) fn still_queued(
 
 /// The time of the first event of a dataset that is not due yet.
 fn next_due(
-    view: &impl View,
+    view: &Tables<'_>,
     dataset_id: DatasetId,
     now: Timestamp,
 ) -> Result<Option<UnixSeconds>, StoreError> {
     let later = (now.seconds() + 1).get();
     let rows = (dataset_id.get(), later, false, 0)..(dataset_id.get() + 1, i64::MIN, false, 0);
-    let first = view.outbox().range(rows)?.next().transpose()?;
+    let first = view.outbox.range(rows)?.next().transpose()?;
     Ok(first.map(|(key, _)| entry_at(key.value()).event_time))
 }
 
@@ -131,7 +131,29 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
             causes.add(subject, || event_id(&unit.tables, entry.seq));
         }
     }
+    find_front(unit, dataset)?;
     alarms::raise(unit, causes, settlement.at)
+}
+
+/// Puts an event into a queue.
+pub(super) fn put_in_queue(
+    unit: &mut Unit<'_>,
+    place: Place,
+    lead_id: u64,
+) -> Result<(), StoreError> {
+    if unit.tables.layers.front(place.0).is_some_and(|front| place < front) {
+        unit.tables.layers.set_front(place);
+    }
+    Ok(unit.tables.outbox.insert(place, lead_id)?)
+}
+
+/// Remembers where a queue begins by now.
+fn find_front(unit: &Unit<'_>, dataset: u64) -> Result<(), StoreError> {
+    let all = dated(dataset, UnixSeconds::new(i64::MAX));
+    let front = unit.tables.layers.front(dataset).unwrap_or(*all.start());
+    let first = unit.tables.outbox.range(front..=*all.end())?.next().transpose()?;
+    unit.tables.layers.set_front(first.map_or(*all.end(), |(place, _)| place.value()));
+    Ok(())
 }
 
 fn leave_queue(unit: &mut Unit<'_>, dataset: u64, entry: QueueEntry) -> Result<bool, StoreError> {
@@ -204,16 +226,34 @@ fn hold_unconfigured(unit: &mut Unit<'_>, routing: &Routing) -> Result<(), Store
 }
 
 /// The queues that are not empty, each with the entry in front.
-pub(super) fn fronts(view: &impl View) -> Result<Vec<(u64, QueueEntry)>, StoreError> {
+pub(super) fn fronts(view: &Tables<'_>) -> Result<Vec<(u64, QueueEntry)>, StoreError> {
     let mut fronts = Vec::new();
     let mut from = (0, i64::MIN, false, 0);
-    while let Some(row) = view.outbox().range(from..)?.next() {
-        let place = row?.0.value();
+    while let Some(place) = first_from(view, from)? {
         fronts.push((place.0, entry_at(place)));
         let Some(next) = place.0.checked_add(1) else { break };
         from = (next, i64::MIN, false, 0);
     }
     Ok(fronts)
+}
+
+/// The first place from this one on that is taken.
+fn first_from(view: &Tables<'_>, mut from: Place) -> Result<Option<Place>, StoreError> {
+    while let Some(known) = view.layers.next_known(from.0) {
+        let front = view.layers.front(known).unwrap_or((known, i64::MIN, false, 0)).max(from);
+        let before = view.outbox.range(from..(known, i64::MIN, false, 0).max(from))?.next();
+        let Some(after) = known.checked_add(1) else { break };
+        let next = (after, i64::MIN, false, 0);
+        let first = match before {
+            Some(row) => Some(row),
+            None => view.outbox.range(front..next)?.next(),
+        };
+        if let Some(row) = first {
+            return Ok(Some(row?.0.value()));
+        }
+        from = next;
+    }
+    Ok(view.outbox.range(from..)?.next().transpose()?.map(|(place, _)| place.value()))
 }
 
 /// Gives a lead the dataset that is configured for it by now; what is queued for it goes along.
@@ -236,7 +276,7 @@ pub(super) fn route_lead(
         let reported = seq != *lead_seq;
         let entry = QueueEntry { event_time: event.event_time, reported, seq };
         if unit.tables.outbox.remove(place_of(from, entry))?.is_some() {
-            unit.tables.outbox.insert(place_of(to, entry), lead_id.get())?;
+            put_in_queue(unit, place_of(to, entry), lead_id.get())?;
         }
     }
     Ok(())
@@ -261,8 +301,7 @@ fn move_queued(
     (entry, lead_id): Queued,
 ) -> Result<(), StoreError> {
     unit.tables.outbox.remove(place_of(from, entry))?;
-    unit.tables.outbox.insert(place_of(to, entry), lead_id)?;
-    Ok(())
+    put_in_queue(unit, place_of(to, entry), lead_id)
 }
 
 /// Events that no worker looks after and whose time is over.
@@ -283,16 +322,16 @@ impl Overdue {
 
 /// Looks for what is overdue; outside the writer, because rows of dead letters stay among those
 /// that wait.
-pub(super) fn find_overdue(view: &impl View, now: Timestamp) -> Result<Overdue, StoreError> {
+pub(super) fn find_overdue(view: &Tables<'_>, now: Timestamp) -> Result<Overdue, StoreError> {
     let mut overdue = Overdue::default();
-    for row in view.awaiting().iter()? {
+    for row in view.awaiting.iter()? {
         let (key, value) = row?;
         if is_past(value.value().1, now) {
             overdue.awaiting.push(key.value());
         }
     }
     let last_past = now.seconds() + (SEND_MARGIN_S - EVENT_AGE_MAX_S);
-    for row in view.outbox().range(dated(0, last_past))? {
+    for row in view.outbox.range(dated(0, last_past))? {
         overdue.held.push(row?.0.value());
     }
     Ok(overdue)

@@ -3,8 +3,6 @@
 //! The functions work on any [`View`]: a snapshot of its own, or the transaction that is about to
 //! write.
 
-use redb::ReadableTable;
-
 use crate::domain::event::{Attempt, AttemptLog, Event, EventDetail, LeadDetail, Standing};
 use crate::domain::ids::{EventId, LeadId};
 use crate::domain::lead::Lead;
@@ -12,7 +10,7 @@ use crate::limits::ATTEMPTS_SHOWN_MAX;
 use crate::store::StoreError;
 use crate::store::records::{decode_attempt, decode_dead, decode_event, decode_lead};
 use crate::store::redb::matching::{crm_ids_of, customer_of, known_id};
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::Tables;
 
 /// An event and its number.
 pub(super) type Numbered = (u64, Event);
@@ -22,10 +20,10 @@ pub(super) type NumberedLead = (u64, Lead);
 
 /// A lead and its number, by its id.
 pub(super) fn lead_by_id(
-    view: &impl View,
+    view: &Tables<'_>,
     lead_id: LeadId,
 ) -> Result<Option<NumberedLead>, StoreError> {
-    let Some(seq) = view.lead_index().get(lead_id.get())?.map(|seq| seq.value()) else {
+    let Some(seq) = view.lead_index.get(lead_id.get())?.map(|seq| seq.value()) else {
         return Ok(None);
     };
     let lead = lead_by_seq(view, seq)?;
@@ -33,13 +31,13 @@ pub(super) fn lead_by_id(
     Ok(Some((seq, lead.ok_or_else(missing)?)))
 }
 
-fn lead_by_seq(view: &impl View, seq: u64) -> Result<Option<Lead>, StoreError> {
-    view.leads().get(seq)?.map(|bytes| decode_lead(bytes.value())).transpose()
+fn lead_by_seq(view: &Tables<'_>, seq: u64) -> Result<Option<Lead>, StoreError> {
+    view.leads.get(seq)?.map(|bytes| decode_lead(bytes.value())).transpose()
 }
 
 /// An event by its number: one that was reported, or the raw-lead event inside a lead.
-pub(super) fn event_by_seq(view: &impl View, seq: u64) -> Result<Event, StoreError> {
-    if let Some(bytes) = view.events().get(seq)? {
+pub(super) fn event_by_seq(view: &Tables<'_>, seq: u64) -> Result<Event, StoreError> {
+    if let Some(bytes) = view.events.get(seq)? {
         return decode_event(bytes.value());
     }
     let raw = lead_by_seq(view, seq)?.and_then(|lead| lead.raw_event());
@@ -48,19 +46,19 @@ pub(super) fn event_by_seq(view: &impl View, seq: u64) -> Result<Event, StoreErr
 
 /// The events of a lead, known or awaited, the raw lead first.
 pub(super) fn timeline(
-    view: &impl View,
+    view: &Tables<'_>,
     lead_id: LeadId,
     lead: Option<&NumberedLead>,
 ) -> Result<Vec<Numbered>, StoreError> {
     let mut events = Vec::new();
     if let Some((lead_seq, lead)) = lead {
         events.extend(lead.raw_event().map(|event| (*lead_seq, event)));
-        for row in view.lead_events().range((*lead_seq, 0)..=(*lead_seq, u64::MAX))? {
+        for row in view.lead_events.range((*lead_seq, 0)..=(*lead_seq, u64::MAX))? {
             let (_, seq) = row?.0.value();
             events.push((seq, event_by_seq(view, seq)?));
         }
     } else {
-        for row in view.awaiting().range((lead_id.get(), 0)..=(lead_id.get(), u64::MAX))? {
+        for row in view.awaiting.range((lead_id.get(), 0)..=(lead_id.get(), u64::MAX))? {
             let (_, seq) = row?.0.value();
             events.push((seq, event_by_seq(view, seq)?));
         }
@@ -68,22 +66,22 @@ pub(super) fn timeline(
     Ok(events)
 }
 
-fn attempt(view: &impl View, seq: u64) -> Result<Attempt, StoreError> {
-    let bytes = view.attempts().get(seq)?;
+fn attempt(view: &Tables<'_>, seq: u64) -> Result<Attempt, StoreError> {
+    let bytes = view.attempts.get(seq)?;
     let missing = || StoreError::Corrupt(format!("attempt {seq} is missing"));
     decode_attempt(bytes.ok_or_else(missing)?.value())
 }
 
 /// Where an event stands. `lead` is its lead, if that is known.
 pub(super) fn standing(
-    view: &impl View,
+    view: &Tables<'_>,
     seq: u64,
     lead: Option<&Lead>,
 ) -> Result<Standing, StoreError> {
-    if view.delivered().get(seq)?.is_some() {
+    if view.delivered.get(seq)?.is_some() {
         return Ok(Standing::Delivered);
     }
-    if let Some(dead) = view.dead().get(seq)? {
+    if let Some(dead) = view.dead.get(seq)? {
         let (reason, at) = decode_dead(dead.value())?;
         return Ok(Standing::Dead { reason, at });
     }
@@ -92,21 +90,21 @@ pub(super) fn standing(
 
 /// The numbers of an event's attempts, the last one first.
 fn attempt_seqs(
-    view: &impl View,
+    view: &Tables<'_>,
     seq: u64,
 ) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
-    let delivered = view.delivered().get(seq)?.map(|delivered| Ok(delivered.value()));
-    let failures = view.failures().range((seq, 0)..=(seq, u64::MAX))?.rev();
+    let delivered = view.delivered.get(seq)?.map(|delivered| Ok(delivered.value()));
+    let failures = view.failures.range((seq, 0)..=(seq, u64::MAX))?.rev();
     Ok(delivered.into_iter().chain(failures.map(|row| Ok(row?.0.value().1))))
 }
 
 /// The last attempt to deliver an event.
-pub(super) fn last_attempt(view: &impl View, seq: u64) -> Result<Option<Attempt>, StoreError> {
+pub(super) fn last_attempt(view: &Tables<'_>, seq: u64) -> Result<Option<Attempt>, StoreError> {
     attempt_seqs(view, seq)?.next().map(|number| attempt(view, number?)).transpose()
 }
 
 /// The count of an event's attempts, and the latest of them.
-fn attempts(view: &impl View, seq: u64, latest_max: usize) -> Result<AttemptLog, StoreError> {
+fn attempts(view: &Tables<'_>, seq: u64, latest_max: usize) -> Result<AttemptLog, StoreError> {
     let mut log = AttemptLog::default();
     for number in attempt_seqs(view, seq)? {
         let number = number?;
@@ -121,7 +119,7 @@ fn attempts(view: &impl View, seq: u64, latest_max: usize) -> Result<AttemptLog,
 
 /// An event with where it stands and its latest attempts. `lead` is its lead, if that is known.
 pub(super) fn detail(
-    view: &impl View,
+    view: &Tables<'_>,
     event: Numbered,
     lead: Option<&Lead>,
 ) -> Result<EventDetail, StoreError> {
@@ -130,7 +128,7 @@ pub(super) fn detail(
 
 /// The same with the last attempt alone.
 pub(super) fn summary(
-    view: &impl View,
+    view: &Tables<'_>,
     event: Numbered,
     lead: Option<&Lead>,
 ) -> Result<EventDetail, StoreError> {
@@ -138,7 +136,7 @@ pub(super) fn summary(
 }
 
 fn with_attempts(
-    view: &impl View,
+    view: &Tables<'_>,
     (seq, event): Numbered,
     lead: Option<&Lead>,
     latest_max: usize,
@@ -152,7 +150,7 @@ fn with_attempts(
 }
 
 /// A lead with its timeline.
-pub(super) fn lead_detail(view: &impl View, lead: NumberedLead) -> Result<LeadDetail, StoreError> {
+pub(super) fn lead_detail(view: &Tables<'_>, lead: NumberedLead) -> Result<LeadDetail, StoreError> {
     let events = timeline(view, lead.1.reported.lead_id, Some(&lead))?;
     let events = events.into_iter().map(|event| summary(view, event, Some(&lead.1)));
     Ok(LeadDetail {
@@ -165,11 +163,11 @@ pub(super) fn lead_detail(view: &impl View, lead: NumberedLead) -> Result<LeadDe
 
 /// An event and its number, by its id, with its lead if that is known.
 pub(super) fn find_event(
-    view: &impl View,
+    view: &Tables<'_>,
     event_id: EventId,
 ) -> Result<Option<(Numbered, Option<NumberedLead>)>, StoreError> {
     let reported_lead = event_id.lead_id();
-    let found = view.found_leads().get(reported_lead.get())?;
+    let found = view.found_leads.get(reported_lead.get())?;
     let found = found.map(|lead_id| known_id(lead_id.value())).transpose()?;
     for lead_id in [Some(reported_lead), found].into_iter().flatten() {
         let lead = lead_by_id(view, lead_id)?;
@@ -182,7 +180,7 @@ pub(super) fn find_event(
 }
 
 /// An event by its number, with its last attempt.
-pub(super) fn summary_by_seq(view: &impl View, seq: u64) -> Result<EventDetail, StoreError> {
+pub(super) fn summary_by_seq(view: &Tables<'_>, seq: u64) -> Result<EventDetail, StoreError> {
     let event = event_by_seq(view, seq)?;
     let lead = lead_by_id(view, event.lead_id)?;
     summary(view, (seq, event), lead.as_ref().map(|(_, lead)| lead))

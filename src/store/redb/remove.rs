@@ -1,7 +1,5 @@
 //! What goes for good: a lead that is erased, and what is older than the operator wants to keep.
 
-use redb::ReadableTable;
-
 use crate::domain::event::short_digest;
 use crate::domain::ids::{DatasetId, LeadId};
 use crate::domain::lead::Lead;
@@ -12,7 +10,7 @@ use crate::store::redb::alarms;
 use crate::store::redb::matching::{forget_matches, is_known_otherwise};
 use crate::store::redb::queue::place_of;
 use crate::store::redb::read::{Numbered, NumberedLead, lead_by_id, timeline};
-use crate::store::redb::tables::{LAST_SEQ, View};
+use crate::store::redb::tables::{LAST_SEQ, Tables};
 use crate::store::redb::writer::Unit;
 use crate::store::{Erased, QueueEntry, Removed, StoreError};
 
@@ -41,10 +39,10 @@ pub(super) fn erase_lead(
 
 /// When a lead was erased, if it was.
 pub(super) fn erased_at(
-    view: &impl View,
+    view: &Tables<'_>,
     lead_id: LeadId,
 ) -> Result<Option<Timestamp>, StoreError> {
-    let at = view.erased().get(lead_id.get())?;
+    let at = view.erased.get(lead_id.get())?;
     Ok(at.map(|at| Timestamp::from_millis(at.value())))
 }
 
@@ -64,7 +62,7 @@ fn remove_timeline(
     }
     forget_matches(unit, lead_id)?;
     if let Some((lead_seq, _)) = lead {
-        unit.tables.lead_events.clear((*lead_seq, 0)..=(*lead_seq, u64::MAX))?;
+        unit.tables.lead_events.extract((*lead_seq, 0)..=(*lead_seq, u64::MAX))?;
         unit.tables.leads.remove(lead_seq)?;
         unit.tables.lead_index.remove(lead_id.get())?;
     }
@@ -83,16 +81,16 @@ fn remove_event(
     let delivered = unit.tables.delivered.remove(seq)?.map(|attempt| attempt.value());
     let of_event = (*seq, 0)..=(*seq, u64::MAX);
     let failures = unit.tables.failures.extract(of_event)?;
-    let failures = failures.map(|row| Ok(row?.0.value().1));
-    let attempts: Vec<u64> = failures.collect::<Result<_, StoreError>>()?;
+    let attempts = failures.iter().map(|(key, _)| key.value().1);
+    let attempts: Vec<u64> = attempts.chain(delivered).collect();
     is_open &= delivered.is_none();
-    for attempt in attempts.into_iter().chain(delivered) {
+    for attempt in attempts {
         unlink_attempt(unit, attempt)?;
     }
     let of_event = (*seq, &[0; 16])..=(*seq, &[u8::MAX; 16]);
     let keys = unit.tables.event_keys.extract(of_event)?;
-    for row in keys {
-        unit.tables.idempotency.remove(row?.0.value().1)?;
+    for (key, _) in keys {
+        unit.tables.idempotency.remove(key.value().1)?;
     }
     if let Some((lead_seq, Lead { dataset_id, .. })) = lead {
         let reported = lead_seq != seq;
@@ -143,13 +141,13 @@ impl Old {
 }
 
 /// Looks for what is old, from a lead's number on.
-pub(super) fn find_old(view: &impl View, before: Timestamp, from: u64) -> Result<Old, StoreError> {
+pub(super) fn find_old(view: &Tables<'_>, before: Timestamp, from: u64) -> Result<Old, StoreError> {
     let mut old = Old::default();
     if from == 0 {
         old.never_came = old_that_never_came(view, before)?;
         old.quarantined = old_quarantined(view, before)?;
     }
-    for (looked_at, row) in view.leads().range(from..)?.enumerate() {
+    for (looked_at, row) in view.leads.range(from..)?.enumerate() {
         let (seq, bytes) = row?;
         if looked_at == REMOVE_SCAN_MAX || old.leads.len() == REMOVE_MAX {
             old.next = Some(seq.value());
@@ -166,7 +164,7 @@ pub(super) fn find_old(view: &impl View, before: Timestamp, from: u64) -> Result
 
 /// The lead in a row, if it is old.
 fn old_lead(
-    view: &impl View,
+    view: &Tables<'_>,
     (seq, bytes): (u64, &[u8]),
     before: Timestamp,
 ) -> Result<Option<LeadId>, StoreError> {
@@ -175,12 +173,12 @@ fn old_lead(
 }
 
 /// Whether nothing was heard of a lead since, and none of its events is still to be sent.
-fn is_old(view: &impl View, lead: &NumberedLead, before: Timestamp) -> Result<bool, StoreError> {
+fn is_old(view: &Tables<'_>, lead: &NumberedLead, before: Timestamp) -> Result<bool, StoreError> {
     if lead.1.received_at >= before {
         return Ok(false);
     }
     for (seq, event) in timeline(view, lead.1.reported.lead_id, Some(lead))? {
-        let has_ended = view.delivered().get(seq)?.is_some() || view.dead().get(seq)?.is_some();
+        let has_ended = view.delivered.get(seq)?.is_some() || view.dead.get(seq)?.is_some();
         if !has_ended || event.received_at >= before {
             return Ok(false);
         }
@@ -188,11 +186,11 @@ fn is_old(view: &impl View, lead: &NumberedLead, before: Timestamp) -> Result<bo
     Ok(true)
 }
 
-fn old_that_never_came(view: &impl View, before: Timestamp) -> Result<Vec<LeadId>, StoreError> {
+fn old_that_never_came(view: &Tables<'_>, before: Timestamp) -> Result<Vec<LeadId>, StoreError> {
     let mut old = Vec::new();
     let mut from = (0, 0);
     while old.len() < REMOVE_MAX
-        && let Some(row) = view.awaiting().range(from..)?.next()
+        && let Some(row) = view.awaiting.range(from..)?.next()
     {
         let (lead_id, _) = row?.0.value();
         if let Some(lead_id) = LeadId::from_known(lead_id)
@@ -208,12 +206,12 @@ fn old_that_never_came(view: &impl View, before: Timestamp) -> Result<Vec<LeadId
 
 /// Whether all that awaits a lead is dead and old.
 fn never_came_and_is_old(
-    view: &impl View,
+    view: &Tables<'_>,
     lead_id: LeadId,
     before: Timestamp,
 ) -> Result<bool, StoreError> {
     for (seq, event) in timeline(view, lead_id, None)? {
-        if view.dead().get(seq)?.is_none() || event.received_at >= before {
+        if view.dead.get(seq)?.is_none() || event.received_at >= before {
             return Ok(false);
         }
     }
@@ -231,9 +229,9 @@ fn readable<T: Default>(judged: Result<T, StoreError>) -> Result<T, StoreError> 
     }
 }
 
-fn old_quarantined(view: &impl View, before: Timestamp) -> Result<Vec<u64>, StoreError> {
+fn old_quarantined(view: &Tables<'_>, before: Timestamp) -> Result<Vec<u64>, StoreError> {
     let mut old = Vec::new();
-    for row in view.quarantine().iter()?.take(REMOVE_MAX) {
+    for row in view.quarantine.iter()?.take(REMOVE_MAX) {
         let (seq, bytes) = row?;
         if decode_quarantined(bytes.value())?.received_at >= before {
             break;

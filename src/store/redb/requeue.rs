@@ -3,8 +3,6 @@
 //! They are chosen on a snapshot, so that the writer has little to do; what has changed until it
 //! gets to them is judged again there. How one is queued again stands in `queue`.
 
-use redb::ReadableTable;
-
 use crate::domain::event::EventState;
 use crate::domain::lead::Lead;
 use crate::domain::routing::Routing;
@@ -16,7 +14,7 @@ use crate::store::redb::ingest::enqueue;
 use crate::store::redb::list::{admitted, seqs_of_lead};
 use crate::store::redb::queue::route_lead;
 use crate::store::redb::read::{NumberedLead, event_by_seq, find_event, lead_by_id};
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::Tables;
 use crate::store::redb::writer::Unit;
 use crate::store::{QueueEntry, RequeuedMany, StoreError};
 
@@ -28,7 +26,7 @@ pub(super) struct Chosen {
 
 /// Finds the events that are meant.
 pub(super) fn choose(
-    view: &impl View,
+    view: &Tables<'_>,
     letters: &DeadLetters,
     now: Timestamp,
 ) -> Result<Chosen, StoreError> {
@@ -54,7 +52,7 @@ pub(super) fn choose(
 
 /// The dead letters that pass a filter, oldest first: they have the least time left.
 fn oldest_dead(
-    view: &impl View,
+    view: &Tables<'_>,
     filter: &EventFilter,
     page: PageRequest,
     now: Timestamp,
@@ -67,7 +65,7 @@ fn oldest_dead(
             let seqs = seqs_of_lead(view, lead_id)?.into_iter();
             Box::new(seqs.filter(|seq| *seq >= from).map(Ok))
         }
-        None => Box::new(view.dead().range(from..)?.map(|row| Ok(row?.0.value()))),
+        None => Box::new(view.dead.range(from..)?.map(|row| Ok(row?.0.value()))),
     };
     for seq in rows {
         let seq = seq?;
@@ -81,7 +79,7 @@ fn oldest_dead(
 
 /// Sorts out what can be queued again, and counts the rest.
 fn judge(
-    view: &impl View,
+    view: &Tables<'_>,
     chosen: &Chosen,
     now: Timestamp,
 ) -> Result<(Vec<(QueueEntry, NumberedLead)>, RequeuedMany), StoreError> {
@@ -89,7 +87,7 @@ fn judge(
     let mut hopeful = Vec::new();
     for &seq in &chosen.seqs {
         // Whoever came between the snapshot and the writer may have queued or removed it.
-        let Some(dead) = view.dead().get(seq)? else {
+        let Some(dead) = view.dead.get(seq)? else {
             counts.not_dead += 1;
             continue;
         };
@@ -110,7 +108,7 @@ fn judge(
 
 /// What would become of them.
 pub(super) fn rehearse(
-    view: &impl View,
+    view: &Tables<'_>,
     letters: &DeadLetters,
     now: Timestamp,
 ) -> Result<RequeuedMany, StoreError> {

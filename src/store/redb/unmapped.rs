@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use redb::ReadableTable;
-
 use crate::domain::event::{KeyDigest, short_digest};
 use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
@@ -13,7 +11,7 @@ use crate::store::query::{Page, PageBuilder, PageRequest};
 use crate::store::records::{decode_unmapped, encode_unmapped};
 use crate::store::redb::alarms;
 use crate::store::redb::remove::keep_seq;
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::Tables;
 use crate::store::redb::writer::Unit;
 use crate::store::unmapped::causes_of_expired;
 use crate::store::{NumberedUnmapped, SetAside, StoreError, Unmapped};
@@ -60,12 +58,12 @@ fn keep<'a>(
 
 /// See [`crate::store::Store::list_unmapped`].
 pub(super) fn list(
-    view: &impl View,
+    view: &Tables<'_>,
     source: Option<&SourceName>,
     page: PageRequest,
 ) -> Result<Page<NumberedUnmapped>, StoreError> {
     let mut builder = PageBuilder::new(page, PAGE_SCAN_MAX);
-    for row in view.unmapped().range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
+    for row in view.unmapped.range(..page.cursor.unwrap_or(u64::MAX))?.rev() {
         let (seq, bytes) = row?;
         let (seq, unmapped) = (seq.value(), decode_unmapped(bytes.value())?);
         let is_asked_for = source.is_none_or(|source| *source == unmapped.source);
@@ -93,9 +91,9 @@ fn take(unit: &mut Unit<'_>, seq: u64) -> Result<Option<Unmapped>, StoreError> {
 }
 
 /// The numbers of what came before a moment.
-pub(super) fn find_old(view: &impl View, before: Timestamp) -> Result<Vec<u64>, StoreError> {
+pub(super) fn find_old(view: &Tables<'_>, before: Timestamp) -> Result<Vec<u64>, StoreError> {
     let mut old = Vec::new();
-    for row in view.unmapped().iter()? {
+    for row in view.unmapped.iter()? {
         let (seq, bytes) = row?;
         // A clock that was set back left younger ones before it.
         if decode_unmapped(bytes.value())?.received_at < before {

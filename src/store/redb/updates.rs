@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use redb::ReadableTable;
-
 use crate::domain::event::{AttemptLog, Event, EventDetail, StageUpdate, Standing, order_to_take};
 use crate::domain::funnel::Skipped;
 use crate::domain::ids::LeadId;
@@ -20,7 +18,7 @@ use crate::store::redb::matching::{
 use crate::store::redb::queue::route_lead;
 use crate::store::redb::read::{NumberedLead, event_by_seq, lead_by_id, summary_by_seq, timeline};
 use crate::store::redb::remove::erased_at;
-use crate::store::redb::tables::View;
+use crate::store::redb::tables::Tables;
 use crate::store::redb::writer::Unit;
 use crate::store::{Judged, QueueEntry, Recorded, StoreError, UpdateOutcome};
 
@@ -42,7 +40,7 @@ enum Step {
 }
 
 fn plan(
-    view: &impl View,
+    view: &Tables<'_>,
     update: &StageUpdate,
     routing: &Routing,
     now: Timestamp,
@@ -95,21 +93,21 @@ fn plan(
 }
 
 /// The event that a report became which was the same, by its idempotency key or by what it says.
-fn known_by_key(view: &impl View, update: &StageUpdate) -> Result<Option<u64>, Stop> {
+fn known_by_key(view: &Tables<'_>, update: &StageUpdate) -> Result<Option<u64>, Stop> {
     if let Some(key) = update.key_digest()
-        && let Some(row) = view.idempotency().get(&key)?
+        && let Some(row) = view.idempotency.get(&key)?
     {
         let (seq, before) = row.value();
         let same = *before == update.fingerprint();
         return if same { Ok(Some(seq)) } else { Err(Stop::Refused(Refusal::IdempotencyConflict)) };
     }
     let Some(report) = update.report_digest() else { return Ok(None) };
-    Ok(view.idempotency().get(&report)?.map(|row| row.value().0))
+    Ok(view.idempotency.get(&report)?.map(|row| row.value().0))
 }
 
 /// See [`crate::store::Store::judge_stage_updates`].
 pub(super) fn judge_stage_updates(
-    view: &impl View,
+    view: &Tables<'_>,
     updates: &[StageUpdate],
     routing: &Routing,
     now: Timestamp,
@@ -123,7 +121,7 @@ pub(super) fn judge_stage_updates(
 }
 
 fn would_become(
-    view: &impl View,
+    view: &Tables<'_>,
     update: &StageUpdate,
     plan: Plan,
     routing: &Routing,

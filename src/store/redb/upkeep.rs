@@ -9,6 +9,7 @@ use std::io;
 use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
@@ -17,8 +18,9 @@ use crate::domain::time::Timestamp;
 use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
 use crate::store::redb::Purpose;
+use crate::store::redb::engine::open_database;
 use crate::store::redb::proof::{Contents, check_ours, prove_file};
-use crate::store::redb::volume::{fold_journal, folder_of, private_file, sync_folder};
+use crate::store::redb::volume::{StoreFile, folder_of, private_file, sync_folder};
 
 /// A backup that is in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,11 +189,11 @@ pub fn publish(unfinished: &Path, path: &Path) -> io::Result<()> {
 /// they come.
 pub fn compact(path: &Path) -> Result<Compacted, StoreError> {
     let length = || std::fs::metadata(path).map(|file| file.len());
-    fold_journal(path)?;
     let before = length()?;
     let mut builder = Database::builder();
-    let mut database = builder.set_cache_size(COPY_CACHE_BYTES).open(path)?;
-    check_ours(&database)?;
+    builder.set_cache_size(COPY_CACHE_BYTES);
+    let file = Arc::new(StoreFile::open(path)?);
+    let (mut database, _) = open_database(file, &builder, check_ours)?;
     database.compact().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     database.close()?;
     Ok(Compacted { before, after: length()? })

@@ -1,20 +1,24 @@
-//! Where a database lies: how it is opened, and whether it can be written at the moment.
+//! What the file of a store lies on: how it is opened, and whether it can be written at the moment.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::ops::Bound;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use redb::StorageBackend;
 use redb::backends::FileBackend;
-use redb::{Builder, Database, StorageBackend};
 use rustix::fs::OFlags;
 
-use crate::limits::{STORE_CACHE_BYTES, STORE_PROBE_BYTES};
+use crate::limits::{
+    COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_LOG_SEGMENT_BYTES, STORE_PROBE_BYTES,
+};
 use crate::store::StoreError;
-use crate::store::redb::journal::{Checkpoints, Journaled, Medium, Sizes};
+use crate::store::redb::file::{Form, Layout, Medium};
+use crate::store::redb::proof::open_file;
 
-/// Whether a database is opened at the start, and may be new, or once more after a failure.
+/// Whether a store is opened at the start, and may be new, or once more after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// At the start.
@@ -23,20 +27,50 @@ pub enum Opening {
     Again,
 }
 
-/// Where a database lies.
-pub trait Volume: Send + Sync + 'static {
-    /// Opens the database.
-    fn open(&self, opening: Opening) -> Result<Database, StoreError>;
+/// Who brings rows from the log into the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merging {
+    /// A thread, while commits go on.
+    Beside,
+    /// Whoever commits, before the next commit; then the same is always done in the same order.
+    Between,
+}
 
-    /// Whether it is worth trying to write again after a failure. Until then the database that
-    /// failed stays open, because it can still be read.
+/// What the file of a store lies on.
+pub trait Volume: Send + Sync + 'static {
+    /// Opens the file.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] if it is in use or no store, others as they come.
+    fn medium(&self, opening: Opening) -> Result<Arc<dyn Medium>, StoreError>;
+
+    /// Whether it is worth trying to write again after a failure. Until then what was seen before
+    /// can still be read.
     fn is_writable(&self) -> bool {
         true
     }
+
+    /// Who brings rows from the log into the database.
+    fn merging(&self) -> Merging {
+        Merging::Beside
+    }
+
+    /// Bytes of a segment of the log, in a new store.
+    fn segment_bytes(&self) -> u64 {
+        STORE_LOG_SEGMENT_BYTES
+    }
+
+    /// Memory for cached pages of the database, in bytes.
+    fn cache_bytes(&self) -> usize {
+        STORE_CACHE_BYTES
+    }
 }
 
-impl<F: Fn(Opening) -> Result<Database, StoreError> + Send + Sync + 'static> Volume for F {
-    fn open(&self, opening: Opening) -> Result<Database, StoreError> {
+impl<F> Volume for F
+where
+    F: Fn(Opening) -> Result<Arc<dyn Medium>, StoreError> + Send + Sync + 'static,
+{
+    fn medium(&self, opening: Opening) -> Result<Arc<dyn Medium>, StoreError> {
         self(opening)
     }
 }
@@ -48,33 +82,59 @@ pub(super) struct FileVolume {
 }
 
 impl FileVolume {
-    /// Makes a new database under another name, and gives it its own when it is whole: if we die
-    /// or the disk is full before that, the next start begins anew and finds no half-made file.
-    fn make(&self, builder: &Builder) -> Result<(), StoreError> {
-        let unavailable = |error: io::Error| StoreError::Unavailable(error.to_string());
+    /// Makes a new file under another name, and gives it its own when it is whole: if we die or the
+    /// disk is full before that, the next start begins anew and finds no half-made file.
+    fn make(&self, fill: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
         let unfinished = self.path.with_added_extension("new");
         if unfinished.exists() {
-            std::fs::remove_file(&unfinished).map_err(unavailable)?;
+            std::fs::remove_file(&unfinished)?;
         }
-        private_file(&unfinished).map_err(unavailable)?;
-        drop(builder.create(&unfinished)?);
-        std::fs::rename(&unfinished, &self.path).map_err(unavailable)?;
-        // From here on the empty store is there under its name, if the folder reaches the disk; if
-        // it does not, nothing has been stored yet either.
-        sync_folder(&self.path).map_err(unavailable)
+        private_file(&unfinished)?;
+        fill(&unfinished)?;
+        std::fs::rename(&unfinished, &self.path)?;
+        // From here on it is there under its name, if the folder reaches the disk; if it does not,
+        // nothing has been stored since either.
+        Ok(sync_folder(&self.path)?)
+    }
+
+    /// Makes a store of the copy of one.
+    fn adopt(&self, copy: &StoreFile) -> Result<(), StoreError> {
+        self.make(|unfinished| {
+            let (store, layout) = (StoreFile::open(unfinished)?, Layout::new(self.segment_bytes()));
+            layout.make(&store)?;
+            let (length, mut at) = (copy.len()?, 0);
+            let mut chunk = vec![0; COPY_CHUNK_BYTES];
+            while at < length {
+                let left = usize::try_from(length - at).unwrap_or(usize::MAX);
+                let piece = chunk.len().min(left);
+                copy.read(at, &mut chunk[..piece])?;
+                store.write(layout.database_at() + at, &chunk[..piece])?;
+                at += piece as u64;
+            }
+            Ok(store.sync_data()?)
+        })
     }
 }
 
 impl Volume for FileVolume {
-    fn open(&self, opening: Opening) -> Result<Database, StoreError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(STORE_CACHE_BYTES);
+    fn medium(&self, opening: Opening) -> Result<Arc<dyn Medium>, StoreError> {
         let is_new = std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0;
         // A file that is gone with its disk must not be replaced by an empty one.
         if is_new && opening == Opening::First {
-            self.make(&builder)?;
+            self.make(|unfinished| {
+                let layout = Layout::new(self.segment_bytes());
+                Ok(layout.make(&StoreFile::open(unfinished)?)?)
+            })?;
         }
-        Ok(builder.create_with_backend(open_journaled(&self.path)?)?)
+        let file = StoreFile::open(&self.path)?;
+        if Form::of(&file)? != Form::Database {
+            return Ok(Arc::new(file));
+        }
+        drop(file);
+        // Nothing is made a store of that is not whole and ours.
+        drop(open_file(&self.path)?);
+        self.adopt(&StoreFile::open(&self.path)?)?;
+        Ok(Arc::new(StoreFile::open(&self.path)?))
     }
 
     fn is_writable(&self) -> bool {
@@ -88,31 +148,17 @@ impl Volume for FileVolume {
     }
 }
 
-/// Opens the file of a store with its journal, and locks it.
-fn open_journaled(path: &Path) -> Result<Journaled<StoreFile>, StoreError> {
-    let file = StoreFile::open(path)?;
-    if file.len()? == 0 {
-        return Err(StoreError::Unavailable("the file is empty".into()));
-    }
-    Ok(Journaled::open(file, Checkpoints::Beside, Sizes::default())?)
-}
-
-/// Brings the journal that a crash left to its places, so that the file is a plain database.
-pub(super) fn fold_journal(path: &Path) -> Result<(), StoreError> {
-    Ok(open_journaled(path)?.close()?)
-}
-
 /// The file of a store, locked.
 #[derive(Debug)]
-struct StoreFile {
+pub(super) struct StoreFile {
     file: FileBackend,
     /// The same file. What is written through it is durable when that returns, and nothing else
-    /// has to be: what is being brought to its place meanwhile is not waited for.
+    /// has to be: what is being brought into the database meanwhile is not waited for.
     through: File,
 }
 
 impl StoreFile {
-    fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         let file = FileBackend::new(options.open(path)?)?;

@@ -6,43 +6,27 @@
 //! group has happened and each caller is told so. If a record can't be read, the group is taken
 //! apart until the work that needs it is alone, and only that is refused.
 //!
-//! redb refuses every write after an I/O error until the file is opened anew, so the writer does
-//! that as soon as the disk takes writes; until then the old one serves readers, and whoever would
-//! write is refused at once. It does not decide what is written.
+//! After an I/O error nobody knows what is on the disk, so the writer opens the file anew as soon as
+//! that takes writes; until then what was seen is shown to readers, and whoever would write is
+//! refused at once. It does not decide what is written.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use redb::{Database, ReadableDatabase};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{COMMIT_GROUP_MAX, COMMIT_WEIGHT_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
 use crate::store::StoreError;
-use crate::store::redb::tables::{ReadTables, WriteTables, last_seq};
-use crate::store::redb::{Opening, Purpose, Volume, layout};
-
-/// The database as readers see it; empty while it is being opened again.
-#[derive(Clone)]
-pub(super) struct Shared(Arc<RwLock<Option<Arc<Database>>>>);
-
-impl Shared {
-    /// The database, for one short read.
-    pub(super) fn get(&self) -> Result<Arc<Database>, StoreError> {
-        let database = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        database.ok_or_else(|| StoreError::Unavailable("the store is being opened again".into()))
-    }
-
-    fn set(&self, database: Option<Arc<Database>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = database;
-    }
-}
+use crate::store::redb::engine::{Engine, Shared};
+use crate::store::redb::tables::Tables;
+use crate::store::redb::{Opening, Purpose, Volume};
 
 /// A running transaction, shared by all work of one group.
 pub(super) struct Unit<'t> {
     /// The tables.
-    pub(super) tables: WriteTables<'t>,
+    pub(super) tables: Tables<'t>,
     last_seq: u64,
 }
 
@@ -112,10 +96,9 @@ impl Writer {
         purpose: Purpose,
         volume: Arc<dyn Volume>,
     ) -> Result<(Self, Shared), StoreError> {
-        let database = Arc::new(volume.open(Opening::First)?);
-        make_tables(&database, purpose)?;
-        let last_seq = read_last_seq(&database, purpose)?;
-        let shared = Shared(Arc::new(RwLock::new(Some(database.clone()))));
+        let shared = Shared::default();
+        let engine = Engine::open(&*volume, Opening::First, purpose, &shared)?;
+        let last_seq = engine.last_seq()?;
         let (jobs, queue) = sync_channel(WRITE_QUEUE_MAX);
         let died = CancellationToken::new();
         let guard = died.clone();
@@ -124,7 +107,7 @@ impl Writer {
             purpose,
             volume,
             shared: shared.clone(),
-            database: Some(database),
+            engine: Some(engine),
             has_failed: false,
             last_seq,
         };
@@ -186,8 +169,8 @@ struct WriterThread {
     purpose: Purpose,
     volume: Arc<dyn Volume>,
     shared: Shared,
-    database: Option<Arc<Database>>,
-    /// Whether a write has failed since the database was opened; it can only be read then.
+    engine: Option<Engine>,
+    /// Whether a write has failed since the store was opened; it can only be read then.
     has_failed: bool,
     last_seq: u64,
 }
@@ -205,6 +188,7 @@ impl WriterThread {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.tend();
         }
         self.close();
     }
@@ -244,17 +228,16 @@ impl WriterThread {
     }
 
     fn transact(&mut self, group: &mut [Box<dyn Job>]) -> Result<(), StoreError> {
-        let database = self.database.as_ref().filter(|_| !self.has_failed);
-        let database = database
+        let engine = self.engine.as_mut().filter(|_| !self.has_failed);
+        let engine = engine
             .ok_or_else(|| StoreError::Unavailable("the store is not open for writing".into()))?;
-        let transaction = database.begin_write()?;
-        let mut unit = Unit { tables: WriteTables::of(&transaction), last_seq: self.last_seq };
+        let transaction = engine.begin();
+        let mut unit = Unit { tables: transaction.tables(), last_seq: self.last_seq };
         for job in group {
             job.apply(&mut unit)?;
         }
         let last_seq = unit.last_seq;
-        drop(unit);
-        transaction.commit()?;
+        engine.commit(transaction)?;
         // From here on the whole group is durable. If we die now, nobody has been answered: Meta
         // and the CRM report again, and find what they reported already stored; a batch that was
         // settled is not sent again, because it left its queue in this very commit.
@@ -262,49 +245,39 @@ impl WriterThread {
         Ok(())
     }
 
-    /// Gives the database up; it closes when the last reader lets go.
-    fn close(&mut self) {
-        self.shared.set(None);
-        self.database = None;
+    /// Lets the store do what is due between commits, when everybody has been answered.
+    fn tend(&mut self) {
+        let engine = self.engine.as_mut().filter(|_| !self.has_failed);
+        if let Some(Err(error)) = engine.map(Engine::tend) {
+            tracing::error!(%error, "rows could not be brought into the database");
+            self.has_failed = true;
+        }
     }
 
-    /// Opens the database anew once the disk takes writes; until then it is left open, because what
+    /// Gives the store up; its file closes when the last reader lets go.
+    fn close(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            engine.close(!self.has_failed);
+        }
+    }
+
+    /// Opens the store anew once the disk takes writes; until then it is left open, because what
     /// is in it can be read.
     fn reopen_if_failed(&mut self) {
         if !self.has_failed || !self.volume.is_writable() {
             return;
         }
         self.close();
-        let opened = self.volume.open(Opening::Again).and_then(|database| {
-            let last_seq = read_last_seq(&database, self.purpose)?;
-            Ok((Arc::new(database), last_seq))
-        });
-        match opened {
-            Ok((database, last_seq)) => {
+        let opened = Engine::open(&*self.volume, Opening::Again, self.purpose, &self.shared);
+        match opened.and_then(|engine| Ok((engine.last_seq()?, engine))) {
+            Ok((last_seq, engine)) => {
                 // Numbers of a commit whose fate is unknown are not given out a second time.
                 self.last_seq = self.last_seq.max(last_seq);
-                self.shared.set(Some(database.clone()));
-                self.database = Some(database);
+                self.engine = Some(engine);
                 self.has_failed = false;
                 tracing::warn!("store opened again");
             }
             Err(error) => tracing::error!(%error, "store could not be opened again"),
         }
     }
-}
-
-/// Makes the tables of a new store, and refuses what is no store of ours.
-fn make_tables(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
-    layout::mark(&transaction, purpose)?;
-    WriteTables::make(&transaction)?;
-    transaction.commit()?;
-    Ok(())
-}
-
-/// Finds where the run of numbers stands.
-fn read_last_seq(database: &Database, purpose: Purpose) -> Result<u64, StoreError> {
-    let transaction = database.begin_read()?;
-    layout::check(&transaction, purpose)?;
-    last_seq(&ReadTables::of(&transaction))
 }

@@ -9,16 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rand::RngExt;
 use rand::rngs::StdRng;
-use redb::{Database, StorageBackend};
+use redb::StorageBackend;
 
 use crate::store::StoreError;
-use crate::store::redb::journal::{Checkpoints, Journaled, Medium, Sizes};
-use crate::store::redb::{Opening, Purpose, RedbStore, Volume};
+use crate::store::redb::{Medium, Merging, Opening, Purpose, RedbStore, Volume};
 
 const SECTOR: usize = 512;
-/// Small, so that a journal is full every few commits.
-const SIZES: Sizes =
-    Sizes { segment_bytes: 256 * 1024, checkpoint_bytes_min: 96 * 1024, ahead_bytes: 64 * 1024 };
+/// Small, so that a segment of the log is full every few commits.
+const SEGMENT_BYTES: u64 = 32 * 1024;
 /// The number of the error "no space left on device".
 pub(super) const ENOSPC: i32 = 28;
 /// The number of the error "input/output error".
@@ -177,7 +175,7 @@ impl Disk {
     /// A disk with an empty database on it.
     pub(crate) fn new() -> Self {
         let disk = Self(Arc::default());
-        drop(disk.open(Opening::First).unwrap());
+        drop(disk.store());
         disk.with(|platter| {
             assert_eq!(platter.unflushed.len(), 0, "closing flushes");
             platter.done = Count::default();
@@ -240,6 +238,11 @@ impl Disk {
         self.with(|platter| platter.state = state);
     }
 
+    /// All that can be read of it.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.with(|platter| platter.current.clone())
+    }
+
     /// What was done so far.
     pub(in crate::store::redb) fn count(&self) -> Count {
         self.with(|platter| platter.done)
@@ -288,14 +291,24 @@ impl Disk {
 }
 
 impl Volume for Disk {
-    fn open(&self, _: Opening) -> Result<Database, StoreError> {
-        let mut builder = Database::builder();
-        let journaled = Journaled::open(self.clone(), Checkpoints::Between, SIZES)?;
-        Ok(builder.set_cache_size(1024 * 1024).create_with_backend(journaled)?)
+    fn medium(&self, _: Opening) -> Result<Arc<dyn Medium>, StoreError> {
+        Ok(Arc::new(self.clone()))
     }
 
     fn is_writable(&self) -> bool {
         !self.is_broken()
+    }
+
+    fn merging(&self) -> Merging {
+        Merging::Between
+    }
+
+    fn segment_bytes(&self) -> u64 {
+        SEGMENT_BYTES
+    }
+
+    fn cache_bytes(&self) -> usize {
+        1024 * 1024
     }
 }
 

@@ -12,11 +12,12 @@ pub(in crate::store) mod script;
 mod stranded;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadableTable, TableDefinition};
+use redb::{Database, TableDefinition};
 
 use self::disk::Disk;
 use crate::domain::event::DeadReason;
@@ -25,14 +26,27 @@ use crate::store::conformance::support::{
     piece, routing, timeline, update,
 };
 use crate::store::query::{EventFilter, LeadFilter};
+use crate::store::redb::file::{DatabasePart, Form};
 use crate::store::redb::layout::LAYOUT_VERSION;
+use crate::store::redb::volume::StoreFile;
 use crate::store::redb::{
-    Opening, Purpose, RedbStore, compact, copy_file, private_file, prove_file,
+    Medium, Opening, Purpose, RedbStore, compact, copy_file, private_file, prove_file,
 };
 use crate::store::{Intake, Store, StoreError, UpdateOutcome};
 
 fn intake(number: u64) -> Intake {
     Intake { leads: vec![lead(number)], quarantined: Vec::new() }
+}
+
+/// The database inside the file of a store, or of a copy of one.
+fn database_in(path: &Path) -> Database {
+    let file = Arc::new(StoreFile::open(path).unwrap());
+    let start = match Form::of(&*file).unwrap() {
+        Form::Store(layout) => layout.database_at(),
+        _ => 0,
+    };
+    let part = DatabasePart::new(file, start);
+    Database::builder().create_with_backend(part).unwrap()
 }
 
 /// Why a store that must not open did not.
@@ -250,10 +264,9 @@ async fn a_store_that_is_gone_is_not_replaced_by_an_empty_one() {
     let disk = Disk::new();
     let first = disk.clone();
     let store = RedbStore::open_on(Purpose::Live, move |opening: Opening| {
-        let builder = Database::builder();
         Ok(match opening {
-            Opening::First => builder.create_with_backend(first.clone())?,
-            Opening::Again => builder.create_with_backend(InMemoryBackend::new())?,
+            Opening::First => Arc::new(first.clone()) as Arc<dyn Medium>,
+            Opening::Again => Arc::new(InMemoryBackend::new()),
         })
     })
     .unwrap();
@@ -288,7 +301,7 @@ fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
     drop(RedbStore::open(&path, Purpose::Live).unwrap());
     let meta = TableDefinition::<&str, u64>::new("meta");
     let write = |version| {
-        let database = Database::create(&path).unwrap();
+        let database = database_in(&path);
         let transaction = database.begin_write().unwrap();
         transaction.open_table(meta).unwrap().insert("layout", version).unwrap();
         transaction.commit().unwrap();

@@ -1,7 +1,5 @@
 //! What removing leaves in the tables: nothing.
 
-use redb::ReadableTableMetadata;
-
 use super::disk::Disk;
 use crate::store::conformance::support::{
     DAY, accept, at, attempt, deliver_due, entries, ingest, keyed, lead, lead_id, redb_in_memory,

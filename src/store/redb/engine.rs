@@ -1,0 +1,250 @@
+//! What the writer writes to: the log, the recent rows, and the database behind both.
+//!
+//! A commit is durable once the log has its rows. They are seen from then on, and a thread brings
+//! them into the database when a segment of the log is full enough, while commits go on in the
+//! other one.
+
+use std::io;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use redb::{Builder, Database, ReadableDatabase};
+
+use crate::store::StoreError;
+use crate::store::redb::file::{DatabasePart, Form, Layout, Log, Medium};
+use crate::store::redb::recent::Recent;
+use crate::store::redb::snapshot::{Snapshot, Transaction};
+use crate::store::redb::tables::{last_seq, make_tables, order_of, write_rows};
+use crate::store::redb::volume::{Merging, Opening, Volume};
+use crate::store::redb::{Purpose, layout};
+
+/// The store as readers see it; empty while it is being opened again.
+#[derive(Clone, Default)]
+pub(super) struct Shared(Arc<RwLock<Option<Snapshot>>>);
+
+impl Shared {
+    /// The store at this moment.
+    pub(super) fn get(&self) -> Result<Snapshot, StoreError> {
+        let snapshot = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        snapshot.ok_or_else(|| StoreError::Unavailable("the store is being opened again".into()))
+    }
+
+    /// Shows this from now on.
+    pub(super) fn set(&self, snapshot: Option<Snapshot>) {
+        let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, snapshot);
+        // What is not seen any more may take a while to free.
+        drop(shown);
+        drop(before);
+    }
+}
+
+/// An open store.
+pub(super) struct Engine {
+    database: Arc<Database>,
+    log: Log,
+    snapshot: Snapshot,
+    shared: Shared,
+    merging: Merging,
+    merge: Option<JoinHandle<Result<(), StoreError>>>,
+}
+
+impl Engine {
+    /// Opens what lies on a volume, and shows it to readers.
+    pub(super) fn open(
+        volume: &dyn Volume,
+        opening: Opening,
+        purpose: Purpose,
+        shared: &Shared,
+    ) -> Result<Self, StoreError> {
+        let medium = volume.medium(opening)?;
+        match (Form::of(&*medium)?, opening) {
+            (Form::Empty, Opening::First) => Layout::new(volume.segment_bytes()).make(&*medium)?,
+            (Form::Empty, Opening::Again) => {
+                return Err(StoreError::Unavailable("the file is empty".into()));
+            }
+            (Form::Database, _) => {
+                return Err(StoreError::Unsupported("it is a copy of a store".into()));
+            }
+            (Form::Store(layout), Opening::Again) => {
+                DatabasePart::new(medium.clone(), layout.database_at()).mend()?;
+            }
+            (Form::Store(_), Opening::First) => {}
+        }
+        let mut builder = Database::builder();
+        builder.set_cache_size(volume.cache_bytes());
+        let (database, log) = open_database(medium, &builder, |database| match opening {
+            Opening::First => make(database, purpose),
+            Opening::Again => Ok(layout::check(&database.begin_read()?, purpose)?),
+        })?;
+        let log = log.ok_or_else(|| StoreError::Unsupported("it has no log".into()))?;
+        let snapshot = Snapshot::of(&database)?;
+        shared.set(Some(snapshot.clone()));
+        Ok(Self {
+            database: Arc::new(database),
+            log,
+            snapshot,
+            shared: shared.clone(),
+            merging: volume.merging(),
+            merge: None,
+        })
+    }
+
+    /// Where the run of numbers stands.
+    pub(super) fn last_seq(&self) -> Result<u64, StoreError> {
+        last_seq(&self.begin().tables())
+    }
+
+    /// Begins a transaction; there is one at a time.
+    pub(super) fn begin(&self) -> Transaction {
+        self.snapshot.begin()
+    }
+
+    /// Makes what a transaction wrote durable, and seen.
+    pub(super) fn commit(&mut self, transaction: Transaction) -> Result<(), StoreError> {
+        let mut written = transaction.end();
+        if !self.log.has_room(&written.changes) {
+            self.turn()?;
+            written.active = Recent::default();
+            written.active.replay(&written.changes, order_of)?;
+        }
+        if self.log.fits(&written.changes) {
+            self.log.append(&written.changes)?;
+            self.snapshot.adopt(written);
+            self.show();
+            return Ok(());
+        }
+        // It is too much for the log, and goes into the database at once. What the log has must be
+        // there before, or it would overrule this if we died.
+        self.finish_merge()?;
+        merge(&self.database, &written.active)?;
+        written.active = Recent::default();
+        self.snapshot.adopt(written);
+        self.take_over()
+    }
+
+    /// Does what is due between commits: takes over what was merged, and begins to merge.
+    pub(super) fn tend(&mut self) -> Result<(), StoreError> {
+        if self.merge.as_ref().is_some_and(JoinHandle::is_finished) {
+            self.finish_merge()?;
+        }
+        let is_due = self.log.used_bytes() >= self.log.segment_bytes() / 8 * 5;
+        if is_due && self.merge.is_none() { self.turn() } else { Ok(()) }
+    }
+
+    /// Goes on in the other segment of the log, and begins to bring what this one has into the
+    /// database.
+    fn turn(&mut self) -> Result<(), StoreError> {
+        self.finish_merge()?;
+        let sealed = self.log.turn();
+        let rows = self.snapshot.freeze();
+        self.show();
+        let database = self.database.clone();
+        let work = move || {
+            merge(&database, &rows)?;
+            // From here on the rows are durable in the database; if we die before the segment is
+            // released, opening brings the same rows there once more.
+            Ok(sealed.release()?)
+        };
+        match self.merging {
+            Merging::Between => {
+                work()?;
+                self.take_over()
+            }
+            Merging::Beside => {
+                let thread = std::thread::Builder::new().name("store-merge".into());
+                self.merge = Some(thread.spawn(work)?);
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until everything that was set apart is in the database.
+    fn finish_merge(&mut self) -> Result<(), StoreError> {
+        let Some(merge) = self.merge.take() else { return Ok(()) };
+        let panicked = |_| Err(StoreError::Unavailable("the merge panicked".into()));
+        merge.join().unwrap_or_else(panicked)?;
+        self.take_over()
+    }
+
+    fn take_over(&mut self) -> Result<(), StoreError> {
+        self.snapshot.adopt_merged(&self.database)?;
+        self.show();
+        Ok(())
+    }
+
+    fn show(&self) {
+        self.shared.set(Some(self.snapshot.clone()));
+    }
+
+    /// Gives the store up, with everything in the database if the disk takes it.
+    pub(super) fn close(mut self, is_well: bool) {
+        let closed = if is_well {
+            self.turn().and_then(|()| self.finish_merge())
+        } else {
+            self.finish_merge()
+        };
+        if let Err(error) = closed {
+            // What could not be brought into the database is when the file is opened again.
+            tracing::error!(%error, "store could not be closed well");
+        }
+        self.shared.set(None);
+    }
+}
+
+/// Opens the database of a file, brings what the log has into it, and empties the log. What has to
+/// be done to the database before that is done first. A copy of a store has no log.
+pub(super) fn open_database(
+    medium: Arc<dyn Medium>,
+    builder: &Builder,
+    prepare: impl FnOnce(&Database) -> Result<(), StoreError>,
+) -> Result<(Database, Option<Log>), StoreError> {
+    let layout = match Form::of(&*medium)? {
+        Form::Empty => return Err(StoreError::Unsupported("it is empty".into())),
+        Form::Database => {
+            let database = builder.create_with_backend(DatabasePart::new(medium, 0))?;
+            prepare(&database)?;
+            return Ok((database, None));
+        }
+        Form::Store(layout) => layout,
+    };
+    let part = DatabasePart::new(medium.clone(), layout.database_at());
+    let database = builder.create_with_backend(part)?;
+    prepare(&database)?;
+    let (mut log, payloads) = Log::open(medium, layout).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
+        _ => error.into(),
+    })?;
+    if !payloads.is_empty() {
+        let mut rows = Recent::default();
+        for payload in payloads {
+            rows.replay(&payload, order_of)?;
+        }
+        merge(&database, &rows)?;
+        // From here on the database has everything, also a frame that a failed flush left in
+        // memory only, where it could be read.
+    }
+    // Marks may be in memory only, too, so they are written in any case.
+    log.reset()?;
+    Ok((database, Some(log)))
+}
+
+/// Brings rows into a database; they are durable there then.
+pub(super) fn merge(database: &Database, rows: &Recent) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    write_rows(rows, &transaction)?;
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Makes the tables of a new store, and refuses what is no store of ours.
+fn make(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
+    let transaction = database.begin_write()?;
+    layout::mark(&transaction, purpose)?;
+    make_tables(&transaction)?;
+    transaction.commit()?;
+    Ok(())
+}

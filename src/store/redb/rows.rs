@@ -1,0 +1,325 @@
+//! A table as a transaction sees it: the rows of the database, and over them the recent ones.
+
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::marker::PhantomData;
+use std::ops::{Bound, RangeBounds};
+use std::sync::OnceLock;
+
+use redb::{
+    AccessGuard, Key, ReadOnlyTable, ReadTransaction, ReadableTable, ReadableTableMetadata,
+    StorageError, TableDefinition, TableError, Value,
+};
+
+use crate::store::redb::recent::{Bytes, Change, Changes, RowKey, TableId};
+use crate::store::redb::snapshot::Layers;
+
+type Result<T> = std::result::Result<T, StorageError>;
+
+/// A key or a value that was read.
+pub(super) enum Guard<T: Value + 'static> {
+    /// From the database.
+    Old(AccessGuard<'static, T>),
+    /// From the recent rows.
+    New(Bytes),
+}
+
+impl<T: Value + 'static> Guard<T> {
+    /// What was read.
+    pub(super) fn value(&self) -> T::SelfType<'_> {
+        match self {
+            Self::Old(guard) => guard.value(),
+            Self::New(bytes) => T::from_bytes(bytes),
+        }
+    }
+}
+
+/// A row that was read.
+pub(super) type Row<K, V> = (Guard<K>, Guard<V>);
+
+/// A table of the database, which is opened when somebody first looks at it: that costs as much as
+/// looking something up in it, and most pieces of work need a few of the tables only.
+pub(super) struct OldRows<K: Key + 'static, V: Value + 'static> {
+    definition: TableDefinition<'static, K, V>,
+    opened: OnceLock<Opened<K, V>>,
+}
+
+struct Opened<K: Key + 'static, V: Value + 'static> {
+    table: ReadOnlyTable<K, V>,
+    /// The last key: most of what is asked for is newer.
+    last: Option<Vec<u8>>,
+}
+
+impl<K: Key + 'static, V: Value + 'static> OldRows<K, V> {
+    pub(super) fn new(definition: TableDefinition<'static, K, V>) -> Self {
+        Self { definition, opened: OnceLock::new() }
+    }
+
+    fn opened(&self, transaction: &ReadTransaction) -> Result<&Opened<K, V>> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let table = transaction.open_table(self.definition).map_err(|error| match error {
+            TableError::Storage(error) => error,
+            // The tables were made when the store was opened.
+            other => StorageError::Corrupted(other.to_string()),
+        })?;
+        let last = table.last()?.map(|(key, _)| K::as_bytes(&key.value()).as_ref().to_vec());
+        Ok(self.opened.get_or_init(|| Opened { table, last }))
+    }
+}
+
+impl<K: Key + 'static, V: Value + 'static> Opened<K, V> {
+    fn get(&self, key: &[u8]) -> Result<Option<AccessGuard<'static, V>>> {
+        let is_newer = self.last.as_ref().is_none_or(|last| K::compare(key, last).is_gt());
+        if is_newer { Ok(None) } else { self.table.get(K::from_bytes(key)) }
+    }
+}
+
+/// A table of a transaction.
+pub(super) struct Table<'t, K: Key + 'static, V: Value + 'static> {
+    id: TableId,
+    old: &'t OldRows<K, V>,
+    layers: &'t Layers,
+}
+
+impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
+    pub(super) fn new(number: u8, old: &'t OldRows<K, V>, layers: &'t Layers) -> Self {
+        Self { id: TableId::of::<K>(number), old, layers }
+    }
+
+    fn old(&self) -> Result<&Opened<K, V>> {
+        self.old.opened(self.layers.old())
+    }
+
+    pub(super) fn get<'k>(&self, key: impl Borrow<K::SelfType<'k>>) -> Result<Option<Guard<V>>> {
+        self.at(K::as_bytes(key.borrow()).as_ref())
+    }
+
+    fn at(&self, key: &[u8]) -> Result<Option<Guard<V>>> {
+        match self.layers.change(self.id, key) {
+            Some(change) => Ok(change.map(Guard::New)),
+            None => Ok(self.old()?.get(key)?.map(Guard::Old)),
+        }
+    }
+
+    /// The rows of a range of keys, in their order.
+    pub(super) fn range<'k, R: Borrow<K::SelfType<'k>> + 'k>(
+        &self,
+        range: impl RangeBounds<R> + 'k,
+    ) -> Result<Range<K, V>> {
+        let bytes = |bound: Bound<&R>| bound.map(|key| K::as_bytes(key.borrow()).as_ref().to_vec());
+        let (from, to) = (bytes(range.start_bound()), bytes(range.end_bound()));
+        let bounds = (from.as_ref().map(Vec::as_slice), to.as_ref().map(Vec::as_slice));
+        let [frozen, active] = self.layers.changes(self.id, bounds);
+        let old = self.old()?;
+        let (from, to) = (end_of(bounds.0), end_of(bounds.1));
+        let is_newer = match (from, &old.last) {
+            (Some(from), Some(last)) => K::compare(from, last).is_gt(),
+            (_, last) => last.is_none(),
+        };
+        let is_inverted = from.zip(to).is_some_and(|(from, to)| K::compare(from, to).is_gt());
+        let is_empty = is_newer || is_inverted;
+        let old = if is_empty { None } else { Some(old.table.range(range)?) };
+        Ok(Range {
+            old: Ends::new(old.into_iter().flatten()),
+            frozen: Ends::new(frozen),
+            active: Ends::new(active),
+            of: PhantomData,
+        })
+    }
+
+    /// All rows.
+    pub(super) fn iter(&self) -> Result<Range<K, V>> {
+        self.range::<K::SelfType<'_>>(..)
+    }
+
+    /// The row with the greatest key.
+    pub(super) fn last(&self) -> Result<Option<Row<K, V>>> {
+        self.iter()?.next_back().transpose()
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> Result<u64> {
+        let old = self.old()?;
+        let mut length = old.table.len()?;
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let [frozen, active] = self.layers.changes(self.id, all);
+        let frozen = frozen.filter(|(key, _)| !self.layers.is_changed_again(self.id, key.bytes()));
+        for (key, change) in frozen.chain(active) {
+            let was_there = old.get(key.bytes())?.is_some();
+            length = length + u64::from(change.is_some()) - u64::from(was_there);
+        }
+        Ok(length)
+    }
+
+    pub(super) fn insert<'k, 'v>(
+        &mut self,
+        key: impl Borrow<K::SelfType<'k>>,
+        value: impl Borrow<V::SelfType<'v>>,
+    ) -> Result<()> {
+        let (key, value) = (K::as_bytes(key.borrow()), V::as_bytes(value.borrow()));
+        self.layers.put(self.id, key.as_ref(), value.as_ref());
+        Ok(())
+    }
+
+    /// Removes a row, and answers what it was.
+    pub(super) fn remove<'k>(
+        &mut self,
+        key: impl Borrow<K::SelfType<'k>>,
+    ) -> Result<Option<Guard<V>>> {
+        let key = K::as_bytes(key.borrow());
+        let key = key.as_ref();
+        let removed = self.at(key)?;
+        if removed.is_some() {
+            let is_below = match self.layers.frozen_change(self.id, key) {
+                Some(change) => change.is_some(),
+                None => self.old()?.get(key)?.is_some(),
+            };
+            self.layers.remove(self.id, key, is_below);
+        }
+        Ok(removed)
+    }
+
+    /// Removes the rows of a range, and answers them.
+    pub(super) fn extract<'k, R: Borrow<K::SelfType<'k>> + 'k>(
+        &mut self,
+        range: impl RangeBounds<R> + 'k,
+    ) -> Result<Vec<Row<K, V>>> {
+        let rows = self.range(range)?.collect::<Result<Vec<_>>>()?;
+        for (key, _) in &rows {
+            self.remove(key.value())?;
+        }
+        Ok(rows)
+    }
+}
+
+fn end_of(bound: Bound<&[u8]>) -> Option<&[u8]> {
+    match bound {
+        Bound::Included(key) | Bound::Excluded(key) => Some(key),
+        Bound::Unbounded => None,
+    }
+}
+
+/// An iterator that shows what comes next at either end.
+struct Ends<I: Iterator> {
+    between: I,
+    first: Option<I::Item>,
+    last: Option<I::Item>,
+}
+
+impl<I: DoubleEndedIterator> Ends<I> {
+    fn new(between: I) -> Self {
+        Self { between, first: None, last: None }
+    }
+
+    /// What comes next, at the back or at the front.
+    fn peek(&mut self, back: bool) -> Option<&I::Item> {
+        if back {
+            if self.last.is_none() {
+                self.last = self.between.next_back().or_else(|| self.first.take());
+            }
+            self.last.as_ref()
+        } else {
+            if self.first.is_none() {
+                self.first = self.between.next().or_else(|| self.last.take());
+            }
+            self.first.as_ref()
+        }
+    }
+
+    fn take(&mut self, back: bool) -> Option<I::Item> {
+        self.peek(back)?;
+        if back { self.last.take() } else { self.first.take() }
+    }
+}
+
+type OldRange<K, V> = std::iter::Flatten<std::option::IntoIter<redb::Range<'static, K, V>>>;
+
+/// The rows of a range, from both ends.
+pub(super) struct Range<K: Key + 'static, V: Value + 'static> {
+    old: Ends<OldRange<K, V>>,
+    frozen: Ends<Changes>,
+    active: Ends<Changes>,
+    of: PhantomData<V>,
+}
+
+impl<K: Key + 'static, V: Value + 'static> Range<K, V> {
+    /// The next change of the recent rows; the active ones overrule the frozen ones.
+    fn peek_change(&mut self, back: bool) -> Option<&(RowKey, Change)> {
+        let order = match (self.frozen.peek(back), self.active.peek(back)) {
+            (Some((frozen, _)), Some((active, _))) => frozen.cmp(active),
+            (Some(_), None) => return self.frozen.peek(back),
+            (None, _) => return self.active.peek(back),
+        };
+        if order.is_eq() {
+            self.frozen.take(back);
+        }
+        let is_frozen_first = if back { order.is_gt() } else { order.is_lt() };
+        if is_frozen_first { self.frozen.peek(back) } else { self.active.peek(back) }
+    }
+
+    fn take_change(&mut self, back: bool) -> Option<(RowKey, Change)> {
+        self.peek_change(back)?;
+        let is_frozen = match (self.frozen.peek(back), self.active.peek(back)) {
+            (Some((frozen, _)), Some((active, _))) => (frozen < active) != back,
+            (frozen, _) => frozen.is_some(),
+        };
+        if is_frozen { self.frozen.take(back) } else { self.active.take(back) }
+    }
+
+    fn step(&mut self, back: bool) -> Option<Result<Row<K, V>>> {
+        loop {
+            if self.peek_change(back).is_none() {
+                return self.old.take(back).map(|row| row.map(old_row));
+            }
+            let old = match self.old.peek(back) {
+                Some(Ok((key, _))) => Some(K::as_bytes(&key.value()).as_ref().to_vec()),
+                Some(Err(_)) => return self.old.take(back).map(|row| row.map(old_row)),
+                None => None,
+            };
+            let order = match (&old, self.peek_change(back)) {
+                (Some(old), Some((new, _))) => {
+                    let order = K::compare(old, new.bytes());
+                    if back { order.reverse() } else { order }
+                }
+                (old, _) => {
+                    if old.is_some() {
+                        Ordering::Less
+                    } else {
+                        Ordering::Greater
+                    }
+                }
+            };
+            if order.is_le() {
+                let row = self.old.take(back);
+                if order.is_lt() {
+                    return row.map(|row| row.map(old_row));
+                }
+            }
+            if let Some((key, Some(value))) = self.take_change(back) {
+                return Some(Ok((Guard::New(key.into_bytes()), Guard::New(value))));
+            }
+        }
+    }
+}
+
+fn old_row<K: Key + 'static, V: Value + 'static>(
+    (key, value): (AccessGuard<'static, K>, AccessGuard<'static, V>),
+) -> Row<K, V> {
+    (Guard::Old(key), Guard::Old(value))
+}
+
+impl<K: Key + 'static, V: Value + 'static> Iterator for Range<K, V> {
+    type Item = Result<Row<K, V>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step(false)
+    }
+}
+
+impl<K: Key + 'static, V: Value + 'static> DoubleEndedIterator for Range<K, V> {
+    fn next_back(&mut self) -> Option<Self::Item> {
+        self.step(true)
+    }
+}
