@@ -27,7 +27,7 @@ use crate::http;
 use crate::http::body::BodyReader;
 use crate::http::refused::RefusedHooks;
 use crate::http::server::DoorLimits;
-use crate::http::state::AppState;
+use crate::http::state::Services;
 use crate::limits::{ALARM_TIMEOUT, SHUTDOWN_GRACE};
 use crate::meta::signature::SignatureVerifier;
 use crate::reader::source::{GraphSource, HttpGraph};
@@ -144,7 +144,7 @@ impl App {
         }
         self.start_alarms(&mut tasks, stop);
         let reader = self.start_reading(&wakers, &mut tasks, stop);
-        let state = AppState {
+        let services = Services {
             verifier: SignatureVerifier::new(&self.config.app_secrets),
             config: self.config,
             store: self.tools.store,
@@ -160,7 +160,7 @@ impl App {
             stop: stop.clone(),
             api_keys: Arc::new(self.api_keys),
         };
-        (http::router(state), tasks)
+        (http::router(services.into()), tasks)
     }
 
     /// What is counted.

@@ -162,11 +162,16 @@ pub const CLOCK_TOLERANCE_S_MAX: u32 = 3_600;
 pub const WRITE_QUEUE_MAX: usize = 8_192;
 /// Most operations in one commit.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
+/// How long the record of a few deliveries waits for something else to share a commit with. If we
+/// die meanwhile, they are sent once more.
+pub const COMMIT_PATIENCE: Duration = Duration::from_millis(1);
+/// Most events in a record that waits so.
+pub const COMMIT_PATIENT_MAX: usize = 16;
 /// Leads, contacts and events that one transaction of a database is about, unless one call is about
 /// more.
 pub const DB_GROUP_WEIGHT_MAX: usize = 2_000;
-/// Leads and reports after which nothing more is added to a commit. Each may change a page of the
-/// file that no other does, and all of them are in memory until the commit.
+/// Leads and reports after which nothing more is added to a commit. All of them are in memory twice
+/// until then, and everybody waits for all.
 pub const COMMIT_WEIGHT_MAX: usize = 2_048;
 /// Connections to a database of one instance, at most.
 pub const DB_CONNECTIONS_MAX: u32 = 16;

@@ -56,6 +56,7 @@ mod tests {
     use super::*;
     use crate::domain::time::UnixSeconds;
     use crate::store::StoreError;
+    use crate::store::redb::tests::database_in;
     use crate::store::redb::{Purpose, RedbStore};
 
     #[tokio::test]
@@ -74,7 +75,7 @@ mod tests {
 
     fn add_unreadable_lead(path: &std::path::Path) {
         let leads = redb::TableDefinition::<u64, &[u8]>::new("leads");
-        let database = redb::Database::open(path).unwrap();
+        let database = database_in(path);
         let writing = database.begin_write().unwrap();
         writing.open_table(leads).unwrap().insert(1, [u8::MAX].as_slice()).unwrap();
         writing.commit().unwrap();

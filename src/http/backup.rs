@@ -76,7 +76,7 @@ pub async fn make_backup(_: Admin, State(state): State<AppState>) -> Result<Resp
         (CONTENT_LENGTH.as_str(), copy.bytes.to_string()),
         (DIGEST_HEADER, hex::encode(copy.sha256)),
     ];
-    Ok((headers, Body::from_stream(chunks(copy, state.stop))).into_response())
+    Ok((headers, Body::from_stream(chunks(copy, state.stop.clone()))).into_response())
 }
 
 /// The bytes of the copy, as fast as they are taken; not for ever, and not while stopping.

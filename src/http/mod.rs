@@ -15,6 +15,7 @@ pub mod error;
 mod event_filter;
 mod events;
 mod extract;
+mod finish;
 mod health;
 mod hooks;
 mod leads;

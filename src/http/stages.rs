@@ -16,6 +16,7 @@ use crate::domain::time::Timestamp;
 use crate::http::customer_body::LeftOutView;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::{JsonBody, Reporter, what_is_wrong};
+use crate::http::finish::Finish;
 use crate::http::stage_body::{ReadUpdate, StageUpdateBody, read_update};
 use crate::http::state::AppState;
 use crate::limits::{BATCH_BODY_BYTES_MAX, BATCH_UPDATES_MAX, UPDATE_BODY_BYTES_MAX};
@@ -214,7 +215,7 @@ async fn record(
     }
     let state = state.clone();
     // Whoever hangs up now has reported all the same: the rest is done without them.
-    let recording = tokio::spawn(async move {
+    let recording = Finish::new(async move {
         let named: Vec<Option<LeadId>> = updates.iter().map(|it| it.lead.lead_id).collect();
         let recorded =
             state.store.record_stage_updates(updates, &state.config.routing, now).await?;
@@ -226,7 +227,7 @@ async fn record(
         state.look_ups.wish(wanted.map(|lead_id| (lead_id, None)));
         Ok(recorded.outcomes)
     });
-    recording.await.map_err(|_| ApiError::plain(Code::Internal))?
+    recording.await
 }
 
 /// A slip in a lead id would take a CRM's record from its lead for good; somebody should know.

@@ -1,5 +1,6 @@
 //! What every handler gets, and the keys that callers show.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -19,9 +20,26 @@ use crate::reader::look_up::LookUps;
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
-/// Shared by all requests; cheap to clone.
+/// Shared by all requests; each gets a pointer.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Services>);
+
+impl From<Services> for AppState {
+    fn from(services: Services) -> Self {
+        Self(Arc::new(services))
+    }
+}
+
+impl Deref for AppState {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.0
+    }
+}
+
+/// What requests are answered with.
+pub struct Services {
     /// Settings.
     pub config: Arc<Config>,
     /// The store.
@@ -52,7 +70,7 @@ pub struct AppState {
     pub api_keys: Arc<Vec<ApiKey>>,
 }
 
-impl AppState {
+impl Services {
     /// The key that a caller shows, if it is one of ours.
     ///
     /// Every key is compared, each in constant time over digests of equal length, so the time it

@@ -10,6 +10,7 @@ use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::{ApiQuery, SignedBody};
+use crate::http::finish::Finish;
 use crate::http::state::{AppState, secrets_match};
 use crate::limits::QUERY_VALUE_BYTES_MAX;
 use crate::meta::webhook::{WebhookContent, read_webhook};
@@ -101,9 +102,7 @@ pub async fn deliver(
         return Ok("ok");
     }
     // Whoever hangs up now has handed the leads over all the same: the rest is done without them.
-    tokio::spawn(async move { take_in(&state, content, now).await })
-        .await
-        .map_err(|_| ApiError::plain(Code::Internal))?
+    Finish::new(async move { take_in(&state, content, now).await }).await
 }
 
 /// Makes the leads durable, wakes who sends their events, and counts.

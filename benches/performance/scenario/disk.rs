@@ -4,6 +4,7 @@ use crate::disk::taken_bytes;
 use crate::outcome::{Outcome, Table, Target, Unit, grouped};
 use crate::rig::Rig;
 use crate::samples::{Samples, real};
+use crate::scenario::churn;
 use crate::stores::Events;
 
 pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
@@ -25,9 +26,8 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
     }
     outcome.tables.push(table);
     outcome.note(
-        "The file after an ordinary stop, not compacted: the blocks that it takes, and its length. \
-         Whether it still grows when as much is removed as comes in takes days to see from \
-         outside, and is not measured here.",
+        "The file after an ordinary stop, not compacted: the blocks that it takes, and its length.",
     );
+    churn::measure(rig, &mut outcome).await?;
     Ok(outcome)
 }

@@ -1,6 +1,7 @@
 //! What is measured; each file is a part of the goals.
 
 mod batches;
+mod churn;
 mod disk;
 mod drain;
 mod filled;

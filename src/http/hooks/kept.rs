@@ -13,6 +13,7 @@ use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
 use crate::http::events::PageQuery;
 use crate::http::extract::{Admin, ApiPath, ApiQuery};
+use crate::http::finish::Finish;
 use crate::http::hooks::seal::Sealer;
 use crate::http::hooks::{Record, is_taken, read_kept};
 use crate::http::page::{page_request, show_cursor};
@@ -238,8 +239,7 @@ pub async fn replay(
         .ok_or_else(|| ApiError::new(Code::NotFound, "no source of this name takes webhooks"));
     let (hook, source) = hook?;
     // Whoever hangs up has asked for it all the same: it goes on to the end.
-    let replaying = tokio::spawn(async move { replay_all(&state, &source, &hook).await });
-    replaying.await.map_err(|_| ApiError::plain(Code::Internal))?.map(Json)
+    Finish::new(async move { replay_all(&state, &source, &hook).await }).await.map(Json)
 }
 
 async fn replay_all(

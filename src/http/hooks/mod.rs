@@ -27,6 +27,7 @@ use crate::domain::stage::SourceName;
 use crate::domain::time::Timestamp;
 use crate::http::error::{ApiError, Code};
 use crate::http::extract::what_is_wrong;
+use crate::http::finish::Finish;
 use crate::http::hooks::auth::HookBody;
 use crate::http::hooks::kept::{Kept, set_aside};
 use crate::http::stage_body::{ReadUpdate, read_update};
@@ -116,8 +117,7 @@ enum Record {
 
 async fn take_in(state: AppState, came: HookBody) -> Result<Response, ApiError> {
     // Whoever hangs up now has handed it over all the same: the rest is done without them.
-    let taking = tokio::spawn(async move { take_all(&state, &came).await });
-    taking.await.map_err(|_| ApiError::plain(Code::Internal))?
+    Finish::new(async move { take_all(&state, &came).await }).await
 }
 
 async fn take_all(state: &AppState, came: &HookBody) -> Result<Response, ApiError> {

@@ -19,7 +19,7 @@ pub(super) const KEPT: &str = "alarms";
 /// See [`crate::store::Store::keep_alarms`].
 pub(super) fn keep(unit: &mut Unit<'_>, kept: &Kept) -> Result<(), StoreError> {
     let before = unit.tables.meta.get(KEPT)?.map_or(0, |bits| bits.value());
-    unit.tables.meta.insert(KEPT, kept.kinds.bits())?;
+    unit.tables.meta.insert(KEPT, kept.kinds.bits());
     let Alarms { waiting, lasting } = all(&unit.tables)?;
     for alarm in waiting {
         if !kept.kinds.contains(alarm.cause.subject.kind()) {
@@ -73,7 +73,7 @@ fn change_condition(
     }
     if begins {
         let since = cause.moment.unwrap_or(now);
-        unit.tables.alarm_conditions.insert(key, since.as_millis())?;
+        unit.tables.alarm_conditions.insert(key, since.as_millis());
     } else {
         unit.tables.alarm_conditions.remove(key)?;
     }
@@ -105,11 +105,11 @@ fn gather(unit: &mut Unit<'_>, cause: Cause, now: Timestamp) -> Result<(), Store
 /// See [`crate::store::Store::alarms`].
 pub(super) fn all(view: &Tables<'_>) -> Result<Alarms, StoreError> {
     let mut waiting = Vec::new();
-    for row in view.alarms.iter()? {
+    for row in view.alarms.all()? {
         waiting.extend(readable(row?.1.value()));
     }
     let mut lasting = Vec::new();
-    for row in view.alarm_conditions.iter()? {
+    for row in view.alarm_conditions.all()? {
         let (key, since_ms) = row?;
         let since = Timestamp::from_millis(since_ms.value());
         lasting.extend(read_condition(key.value()).map(|condition| (condition, since)));
@@ -164,7 +164,7 @@ fn readable(bytes: &[u8]) -> Option<Alarm> {
 fn put(unit: &mut Unit<'_>, alarm: &Alarm) -> Result<(), StoreError> {
     let (subject, first_at) = alarm.key();
     let place = (subject.as_str(), first_at.as_millis());
-    unit.tables.alarms.insert(place, encode_alarm(alarm)?.as_slice())?;
+    unit.tables.alarms.insert(place, encode_alarm(alarm)?.as_slice());
     Ok(())
 }
 

@@ -168,8 +168,13 @@ impl Engine {
     }
 
     fn take_over(&mut self) -> Result<(), StoreError> {
-        self.snapshot.adopt_merged(&self.database)?;
+        let merged = self.snapshot.adopt_merged(&self.database)?;
         self.show();
+        if self.merging == Merging::Beside {
+            // A hundred thousand rows take a while to free, and nobody has to wait for that.
+            let thread = std::thread::Builder::new().name("store-free".into());
+            drop(thread.spawn(move || drop(merged)));
+        }
         Ok(())
     }
 

@@ -57,7 +57,7 @@ impl FileSource {
 /// Sends a record for each row of a table.
 macro_rules! each {
     ($table:expr, $to:expr, |$key:pat_param, $value:pat_param| $record:expr) => {
-        for row in $table.iter()? {
+        for row in $table.all()? {
             let (key, value) = row?;
             let ($key, $value) = (key.value(), value.value());
             $to.send_blocking($record)?;
@@ -146,7 +146,7 @@ fn send_rest(tables: &Tables<'_>, kind: Kind, to: &mut Gathering) -> Result<(), 
 /// Sends what waits for its lead. Rows of dead letters stay among those that wait, so that they are
 /// found by their lead.
 fn send_awaiting(tables: &Tables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
-    for row in tables.awaiting.iter()? {
+    for row in tables.awaiting.all()? {
         let (key, value) = row?;
         let ((lead_id, seq), (tolerance_s, last_second)) = (key.value(), value.value());
         if tables.dead.get(seq)?.is_none() {
@@ -159,12 +159,12 @@ fn send_awaiting(tables: &Tables<'_>, to: &mut Gathering) -> Result<(), StoreErr
 
 /// Sends the attempts of each event; here, those that many events had in common are one row.
 fn send_attempts(tables: &Tables<'_>, to: &mut Gathering) -> Result<(), StoreError> {
-    for row in tables.leads.iter()? {
+    for row in tables.leads.all()? {
         let (seq, lead) = row?;
         let lead_id = decode_lead(lead.value())?.reported.lead_id.get();
         send_attempts_of(tables, lead_id, seq.value(), to)?;
     }
-    for row in tables.events.iter()? {
+    for row in tables.events.all()? {
         let (seq, event) = row?;
         let lead_id = decode_event(event.value())?.lead_id.get();
         send_attempts_of(tables, lead_id, seq.value(), to)?;

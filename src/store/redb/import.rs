@@ -117,50 +117,50 @@ fn put(tables: &mut Tables<'_>, kind: Kind, values: &mut Values) -> Result<(), S
     match kind {
         Kind::Leads => {
             let (lead_id, seq, _) = (values.id()?, values.id()?, values.int()?);
-            tables.lead_index.insert(lead_id, seq)?;
-            tables.leads.insert(seq, values.bytes()?.as_slice())?;
+            tables.lead_index.insert(lead_id, seq);
+            tables.leads.insert(seq, values.bytes()?.as_slice());
         }
         Kind::Events => {
             let (lead_id, seq) = (values.id()?, values.id()?);
-            tables.events.insert(seq, values.bytes()?.as_slice())?;
+            tables.events.insert(seq, values.bytes()?.as_slice());
             let lead_seq = tables.lead_index.get(lead_id)?.map(|lead_seq| lead_seq.value());
             match lead_seq {
-                Some(lead_seq) => tables.lead_events.insert((lead_seq, seq), ())?,
+                Some(lead_seq) => tables.lead_events.insert((lead_seq, seq), ()),
                 // As that of a dead letter; what still waits for its lead comes later.
-                None => tables.awaiting.insert((lead_id, seq), (0, i64::MAX))?,
+                None => tables.awaiting.insert((lead_id, seq), (0, i64::MAX)),
             }
         }
         Kind::Outbox => {
             let (dataset, event_time) = (values.id()?, values.int()?);
             let place = (dataset, event_time, values.int()? != 0, values.id()?);
-            tables.outbox.insert(place, values.id()?)?;
+            tables.outbox.insert(place, values.id()?);
         }
         Kind::Awaiting => {
             let place = (values.id()?, values.id()?);
             let last_second = values.int()? + EVENT_AGE_MAX_S;
-            tables.awaiting.insert(place, (values.small()?, last_second))?;
+            tables.awaiting.insert(place, (values.small()?, last_second));
         }
         Kind::Dead => {
             let (_, seq) = (values.id()?, values.id()?);
-            tables.dead.insert(seq, (values.small()?, values.int()?))?;
+            tables.dead.insert(seq, (values.small()?, values.int()?));
         }
-        Kind::Erased => tables.erased.insert(values.id()?, values.int()?)?,
+        Kind::Erased => tables.erased.insert(values.id()?, values.int()?),
         Kind::CrmIds => {
             let (crm_id, source, lead_id) = (values.text()?, values.text()?, values.id()?);
             let (crm_id, source) = (crm_id.as_str(), source.as_str());
-            tables.crm_ids.insert((crm_id, source), lead_id)?;
-            tables.lead_crm_ids.insert((lead_id, source, crm_id), ())?;
+            tables.crm_ids.insert((crm_id, source), lead_id);
+            tables.lead_crm_ids.insert((lead_id, source, crm_id), ());
         }
         Kind::FoundLeads => {
             let (own, lead_id) = (values.id()?, values.id()?);
-            tables.found_leads.insert(own, lead_id)?;
-            tables.lead_found.insert((lead_id, own), ())?;
+            tables.found_leads.insert(own, lead_id);
+            tables.lead_found.insert((lead_id, own), ());
         }
         Kind::Customers => put_customer(tables, values.id()?, &values.bytes()?)?,
         Kind::Idempotency => {
             let (key, _, seq) = (values.digest()?, values.id()?, values.id()?);
-            tables.idempotency.insert(&key, (seq, &values.digest()?))?;
-            tables.event_keys.insert((seq, &key), ())?;
+            tables.idempotency.insert(&key, (seq, &values.digest()?));
+            tables.event_keys.insert((seq, &key), ());
         }
         _ => put_rest(tables, kind, values)?,
     }
@@ -172,29 +172,29 @@ fn put_rest(tables: &mut Tables<'_>, kind: Kind, values: &mut Values) -> Result<
     match kind {
         Kind::Quarantine => {
             let (digest, seq, _) = (values.digest()?, values.id()?, values.int()?);
-            tables.quarantine_index.insert(&digest, seq)?;
-            tables.quarantine.insert(seq, values.bytes()?.as_slice())?;
+            tables.quarantine_index.insert(&digest, seq);
+            tables.quarantine.insert(seq, values.bytes()?.as_slice());
         }
         Kind::Unmapped => {
             let (digest, seq, source) = (values.digest()?, values.id()?, values.text()?);
             let (_, report) = (values.int()?, values.bytes()?);
-            tables.unmapped_index.insert(&digest, seq)?;
-            tables.unmapped_sources.insert((source.as_str(), seq), ())?;
-            tables.unmapped.insert(seq, report.as_slice())?;
+            tables.unmapped_index.insert(&digest, seq);
+            tables.unmapped_sources.insert((source.as_str(), seq), ());
+            tables.unmapped.insert(seq, report.as_slice());
         }
         Kind::FormMarks => {
-            tables.form_marks.insert(values.id()?, values.bytes()?.as_slice())?;
+            tables.form_marks.insert(values.id()?, values.bytes()?.as_slice());
         }
-        Kind::ApiKeys => tables.api_keys.insert(&values.digest()?, ())?,
+        Kind::ApiKeys => tables.api_keys.insert(&values.digest()?, ()),
         Kind::Alarms => {
             let (subject, at_ms) = (values.text()?, values.int()?);
-            tables.alarms.insert((subject.as_str(), at_ms), values.bytes()?.as_slice())?;
+            tables.alarms.insert((subject.as_str(), at_ms), values.bytes()?.as_slice());
         }
         Kind::AlarmConditions => {
             let key = (values.small()?, values.id()?);
-            tables.alarm_conditions.insert(key, values.int()?)?;
+            tables.alarm_conditions.insert(key, values.int()?);
         }
-        _ => tables.meta.insert(values.text()?.as_str(), values.id()?)?,
+        _ => tables.meta.insert(values.text()?.as_str(), values.id()?),
     }
     Ok(())
 }
@@ -202,11 +202,11 @@ fn put_rest(tables: &mut Tables<'_>, kind: Kind, values: &mut Values) -> Result<
 /// Writes what is known of a person, and by what they are found, unless their events are sent
 /// without a lead.
 fn put_customer(tables: &mut Tables<'_>, lead_id: u64, record: &[u8]) -> Result<(), StoreError> {
-    tables.customers.insert(lead_id, record)?;
+    tables.customers.insert(lead_id, record);
     let is_unmatched = lead_id >= LeadId::OWN && tables.lead_index.get(lead_id)?.is_some();
     if !is_unmatched {
         for (_, contact) in contact_keys(&decode_customer(record)?) {
-            tables.contacts.insert((&contact, lead_id), ())?;
+            tables.contacts.insert((&contact, lead_id), ());
         }
     }
     Ok(())
@@ -220,11 +220,11 @@ fn put_attempt(
 ) -> Result<(), StoreError> {
     let (_, seq, _) = (values.id()?, values.id()?, values.id()?);
     if values.int()? != 0 {
-        tables.delivered.insert(seq, attempt)?;
+        tables.delivered.insert(seq, attempt);
     } else {
-        tables.failures.insert((seq, attempt), ())?;
+        tables.failures.insert((seq, attempt), ());
     }
-    tables.attempts.insert(attempt, values.bytes()?.as_slice())?;
-    tables.attempt_links.insert(attempt, 1)?;
+    tables.attempts.insert(attempt, values.bytes()?.as_slice());
+    tables.attempt_links.insert(attempt, 1);
     Ok(())
 }

@@ -24,11 +24,10 @@ pub(super) fn enqueue(
     (entry, lead_id): (QueueEntry, LeadId),
     dataset_id: Option<DatasetId>,
     enqueued: &mut Enqueued,
-) -> Result<(), StoreError> {
+) {
     let place = place_of(dataset_id.map_or(0, DatasetId::get), entry);
-    put_in_queue(unit, place, lead_id.get())?;
+    put_in_queue(unit, place, lead_id.get());
     enqueued.0.extend(dataset_id);
-    Ok(())
 }
 
 /// What a use case did besides what it was asked for.
@@ -57,8 +56,8 @@ pub(super) fn ingest(
         // Meta repeats a delivery whose answer it did not get; the piece is kept once.
         if unit.tables.quarantine_index.get(&digest)?.is_none() {
             let seq = unit.seq();
-            unit.tables.quarantine_index.insert(&digest, seq)?;
-            unit.tables.quarantine.insert(seq, encode_quarantined(piece)?.as_slice())?;
+            unit.tables.quarantine_index.insert(&digest, seq);
+            unit.tables.quarantine.insert(seq, encode_quarantined(piece)?.as_slice());
             causes.add(Subject::QuarantineAdded, || None);
         }
     }
@@ -97,12 +96,12 @@ fn put_lead(
 ) -> Result<NumberedLead, StoreError> {
     let lead_id = lead.reported.lead_id;
     let seq = unit.seq();
-    unit.tables.lead_index.insert(lead_id.get(), seq)?;
-    unit.tables.leads.insert(seq, encode_lead(lead)?.as_slice())?;
+    unit.tables.lead_index.insert(lead_id.get(), seq);
+    unit.tables.leads.insert(seq, encode_lead(lead)?.as_slice());
     let raw = lead.raw_event();
     if let Some(raw) = &raw {
         let entry = QueueEntry { event_time: raw.event_time, reported: false, seq };
-        enqueue(unit, (entry, lead_id), lead.dataset_id, &mut effects.enqueued)?;
+        enqueue(unit, (entry, lead_id), lead.dataset_id, &mut effects.enqueued);
     }
     let awaited = Awaited::all_of(unit, lead_id)?;
     for row in &awaited {
@@ -163,7 +162,7 @@ pub(super) fn join_awaiting(
 ) -> Result<(), StoreError> {
     let mut causes = Causes::default();
     for Awaited { seq, tolerance_s, .. } in awaited {
-        unit.tables.lead_events.insert((*lead_seq, seq), ())?;
+        unit.tables.lead_events.insert((*lead_seq, seq), ());
         if unit.tables.dead.get(seq)?.is_some() {
             continue;
         }
@@ -176,15 +175,15 @@ pub(super) fn join_awaiting(
         }
         let verdict = decide_awaited(&event, lead, &siblings, tolerance_s, now);
         event.event_time = verdict.unwrap_or(event.event_time);
-        unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
+        unit.tables.events.insert(seq, encode_event(&event)?.as_slice());
         match verdict {
             Ok(event_time) => {
                 let entry = QueueEntry { event_time, reported: true, seq };
-                enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut effects.enqueued)?;
+                enqueue(unit, (entry, event.lead_id), lead.dataset_id, &mut effects.enqueued);
                 siblings.push(event);
             }
             Err(reason) => {
-                unit.tables.dead.insert(seq, encode_dead(reason, now)?)?;
+                unit.tables.dead.insert(seq, encode_dead(reason, now)?);
                 causes.add(Subject::dead(lead.dataset_id, reason, None), || Some(event.id()));
                 effects.dead.push(reason);
             }

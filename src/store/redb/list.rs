@@ -198,13 +198,13 @@ fn candidates<'v>(
             Box::new(rows.map(|row| Ok((row?.0.value(), true))))
         }
         Some(EventState::AwaitingLead) if view.awaiting.len()? <= queue_max => {
-            let rows = view.awaiting.iter()?.map(|row| Ok(row?.0.value().1));
+            let rows = view.awaiting.all()?.map(|row| Ok(row?.0.value().1));
             Box::new(newest_of(rows, below)?)
         }
         Some(state @ (EventState::Held | EventState::Pending))
             if view.outbox.len()? <= queue_max =>
         {
-            let rows = view.outbox.iter()?.filter_map(move |row| queued_in(state, row, now));
+            let rows = view.outbox.all()?.filter_map(move |row| queued_in(state, row, now));
             Box::new(newest_of(rows, below)?)
         }
         // A longer queue is not looked through for every page; the newest events are instead.
@@ -341,7 +341,7 @@ pub(super) fn stats(view: &Tables<'_>) -> Result<Stats, StoreError> {
     let fronts = fronts(view)?.into_iter();
     let fronts = fronts.map(|(dataset, front)| (DatasetId::from_u64(dataset), front.event_time));
     let mut awaiting = 0;
-    for row in view.awaiting.iter()? {
+    for row in view.awaiting.all()? {
         // A row past its time stays as the way to its dead letter.
         awaiting += u64::from(row?.1.value().1 != i64::MAX);
     }

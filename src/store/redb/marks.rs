@@ -15,13 +15,13 @@ pub(super) fn find(view: &Tables<'_>, form_id: FormId) -> Result<FormMark, Store
 
 /// See [`crate::store::Store::set_form_mark`].
 pub(super) fn set(unit: &mut Unit<'_>, form_id: FormId, mark: &FormMark) -> Result<(), StoreError> {
-    unit.tables.form_marks.insert(form_id.get(), encode_mark(mark)?.as_slice())?;
+    unit.tables.form_marks.insert(form_id.get(), encode_mark(mark)?.as_slice());
     Ok(())
 }
 
 /// Reads every mark.
 pub(super) fn read_all(view: &Tables<'_>) -> Result<(), StoreError> {
-    for row in view.form_marks.iter()? {
+    for row in view.form_marks.all()? {
         decode_mark(row?.1.value())?;
     }
     Ok(())

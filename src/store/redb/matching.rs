@@ -195,8 +195,8 @@ pub(super) fn link(
     if let Some(before) = linked {
         unit.tables.lead_crm_ids.remove((before.get(), source_key, crm_key))?;
     }
-    unit.tables.crm_ids.insert((crm_key, source_key), lead_id.get())?;
-    unit.tables.lead_crm_ids.insert((lead_id.get(), source_key, crm_key), ())?;
+    unit.tables.crm_ids.insert((crm_key, source_key), lead_id.get());
+    unit.tables.lead_crm_ids.insert((lead_id.get(), source_key, crm_key), ());
     adopt(unit, own, lead_id, None, now, effects)?;
     Ok(linked.or(found))
 }
@@ -252,9 +252,9 @@ pub(super) fn learn(
     if known == before {
         return Ok(());
     }
-    unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice())?;
+    unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice());
     for (_, key) in contact_keys(&known) {
-        unit.tables.contacts.insert((&key, lead_id.get()), ())?;
+        unit.tables.contacts.insert((&key, lead_id.get()), ());
     }
     adopt_by_contact(unit, lead_id, now, effects)
 }
@@ -268,7 +268,7 @@ pub(super) fn keep_customer(
 ) -> Result<(), StoreError> {
     let mut known = customer_of(&unit.tables, lead_id)?;
     known.merge(customer);
-    unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice())?;
+    unit.tables.customers.insert(lead_id.get(), encode_customer(&known)?.as_slice());
     Ok(())
 }
 
@@ -343,8 +343,8 @@ fn adopt(
     }
     for Awaited { seq, tolerance_s, last_second } in awaited {
         let event = Event { lead_id, ..event_by_seq(&unit.tables, seq)? };
-        unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
-        unit.tables.awaiting.insert((lead_id.get(), seq), (tolerance_s, last_second))?;
+        unit.tables.events.insert(seq, encode_event(&event)?.as_slice());
+        unit.tables.awaiting.insert((lead_id.get(), seq), (tolerance_s, last_second));
     }
     Ok(())
 }
@@ -362,11 +362,11 @@ fn forget_customer(unit: &mut Unit<'_>, lead_id: LeadId) -> Result<(), StoreErro
 /// Remembers whom an id of our own turned out to be.
 fn set_found(unit: &mut Unit<'_>, own: LeadId, lead_id: LeadId) -> Result<(), StoreError> {
     let before = unit.tables.found_leads.get(own.get())?;
-    unit.tables.found_leads.insert(own.get(), lead_id.get())?;
+    unit.tables.found_leads.insert(own.get(), lead_id.get());
     if let Some(before) = before.map(|before| before.value()) {
         unit.tables.lead_found.remove((before, own.get()))?;
     }
-    unit.tables.lead_found.insert((lead_id.get(), own.get()), ())?;
+    unit.tables.lead_found.insert((lead_id.get(), own.get()), ());
     Ok(())
 }
 

@@ -63,7 +63,7 @@ use crate::store::redb::tables::Tables;
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
 pub use crate::store::redb::volume::{Merging, Opening, Volume, fresh_file, private_file};
-use crate::store::redb::writer::Writer;
+use crate::store::redb::writer::{Urgency, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
     NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
@@ -105,6 +105,15 @@ impl RedbStore {
         self.writer.died()
     }
 
+    /// Reads a few rows where it is asked: going to another thread takes longer than that.
+    fn look<T>(
+        &self,
+        reading: impl FnOnce(&Tables<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        reading(&self.shared.get()?.begin().tables())
+    }
+
+    /// Reads any number of rows, on a thread that may wait for the disk.
     async fn read<T: Send + 'static>(
         &self,
         reading: impl FnOnce(&Tables<'_>) -> Result<T, StoreError> + Send + 'static,
@@ -119,7 +128,9 @@ impl RedbStore {
 impl Store for RedbStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
         self.writer
-            .submit_many(intake.weight(), move |unit| ingest::ingest(unit, &intake, now))
+            .submit_as(Urgency::Now, intake.weight(), move |unit| {
+                ingest::ingest(unit, &intake, now)
+            })
             .await
     }
 
@@ -133,7 +144,7 @@ impl Store for RedbStore {
         let work = move |unit: &mut writer::Unit<'_>| {
             updates::record_stage_updates(unit, &updates, &routing, now)
         };
-        self.writer.submit_many(weight, work).await
+        self.writer.submit_as(Urgency::Now, weight, work).await
     }
 
     async fn judge_stage_updates(
@@ -186,7 +197,8 @@ impl Store for RedbStore {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
-        self.writer.submit(move |unit| queue::settle(unit, &settlement)).await
+        let urgency = Urgency::of(&settlement);
+        self.writer.submit_as(urgency, 1, move |unit| queue::settle(unit, &settlement)).await
     }
 
     async fn requeue(
@@ -260,21 +272,11 @@ impl Store for RedbStore {
     }
 
     async fn find_lead(&self, lead_id: LeadId) -> Result<Option<LeadDetail>, StoreError> {
-        self.read(move |tables| {
-            let lead = read::lead_by_id(tables, lead_id)?;
-            lead.map(|lead| read::lead_detail(tables, lead)).transpose()
-        })
-        .await
+        self.look(|tables| read::lead_detail_by_id(tables, lead_id))
     }
 
     async fn find_event(&self, event_id: EventId) -> Result<Option<EventDetail>, StoreError> {
-        self.read(move |tables| {
-            let Some((event, lead)) = read::find_event(tables, event_id)? else {
-                return Ok(None);
-            };
-            read::detail(tables, event, lead.as_ref().map(|(_, lead)| lead)).map(Some)
-        })
-        .await
+        self.look(|tables| read::event_detail_by_id(tables, event_id))
     }
 
     async fn list_leads(
@@ -329,22 +331,23 @@ impl Store for RedbStore {
 
     async fn api_keys(&self) -> Result<Vec<ApiKeyDigest>, StoreError> {
         self.read(|tables| {
-            let rows = tables.api_keys.iter()?;
+            let rows = tables.api_keys.all()?;
             rows.map(|row| Ok(*row?.0.value())).collect()
         })
         .await
     }
 
     async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
-        let work = move |unit: &mut writer::Unit<'_>| {
-            unit.tables.api_keys.insert(&digest, ())?;
-            Ok(())
-        };
-        self.writer.submit(work).await
+        self.writer
+            .submit(move |unit| {
+                unit.tables.api_keys.insert(&digest, ());
+                Ok(())
+            })
+            .await
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {
-        self.read(|tables| list::stats(tables)).await
+        self.read(list::stats).await
     }
 
     async fn near_deadline(&self, before: UnixSeconds) -> Result<Vec<NearDeadline>, StoreError> {
@@ -360,7 +363,7 @@ impl Store for RedbStore {
     }
 
     async fn alarms(&self) -> Result<Alarms, StoreError> {
-        self.read(|tables| alarms::all(tables)).await
+        self.read(alarms::all).await
     }
 
     async fn begin_alarm_try(

@@ -141,7 +141,7 @@ struct Reading<'t> {
 
 impl Reading<'_> {
     fn read_leads(&mut self) -> Result<(), StoreError> {
-        for row in self.tables.leads.iter()? {
+        for row in self.tables.leads.all()? {
             let (seq, lead) = row?;
             let lead = decode_lead(lead.value())?;
             let indexed = self.tables.lead_index.get(lead.reported.lead_id.get())?;
@@ -159,24 +159,24 @@ impl Reading<'_> {
     }
 
     fn read_events(&mut self) -> Result<(), StoreError> {
-        for row in self.tables.events.iter()? {
+        for row in self.tables.events.all()? {
             let event = decode_event(row?.1.value())?;
             self.events += 1;
             self.newest_at = self.newest_at.max(Some(event.received_at));
         }
-        for row in self.tables.attempts.iter()? {
+        for row in self.tables.attempts.all()? {
             let attempt = decode_attempt(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(attempt.at));
         }
-        for row in self.tables.dead.iter()? {
+        for row in self.tables.dead.all()? {
             let (_, at) = decode_dead(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(at));
         }
-        for row in self.tables.quarantine.iter()? {
+        for row in self.tables.quarantine.all()? {
             let piece = decode_quarantined(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(piece.received_at));
         }
-        for row in self.tables.unmapped.iter()? {
+        for row in self.tables.unmapped.all()? {
             let unmapped = decode_unmapped(row?.1.value())?;
             self.newest_at = self.newest_at.max(Some(unmapped.received_at));
         }
@@ -184,12 +184,12 @@ impl Reading<'_> {
     }
 
     fn read_queues(&mut self) -> Result<(), StoreError> {
-        for row in self.tables.outbox.iter()? {
+        for row in self.tables.outbox.all()? {
             let (_, _, _, seq) = row?.0.value();
             let event = event_by_seq(self.tables, seq)?;
             self.too_old += u64::from(event.is_past_sending(self.now));
         }
-        for row in self.tables.awaiting.iter()? {
+        for row in self.tables.awaiting.all()? {
             let (_, seq) = row?.0.value();
             event_by_seq(self.tables, seq)?;
         }

@@ -106,26 +106,26 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
         let mut links = 0;
         for entry in &settlement.failed {
             if unit.tables.outbox.get(place_of(dataset, *entry))?.is_some() {
-                unit.tables.failures.insert((entry.seq, attempt_seq), ())?;
+                unit.tables.failures.insert((entry.seq, attempt_seq), ());
                 links += 1;
             }
         }
         for entry in &settlement.delivered {
             if leave_queue(unit, dataset, *entry)? {
-                unit.tables.delivered.insert(entry.seq, attempt_seq)?;
+                unit.tables.delivered.insert(entry.seq, attempt_seq);
                 links += 1;
             }
         }
         // An attempt that no event is left of can't be seen by anybody.
         if links > 0 {
-            unit.tables.attempts.insert(attempt_seq, encode_attempt(attempt)?.as_slice())?;
-            unit.tables.attempt_links.insert(attempt_seq, links)?;
+            unit.tables.attempts.insert(attempt_seq, encode_attempt(attempt)?.as_slice());
+            unit.tables.attempt_links.insert(attempt_seq, links);
         }
     }
     let mut causes = Causes::default();
     for (entry, reason) in &settlement.dead {
         if leave_queue(unit, dataset, *entry)? {
-            unit.tables.dead.insert(entry.seq, encode_dead(*reason, settlement.at)?)?;
+            unit.tables.dead.insert(entry.seq, encode_dead(*reason, settlement.at)?);
             let dataset_id = Some(settlement.dataset_id);
             let subject = Subject::dead(dataset_id, *reason, settlement.attempt.as_ref());
             causes.add(subject, || event_id(&unit.tables, entry.seq));
@@ -136,15 +136,11 @@ pub(super) fn settle(unit: &mut Unit<'_>, settlement: &Settlement) -> Result<(),
 }
 
 /// Puts an event into a queue.
-pub(super) fn put_in_queue(
-    unit: &mut Unit<'_>,
-    place: Place,
-    lead_id: u64,
-) -> Result<(), StoreError> {
+pub(super) fn put_in_queue(unit: &mut Unit<'_>, place: Place, lead_id: u64) {
     if unit.tables.layers.front(place.0).is_some_and(|front| place < front) {
         unit.tables.layers.set_front(place);
     }
-    Ok(unit.tables.outbox.insert(place, lead_id)?)
+    unit.tables.outbox.insert(place, lead_id);
 }
 
 /// Remembers where a queue begins by now.
@@ -182,7 +178,7 @@ pub(super) fn requeue(
     unit.tables.dead.remove(seq)?;
     route_lead(unit, &mut lead, routing)?;
     let entry = QueueEntry { event_time: event.event_time, reported: seq != lead.0, seq };
-    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, &mut enqueued)?;
+    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, &mut enqueued);
     Ok(Requeued::Done(detail(&unit.tables, (seq, event), Some(&lead.1))?, enqueued))
 }
 
@@ -198,7 +194,7 @@ pub(super) fn route_held(unit: &mut Unit<'_>, routing: &Routing) -> Result<u64, 
         let dataset_id = routing.keep_or_resolve(lead.dataset_id, lead.reported.page_id);
         if lead.dataset_id != dataset_id {
             lead.dataset_id = dataset_id;
-            unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice())?;
+            unit.tables.leads.insert(lead_seq, encode_lead(&lead)?.as_slice());
         }
         if let Some(dataset_id) = lead.dataset_id {
             move_queued(unit, 0, dataset_id.get(), (entry, lead_id.get()))?;
@@ -267,7 +263,7 @@ pub(super) fn route_lead(
     if lead.dataset_id == before {
         return Ok(());
     }
-    unit.tables.leads.insert(*lead_seq, encode_lead(lead)?.as_slice())?;
+    unit.tables.leads.insert(*lead_seq, encode_lead(lead)?.as_slice());
     let lead_id = lead.reported.lead_id;
     let number = |dataset_id: Option<DatasetId>| dataset_id.map_or(0, DatasetId::get);
     let (from, to) = (number(before), number(lead.dataset_id));
@@ -276,7 +272,7 @@ pub(super) fn route_lead(
         let reported = seq != *lead_seq;
         let entry = QueueEntry { event_time: event.event_time, reported, seq };
         if unit.tables.outbox.remove(place_of(from, entry))?.is_some() {
-            put_in_queue(unit, place_of(to, entry), lead_id.get())?;
+            put_in_queue(unit, place_of(to, entry), lead_id.get());
         }
     }
     Ok(())
@@ -301,7 +297,8 @@ fn move_queued(
     (entry, lead_id): Queued,
 ) -> Result<(), StoreError> {
     unit.tables.outbox.remove(place_of(from, entry))?;
-    put_in_queue(unit, place_of(to, entry), lead_id)
+    put_in_queue(unit, place_of(to, entry), lead_id);
+    Ok(())
 }
 
 /// Events that no worker looks after and whose time is over.
@@ -324,7 +321,7 @@ impl Overdue {
 /// that wait.
 pub(super) fn find_overdue(view: &Tables<'_>, now: Timestamp) -> Result<Overdue, StoreError> {
     let mut overdue = Overdue::default();
-    for row in view.awaiting.iter()? {
+    for row in view.awaiting.all()? {
         let (key, value) = row?;
         if is_past(value.value().1, now) {
             overdue.awaiting.push(key.value());
@@ -364,9 +361,9 @@ fn expire_awaiting(
         let Some((tolerance_s, _)) = found.filter(|(_, last)| is_past(*last, now)) else {
             continue;
         };
-        unit.tables.dead.insert(place.1, encode_dead(DeadReason::LeadNotFound, now)?)?;
+        unit.tables.dead.insert(place.1, encode_dead(DeadReason::LeadNotFound, now)?);
         // The row stays, so that the event is found by its lead; it can't expire again.
-        unit.tables.awaiting.insert(place, (tolerance_s, i64::MAX))?;
+        unit.tables.awaiting.insert(place, (tolerance_s, i64::MAX));
         let subject = Subject::dead(None, DeadReason::LeadNotFound, None);
         causes.add(subject, || event_id(&unit.tables, place.1));
         expired += 1;
@@ -382,7 +379,7 @@ fn expire_held(unit: &mut Unit<'_>, overdue: &[Place], now: Timestamp) -> Result
         if !leave_queue(unit, 0, entry)? {
             continue;
         }
-        unit.tables.dead.insert(entry.seq, encode_dead(DeadReason::Expired, now)?)?;
+        unit.tables.dead.insert(entry.seq, encode_dead(DeadReason::Expired, now)?);
         let subject = Subject::dead(None, DeadReason::Expired, None);
         causes.add(subject, || event_id(&unit.tables, entry.seq));
         expired += 1;

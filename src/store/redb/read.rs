@@ -161,6 +161,26 @@ pub(super) fn lead_detail(view: &Tables<'_>, lead: NumberedLead) -> Result<LeadD
     })
 }
 
+/// See [`crate::store::Store::find_lead`].
+pub(super) fn lead_detail_by_id(
+    view: &Tables<'_>,
+    lead_id: LeadId,
+) -> Result<Option<LeadDetail>, StoreError> {
+    lead_by_id(view, lead_id)?.map(|lead| lead_detail(view, lead)).transpose()
+}
+
+/// See [`crate::store::Store::find_event`].
+pub(super) fn event_detail_by_id(
+    view: &Tables<'_>,
+    event_id: EventId,
+) -> Result<Option<EventDetail>, StoreError> {
+    let found = find_event(view, event_id)?;
+    let detail = |(event, lead): (_, Option<NumberedLead>)| {
+        detail(view, event, lead.as_ref().map(|(_, lead)| lead))
+    };
+    found.map(detail).transpose()
+}
+
 /// An event and its number, by its id, with its lead if that is known.
 pub(super) fn find_event(
     view: &Tables<'_>,

@@ -33,7 +33,7 @@ pub(super) fn erase_lead(
     }
     let (events, cancelled) = remove_timeline(unit, lead_id, lead.as_ref())?;
     alarms::forget_lead(unit, lead_id)?;
-    unit.tables.erased.insert(lead_id.get(), now.as_millis())?;
+    unit.tables.erased.insert(lead_id.get(), now.as_millis());
     Ok(Some(Erased { at: now, events, cancelled }))
 }
 
@@ -66,7 +66,7 @@ fn remove_timeline(
         unit.tables.leads.remove(lead_seq)?;
         unit.tables.lead_index.remove(lead_id.get())?;
     }
-    keep_seq(unit)?;
+    keep_seq(unit);
     Ok((count, open))
 }
 
@@ -106,7 +106,7 @@ fn remove_event(
 fn unlink_attempt(unit: &mut Unit<'_>, attempt: u64) -> Result<(), StoreError> {
     let links = unit.tables.attempt_links.get(attempt)?.map_or(0, |links| links.value());
     if links > 1 {
-        unit.tables.attempt_links.insert(attempt, links - 1)?;
+        unit.tables.attempt_links.insert(attempt, links - 1);
     } else {
         unit.tables.attempt_links.remove(attempt)?;
         unit.tables.attempts.remove(attempt)?;
@@ -116,10 +116,9 @@ fn unlink_attempt(unit: &mut Unit<'_>, attempt: u64) -> Result<(), StoreError> {
 
 /// Remembers the highest number, since the row that showed it may be gone now: a number is never
 /// given out twice.
-pub(super) fn keep_seq(unit: &mut Unit<'_>) -> Result<(), StoreError> {
+pub(super) fn keep_seq(unit: &mut Unit<'_>) {
     let last_seq = unit.last_seq();
-    unit.tables.meta.insert(LAST_SEQ, last_seq)?;
-    Ok(())
+    unit.tables.meta.insert(LAST_SEQ, last_seq);
 }
 
 /// What is old enough to go.
@@ -231,7 +230,7 @@ fn readable<T: Default>(judged: Result<T, StoreError>) -> Result<T, StoreError> 
 
 fn old_quarantined(view: &Tables<'_>, before: Timestamp) -> Result<Vec<u64>, StoreError> {
     let mut old = Vec::new();
-    for row in view.quarantine.iter()?.take(REMOVE_MAX) {
+    for row in view.quarantine.all()?.take(REMOVE_MAX) {
         let (seq, bytes) = row?;
         if decode_quarantined(bytes.value())?.received_at >= before {
             break;
@@ -272,6 +271,6 @@ pub(super) fn remove_old(
             removed.quarantined += 1;
         }
     }
-    keep_seq(unit)?;
+    keep_seq(unit);
     Ok(removed)
 }

@@ -129,7 +129,7 @@ pub(super) fn requeue_many(
         unit.tables.dead.remove(entry.seq)?;
         route_lead(unit, &mut lead, routing)?;
         let (_, Lead { reported, dataset_id, .. }) = lead;
-        enqueue(unit, (entry, reported.lead_id), dataset_id, &mut counts.enqueued)?;
+        enqueue(unit, (entry, reported.lead_id), dataset_id, &mut counts.enqueued);
     }
     Ok(counts)
 }

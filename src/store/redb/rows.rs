@@ -130,13 +130,13 @@ impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
     }
 
     /// All rows.
-    pub(super) fn iter(&self) -> Result<Range<K, V>> {
+    pub(super) fn all(&self) -> Result<Range<K, V>> {
         self.range::<K::SelfType<'_>>(..)
     }
 
     /// The row with the greatest key.
     pub(super) fn last(&self) -> Result<Option<Row<K, V>>> {
-        self.iter()?.next_back().transpose()
+        self.all()?.next_back().transpose()
     }
 
     /// How many rows there are.
@@ -157,10 +157,9 @@ impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
         &mut self,
         key: impl Borrow<K::SelfType<'k>>,
         value: impl Borrow<V::SelfType<'v>>,
-    ) -> Result<()> {
+    ) {
         let (key, value) = (K::as_bytes(key.borrow()), V::as_bytes(value.borrow()));
         self.layers.put(self.id, key.as_ref(), value.as_ref());
-        Ok(())
     }
 
     /// Removes a row, and answers what it was.

@@ -65,11 +65,11 @@ impl Snapshot {
         self.frozen.clone()
     }
 
-    /// Takes the database as it is with what was set apart.
-    pub(super) fn adopt_merged(&mut self, database: &Database) -> Result<(), StoreError> {
-        let (active, fronts) = (std::mem::take(&mut self.active), self.fronts.clone());
-        *self = Self { active, fronts, ..Self::of(database)? };
-        Ok(())
+    /// Takes the database as it is with what was set apart, and answers what it was.
+    pub(super) fn adopt_merged(&mut self, database: &Database) -> Result<Recent, StoreError> {
+        let merged = Self::of(database)?;
+        self.old = merged.old;
+        Ok(std::mem::take(&mut self.frozen))
     }
 }
 

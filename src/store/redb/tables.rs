@@ -69,7 +69,7 @@ macro_rules! tables {
             pub(super) fn copy_to(&self, to: &WriteTransaction) -> Result<(), redb::Error> {
                 $({
                     let mut copy = to.open_table(table::<$key, $value>(stringify!($field)))?;
-                    for row in self.$field.iter()? {
+                    for row in self.$field.all()? {
                         let (key, value) = row?;
                         copy.insert(key.value(), value.value())?;
                     }

@@ -49,9 +49,9 @@ fn keep<'a>(
     }
     *count += 1;
     let seq = unit.seq();
-    unit.tables.unmapped_index.insert(&digest, seq)?;
-    unit.tables.unmapped_sources.insert((source, seq), ())?;
-    unit.tables.unmapped.insert(seq, encode_unmapped(unmapped)?.as_slice())?;
+    unit.tables.unmapped_index.insert(&digest, seq);
+    unit.tables.unmapped_sources.insert((source, seq), ());
+    unit.tables.unmapped.insert(seq, encode_unmapped(unmapped)?.as_slice());
     alarms::raise(unit, [unmapped.cause()], unmapped.received_at)?;
     Ok(SetAside::Kept)
 }
@@ -85,7 +85,7 @@ fn take(unit: &mut Unit<'_>, seq: u64) -> Result<Option<Unmapped>, StoreError> {
     if let Some(unmapped) = &unmapped {
         unit.tables.unmapped_index.remove(&digest(unmapped))?;
         unit.tables.unmapped_sources.remove((unmapped.source.as_str(), seq))?;
-        keep_seq(unit)?;
+        keep_seq(unit);
     }
     Ok(unmapped)
 }
@@ -93,7 +93,7 @@ fn take(unit: &mut Unit<'_>, seq: u64) -> Result<Option<Unmapped>, StoreError> {
 /// The numbers of what came before a moment.
 pub(super) fn find_old(view: &Tables<'_>, before: Timestamp) -> Result<Vec<u64>, StoreError> {
     let mut old = Vec::new();
-    for row in view.unmapped.iter()? {
+    for row in view.unmapped.all()? {
         let (seq, bytes) = row?;
         // A clock that was set back left younger ones before it.
         if decode_unmapped(bytes.value())?.received_at < before {

@@ -201,8 +201,8 @@ fn carry_out(
     // When a repetition without a time came tells it from no other: that would be a row each.
     let report = update.report_digest().filter(|_| is_new || update.is_dated());
     for key in [update.key_digest(), report].iter().flatten() {
-        unit.tables.idempotency.insert(key, (seq, &update.fingerprint()))?;
-        unit.tables.event_keys.insert((seq, key), ())?;
+        unit.tables.idempotency.insert(key, (seq, &update.fingerprint()));
+        unit.tables.event_keys.insert((seq, key), ());
     }
     remember(unit, update, found, now, effects)?;
     let (detail, matched_by) = (summary_by_seq(&unit.tables, seq)?, found.by);
@@ -224,17 +224,17 @@ fn add_event(
     // From here on the event says the same for ever, whatever is learned of the person later.
     event.customer.merge(&customer_of(&unit.tables, event.lead_id)?);
     let seq = unit.seq();
-    unit.tables.events.insert(seq, encode_event(&event)?.as_slice())?;
+    unit.tables.events.insert(seq, encode_event(&event)?.as_slice());
     let Some(lead) = lead else {
         let place = (event.lead_id.get(), seq);
-        unit.tables.awaiting.insert(place, (tolerance_s, event.deliver_before().get()))?;
+        unit.tables.awaiting.insert(place, (tolerance_s, event.deliver_before().get()));
         return Ok(seq);
     };
     let mut lead: (u64, Lead) = lead.clone();
-    unit.tables.lead_events.insert((lead.0, seq), ())?;
+    unit.tables.lead_events.insert((lead.0, seq), ());
     route_lead(unit, &mut lead, routing)?;
     let entry = QueueEntry { event_time: event.event_time, reported: true, seq };
-    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, &mut effects.enqueued)?;
+    enqueue(unit, (entry, event.lead_id), lead.1.dataset_id, &mut effects.enqueued);
     Ok(seq)
 }
 

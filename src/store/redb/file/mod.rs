@@ -64,8 +64,8 @@ impl Form {
     pub(super) fn of(medium: &dyn Medium) -> Result<Self, StoreError> {
         let length = medium.len()?;
         let mut head = [0; HEADER_BYTES];
-        let held = usize::try_from(length).unwrap_or(HEADER_BYTES).min(HEADER_BYTES);
-        medium.read(0, &mut head[..held])?;
+        let there = usize::try_from(length).unwrap_or(HEADER_BYTES).min(HEADER_BYTES);
+        medium.read(0, &mut head[..there])?;
         if length == 0 {
             Ok(Self::Empty)
         } else if head.starts_with(&DATABASE_MAGIC) {

@@ -3,6 +3,7 @@
 mod backup;
 pub(crate) mod disk;
 mod failing;
+mod layers;
 mod list;
 mod matrix;
 pub(in crate::store) mod model;
@@ -39,7 +40,7 @@ fn intake(number: u64) -> Intake {
 }
 
 /// The database inside the file of a store, or of a copy of one.
-fn database_in(path: &Path) -> Database {
+pub(crate) fn database_in(path: &Path) -> Database {
     let file = Arc::new(StoreFile::open(path).unwrap());
     let start = match Form::of(&*file).unwrap() {
         Form::Store(layout) => layout.database_at(),
@@ -147,7 +148,7 @@ async fn a_record_that_cannot_be_read_fails_only_the_writes_of_its_commit_that_n
     ingest(&store, &[lead(1), lead(2)]).await;
     let damage = |unit: &mut super::writer::Unit<'_>| {
         let seq = unit.tables.lead_index.get(lead(1).reported.lead_id.get())?.unwrap().value();
-        unit.tables.leads.insert(seq, [255].as_slice())?;
+        unit.tables.leads.insert(seq, [255].as_slice());
         Ok(())
     };
     store.writer.submit(damage).await.unwrap();
