@@ -220,9 +220,6 @@ pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
 pub const STORE_LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
-/// How full a segment is when its rows are brought into the database, in bytes; the rest is for
-/// what comes while the other one is being emptied.
-pub const STORE_MERGE_BYTES: u64 = 5 * 1024 * 1024;
 /// How much of a database is written again at a time after a failure, in bytes.
 pub const STORE_MEND_CHUNK_BYTES: usize = 1024 * 1024;
 

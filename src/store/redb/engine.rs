@@ -128,6 +128,7 @@ impl Engine {
         if self.merge.as_ref().is_some_and(JoinHandle::is_finished) {
             self.finish_merge()?;
         }
+        // The rest of the segment is for what comes while its rows are being merged.
         let is_due = self.log.used_bytes() >= self.log.segment_bytes() / 8 * 5;
         if is_due && self.merge.is_none() { self.turn() } else { Ok(()) }
     }

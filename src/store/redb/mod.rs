@@ -63,7 +63,7 @@ use crate::store::redb::tables::Tables;
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
 pub use crate::store::redb::volume::{Merging, Opening, Volume, fresh_file, private_file};
-use crate::store::redb::writer::{Urgency, Writer};
+use crate::store::redb::writer::{Unit, Urgency, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
     NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
@@ -91,8 +91,7 @@ impl RedbStore {
         Ok(Self { folder: folder_of(path).to_owned(), ..store })
     }
 
-    /// Opens what lies on a volume, now and again after every failure; for tests that put faults
-    /// below the database.
+    /// Opens what lies on a volume, now and after every failure; for tests that put faults below.
     pub fn open_on(purpose: Purpose, volume: impl Volume) -> Result<Self, StoreError> {
         let (writer, shared) = Writer::start(purpose, Arc::new(volume))?;
         let (folder, turns) = (std::env::temp_dir(), Arc::new(Semaphore::new(1)));
@@ -141,9 +140,8 @@ impl Store for RedbStore {
         now: Timestamp,
     ) -> Result<Recorded, StoreError> {
         let (routing, weight) = (routing.clone(), updates.len());
-        let work = move |unit: &mut writer::Unit<'_>| {
-            updates::record_stage_updates(unit, &updates, &routing, now)
-        };
+        let work =
+            move |unit: &mut Unit<'_>| updates::record_stage_updates(unit, &updates, &routing, now);
         self.writer.submit_as(Urgency::Now, weight, work).await
     }
 
@@ -338,12 +336,11 @@ impl Store for RedbStore {
     }
 
     async fn add_api_key(&self, digest: ApiKeyDigest) -> Result<(), StoreError> {
-        self.writer
-            .submit(move |unit| {
-                unit.tables.api_keys.insert(&digest, ());
-                Ok(())
-            })
-            .await
+        let add = move |unit: &mut Unit<'_>| {
+            unit.tables.api_keys.insert(&digest, ());
+            Ok(())
+        };
+        self.writer.submit(add).await
     }
 
     async fn stats(&self) -> Result<Stats, StoreError> {

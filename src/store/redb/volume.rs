@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::ops::Bound;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::StorageBackend;
@@ -19,9 +19,6 @@ use crate::limits::{
 use crate::store::StoreError;
 use crate::store::redb::file::{Form, Layout, Medium};
 use crate::store::redb::proof::open_file;
-
-/// What is written past the page cache is aligned to this, in the file and in memory, in bytes.
-const ALIGNMENT: usize = 4_096;
 
 /// Whether a store is opened at the start, and may be new, or once more after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,26 +162,6 @@ pub(super) struct StoreFile {
     /// The same file. What is written through it is durable when that returns, and nothing else
     /// has to be: what is being brought into the database meanwhile is not waited for.
     through: File,
-    /// The same, past the page cache, where the file system can do that: nobody reads the log
-    /// while the store is open.
-    direct: Option<Mutex<Direct>>,
-}
-
-/// A file that is written past the page cache, from memory that is aligned as disks want it.
-#[derive(Debug)]
-struct Direct {
-    file: File,
-    buffer: Vec<u8>,
-}
-
-impl Direct {
-    fn write(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.buffer.resize(data.len() + ALIGNMENT, 0);
-        let start = self.buffer.as_ptr().align_offset(ALIGNMENT).min(ALIGNMENT);
-        let aligned = &mut self.buffer[start..start + data.len()];
-        aligned.copy_from_slice(data);
-        self.file.write_all_at(aligned, offset)
-    }
 }
 
 impl StoreFile {
@@ -198,27 +175,14 @@ impl StoreFile {
             Err(redb::BackendError::Io(error)) => return Err(error.into()),
             Err(error) => return Err(StoreError::Unavailable(error.to_string())),
         }
-        let mut open_with = |flags: OFlags| {
-            let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-            options.custom_flags(flags).open(path)
-        };
-        let through = open_with(OFlags::DSYNC)?;
-        let direct = open_with(OFlags::DSYNC | OFlags::DIRECT).ok();
-        let direct = direct.map(|file| Mutex::new(Direct { file, buffer: Vec::new() }));
-        Ok(Self { file, through, direct })
+        let flags = i32::try_from(OFlags::DSYNC.bits()).map_err(io::Error::other)?;
+        let through = options.custom_flags(flags).open(path)?;
+        Ok(Self { file, through })
     }
 }
 
 impl Medium for StoreFile {
     fn write_through(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let is_aligned = [offset, data.len() as u64].iter().all(|at| at % ALIGNMENT as u64 == 0);
-        if let Some(direct) = self.direct.as_ref().filter(|_| is_aligned) {
-            let written = direct.lock().unwrap_or_else(PoisonError::into_inner).write(offset, data);
-            // A disk may want another alignment still.
-            if !matches!(&written, Err(error) if error.kind() == io::ErrorKind::InvalidInput) {
-                return written;
-            }
-        }
         self.through.write_all_at(data, offset)
     }
 }

@@ -6,8 +6,8 @@
 //! group has happened and each caller is told so. If a record can't be read, the group is taken
 //! apart until the work that needs it is alone, and only that is refused.
 //!
-//! After an I/O error nobody knows what is on the disk, so the writer opens the file anew as soon as
-//! that takes writes; until then what was seen is shown to readers, and whoever would write is
+//! After an I/O error nobody knows what is on the disk, so the writer opens the file anew as soon
+//! as that takes writes; until then what was seen is shown to readers, and whoever would write is
 //! refused at once. It does not decide what is written.
 
 use std::sync::Arc;
