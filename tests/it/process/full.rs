@@ -20,8 +20,8 @@ use tokio::time::Instant;
 
 use super::program::{API_KEY, APP_SECRET, Place, Server, settings, within};
 
-const TMPFS: &str = "mount -t tmpfs -o size=16m tmpfs small";
-const EXT4: &str = "truncate -s 24M image && mkfs.ext4 -q -m 0 image && mount -o loop image small";
+const TMPFS: &str = "mount -t tmpfs -o size=32m tmpfs small";
+const EXT4: &str = "truncate -s 40M image && mkfs.ext4 -q -m 0 image && mount -o loop image small";
 /// Leads of one delivery.
 const LEADS: u64 = 5;
 /// Deliveries that are sent at the same time.
