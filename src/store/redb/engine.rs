@@ -195,6 +195,10 @@ impl Engine {
             tracing::error!(%error, "store could not be closed well");
         }
         self.shared.set(None);
+        // The database gives back what nobody reads any more when it is closed, so it goes last.
+        let Self { database, snapshot, .. } = self;
+        drop(snapshot);
+        drop(database);
     }
 }
 
