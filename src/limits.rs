@@ -215,13 +215,13 @@ pub const MIGRATION_LOCK: Duration = Duration::from_mins(1);
 /// Memory for cached pages of the embedded store, in bytes.
 pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
 /// What has to fit on the disk before an embedded store that failed is opened again, in bytes.
-pub const STORE_PROBE_BYTES: usize = 1024 * 1024;
+pub const STORE_PROBE_BYTES: usize = 4 * 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
 pub const STORE_LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// How much of a database is written again at a time after a failure, in bytes.
-pub const STORE_MEND_CHUNK_BYTES: usize = 1024 * 1024;
+pub const STORE_MEND_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Memory for cached pages of a copy that is being made or proven, in bytes.
 pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;

@@ -5,33 +5,54 @@
 //! other one.
 
 use std::io;
+use std::sync::atomic::{self, AtomicBool};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use redb::{Builder, Database, ReadableDatabase};
+use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::store::StoreError;
 use crate::store::redb::file::{DatabasePart, Form, Layout, Log, Medium};
 use crate::store::redb::recent::Recent;
 use crate::store::redb::snapshot::{Snapshot, Transaction};
-use crate::store::redb::tables::{last_seq, make_tables, order_of, write_rows};
+use crate::store::redb::tables::{last_seq, make_tables, shape_of, write_rows};
 use crate::store::redb::volume::{Merging, Opening, Volume};
 use crate::store::redb::{Purpose, layout};
 
-/// The store as readers see it; empty while it is being opened again.
+/// The store as readers see it.
 #[derive(Clone, Default)]
-pub(super) struct Shared(Arc<RwLock<Option<Snapshot>>>);
+pub(super) struct Shared(Arc<Shown>);
+
+#[derive(Default)]
+struct Shown {
+    /// Empty while it is being opened again.
+    snapshot: RwLock<Option<Snapshot>>,
+    could_not_be_read: AtomicBool,
+}
 
 impl Shared {
     /// The store at this moment.
     pub(super) fn get(&self) -> Result<Snapshot, StoreError> {
-        let snapshot = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let snapshot = self.0.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone();
         snapshot.ok_or_else(|| StoreError::Unavailable("the store is being opened again".into()))
+    }
+
+    /// What a reader has got, and remembers it if the file could not be read.
+    pub(super) fn seen<T>(&self, read: Result<T, StoreError>) -> Result<T, StoreError> {
+        if matches!(read, Err(StoreError::Unavailable(_))) {
+            self.0.could_not_be_read.store(true, atomic::Ordering::Relaxed);
+        }
+        read
+    }
+
+    /// Whether the file could not be read since this was last asked.
+    pub(super) fn could_not_be_read(&self) -> bool {
+        self.0.could_not_be_read.swap(false, atomic::Ordering::Relaxed)
     }
 
     /// Shows this from now on.
     pub(super) fn set(&self, snapshot: Option<Snapshot>) {
-        let mut shown = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shown = self.0.snapshot.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *shown, snapshot);
         // What is not seen any more may take a while to free.
         drop(shown);
@@ -66,10 +87,15 @@ impl Engine {
             (Form::Database, _) => {
                 return Err(StoreError::Unsupported("it is a copy of a store".into()));
             }
-            (Form::Store(layout), Opening::Again) => {
-                DatabasePart::new(medium.clone(), layout.database_at()).mend()?;
+            (Form::Store(layout), _) => {
+                let part = DatabasePart::new(medium.clone(), layout.database_at());
+                if part.len()? == 0 {
+                    return Err(StoreError::Unsupported("its database is gone".into()));
+                }
+                if opening == Opening::Again {
+                    part.mend()?;
+                }
             }
-            (Form::Store(_), Opening::First) => {}
         }
         let mut builder = Database::builder();
         builder.set_cache_size(volume.cache_bytes());
@@ -106,7 +132,7 @@ impl Engine {
         if !self.log.has_room(&written.changes) {
             self.turn()?;
             written.active = Recent::default();
-            written.active.replay(&written.changes, order_of)?;
+            written.active.replay(&written.changes, shape_of)?;
         }
         if self.log.fits(&written.changes) {
             self.log.append(&written.changes)?;
@@ -228,7 +254,7 @@ pub(super) fn open_database(
     if !payloads.is_empty() {
         let mut rows = Recent::default();
         for payload in payloads {
-            rows.replay(&payload, order_of)?;
+            rows.replay(&payload, shape_of)?;
         }
         merge(&database, &rows)?;
         // From here on the database has everything, also a frame that a failed flush left in

@@ -1,8 +1,8 @@
 //! The embedded store: one redb file, one writer thread, any number of readers.
 //!
 //! Writes go through the writer, which commits what gathered together: to a log, and later to the
-//! database behind it. Reads run on snapshots, on the runtime's blocking threads. The file belongs
-//! to one process at a time.
+//! database behind it. Reads run on snapshots, long ones on the runtime's blocking threads. The
+//! file belongs to one process at a time.
 
 mod alarms;
 mod copy;
@@ -74,7 +74,7 @@ use crate::store::{
 pub struct RedbStore {
     writer: Writer,
     shared: Shared,
-    /// Where copies of the store lie until they are taken away.
+    /// Where copies lie until they are taken away.
     folder: PathBuf,
     /// Whose turn it is to make a copy; there is one turn.
     turns: Arc<Semaphore>,
@@ -84,10 +84,10 @@ impl RedbStore {
     /// Opens the file, or makes it, readable and writable for its owner only.
     ///
     /// # Errors
-    /// [`StoreError::Unsupported`] if the file is in use, has another purpose, is newer than this
-    /// program or not a store; [`StoreError::Unavailable`] if it can't be read or written.
+    /// [`StoreError::Unsupported`] if the file is in use, for another purpose or no store of this
+    /// program's; [`StoreError::Unavailable`] if it can't be read or written.
     pub fn open(path: &Path, purpose: Purpose) -> Result<Self, StoreError> {
-        let store = Self::open_on(purpose, FileVolume { path: path.to_owned() })?;
+        let store = Self::open_on(purpose, FileVolume { path: path.to_owned(), purpose })?;
         Ok(Self { folder: folder_of(path).to_owned(), ..store })
     }
 
@@ -98,8 +98,8 @@ impl RedbStore {
         Ok(Self { writer, shared, folder, turns })
     }
 
-    /// Cancelled when the store can't write any more and can't heal itself: its thread panicked.
-    /// The process should end then, since opening the file again repairs it.
+    /// Cancelled when the store can't heal itself: its thread panicked. The process should end
+    /// then, since opening the file again repairs it.
     pub fn died(&self) -> CancellationToken {
         self.writer.died()
     }
@@ -109,7 +109,7 @@ impl RedbStore {
         &self,
         reading: impl FnOnce(&Tables<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        reading(&self.shared.get()?.begin().tables())
+        self.shared.seen(reading(&self.shared.get()?.begin().tables()))
     }
 
     /// Reads any number of rows, on a thread that may wait for the disk.
@@ -119,7 +119,7 @@ impl RedbStore {
     ) -> Result<T, StoreError> {
         let snapshot = self.shared.get()?;
         let task = tokio::task::spawn_blocking(move || reading(&snapshot.begin().tables()));
-        task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?
+        self.shared.seen(task.await.map_err(|error| StoreError::Unavailable(error.to_string()))?)
     }
 }
 

@@ -80,7 +80,8 @@ pub(super) fn open_file(path: &Path) -> Result<Database, StoreError> {
     }
 }
 
-fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> {
+/// Opens what lies on a backend to look at it; whoever calls keeps others away.
+pub(super) fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES).set_check_integrity_on_open(true);
     // A crash leaves rows in the log. They are brought into the database here, and so are tables

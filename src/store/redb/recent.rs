@@ -10,12 +10,33 @@ use std::sync::Arc;
 
 use equivalent::{Comparable, Equivalent};
 use imbl::OrdMap;
-use redb::Key;
+use redb::{Key, Value};
 
 use crate::store::StoreError;
 
 /// The order of a table's keys.
-pub(super) type Order = fn(&[u8], &[u8]) -> Ordering;
+type Order = fn(&[u8], &[u8]) -> Ordering;
+
+/// What the rows of a table look like.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shape {
+    order: Order,
+    /// Bytes of each key, and of each value, where they are all of one length.
+    widths: (Option<usize>, Option<usize>),
+}
+
+impl Shape {
+    /// That of a table with such keys and values.
+    pub(super) fn of<K: Key, V: Value>() -> Self {
+        Self { order: K::compare, widths: (K::fixed_width(), V::fixed_width()) }
+    }
+
+    fn admits(self, key: &[u8], change: &Change) -> bool {
+        let is_wide = |width: Option<usize>, bytes: &[u8]| width.is_none_or(|it| it == bytes.len());
+        is_wide(self.widths.0, key)
+            && change.as_deref().is_none_or(|value| is_wide(self.widths.1, value))
+    }
+}
 
 /// A key or a value as the database encodes it.
 pub(super) type Bytes = Arc<[u8]>;
@@ -147,10 +168,10 @@ impl Recent {
     pub(super) fn replay(
         &mut self,
         mut encoded: &[u8],
-        order_of: impl Fn(u8) -> Option<Order>,
+        shape_of: impl Fn(u8) -> Option<Shape>,
     ) -> Result<(), StoreError> {
         while !encoded.is_empty() {
-            let (table, key, change) = decode(&mut encoded, &order_of).ok_or_else(|| {
+            let (table, key, change) = decode(&mut encoded, &shape_of).ok_or_else(|| {
                 StoreError::Corrupt("the log holds what this program cannot read".into())
             })?;
             self.put(table, key, change);
@@ -224,7 +245,7 @@ pub(super) fn encode(encoded: &mut Vec<u8>, table: TableId, key: &[u8], change: 
 
 fn decode<'e>(
     encoded: &mut &'e [u8],
-    order_of: &impl Fn(u8) -> Option<Order>,
+    shape_of: &impl Fn(u8) -> Option<Shape>,
 ) -> Option<(TableId, &'e [u8], Change)> {
     let [number] = *encoded.split_off(..1)?.first_chunk()?;
     let mut length = || Some(u32::from_le_bytes(*encoded.split_off(..4)?.first_chunk()?));
@@ -234,5 +255,6 @@ fn decode<'e>(
         REMOVED => None,
         length => Some(encoded.split_off(..usize::try_from(length).ok()?)?.into()),
     };
-    Some((TableId { number, order: order_of(number)? }, key, change))
+    let shape = shape_of(number).filter(|shape| shape.admits(key, &change))?;
+    Some((TableId { number, order: shape.order }, key, change))
 }

@@ -11,7 +11,7 @@ use redb::{Key, ReadTransaction, TableDefinition, Value, WriteTransaction};
 use crate::domain::event::KeyDigest;
 use crate::domain::matching::ContactKey;
 use crate::domain::time::Timestamp;
-use crate::store::redb::recent::{Change, Order, Recent, TableId};
+use crate::store::redb::recent::{Change, Recent, Shape, TableId};
 use crate::store::redb::rows::{OldRows, Table};
 use crate::store::redb::snapshot::Layers;
 use crate::store::{ApiKeyDigest, StoreError};
@@ -84,10 +84,10 @@ macro_rules! tables {
             Ok(())
         }
 
-        /// The order of the keys of the table with a number.
-        pub(super) fn order_of(number: u8) -> Option<Order> {
+        /// What the rows of the table with a number look like.
+        pub(super) fn shape_of(number: u8) -> Option<Shape> {
             match number {
-                $($number => Some(<$key>::compare),)*
+                $($number => Some(Shape::of::<$key, $value>()),)*
                 _ => None,
             }
         }

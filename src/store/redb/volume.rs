@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use redb::StorageBackend;
 use redb::backends::FileBackend;
+use redb::{Database, ReadableDatabase, StorageBackend};
 use rustix::fs::OFlags;
 
 use crate::limits::{
@@ -17,8 +17,9 @@ use crate::limits::{
     STORE_PROBE_BYTES,
 };
 use crate::store::StoreError;
-use crate::store::redb::file::{Form, Layout, Medium};
-use crate::store::redb::proof::open_file;
+use crate::store::redb::file::{DatabasePart, Form, Layout, Medium};
+use crate::store::redb::proof::open_unchanged;
+use crate::store::redb::{Purpose, layout};
 
 /// Whether a store is opened at the start, and may be new, or once more after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,36 +87,67 @@ where
 pub(super) struct FileVolume {
     /// Its path.
     pub(super) path: PathBuf,
+    /// What the store is for.
+    pub(super) purpose: Purpose,
 }
 
 impl FileVolume {
-    /// Makes a new file under another name, and gives it its own when it is whole: if we die or the
+    /// Makes a store under another name, and gives it its own when it is whole: if we die or the
     /// disk is full before that, the next start begins anew and finds no half-made file.
-    fn make(&self, fill: impl FnOnce(&Path) -> Result<(), StoreError>) -> Result<(), StoreError> {
+    fn make(
+        &self,
+        fill: impl FnOnce(Arc<StoreFile>, u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let unfinished = self.path.with_added_extension("new");
         if unfinished.exists() {
             std::fs::remove_file(&unfinished)?;
         }
         private_file(&unfinished)?;
-        fill(&unfinished)?;
-        std::fs::rename(&unfinished, &self.path)?;
+        let made = self.fill_and_rename(&unfinished, fill);
+        if made.is_err() {
+            // What is not whole helps nobody.
+            let _ = std::fs::remove_file(&unfinished);
+        }
+        made
+    }
+
+    fn fill_and_rename(
+        &self,
+        unfinished: &Path,
+        fill: impl FnOnce(Arc<StoreFile>, u64) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let (store, layout) = (StoreFile::open(unfinished)?, Layout::new(self.segment_bytes()));
+        layout.make(&store)?;
+        fill(Arc::new(store), layout.database_at())?;
+        std::fs::rename(unfinished, &self.path)?;
         // From here on it is there under its name, if the folder reaches the disk; if it does not,
         // nothing has been stored since either.
         Ok(sync_folder(&self.path)?)
     }
 
-    /// Makes a store of the copy of one.
+    /// Whether there is nothing yet.
+    fn is_missing(&self) -> Result<bool, StoreError> {
+        match std::fs::metadata(&self.path) {
+            Ok(file) => Ok(file.len() == 0),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes a store of the copy of one, which stays locked until it is replaced.
     fn adopt(&self, copy: &StoreFile) -> Result<(), StoreError> {
-        self.make(|unfinished| {
-            let (store, layout) = (StoreFile::open(unfinished)?, Layout::new(self.segment_bytes()));
-            layout.make(&store)?;
+        // Nothing is made a store of that is not whole, ours, and for what we are for.
+        let proven = open_unchanged(FileBackend::new(File::open(&self.path)?)?)?;
+        layout::check(&proven.begin_read()?, self.purpose)?;
+        drop(proven);
+        self.make(|store, start| {
             let (length, mut at) = (copy.len()?, 0);
             let mut chunk = vec![0; COPY_CHUNK_BYTES];
             while at < length {
                 let left = usize::try_from(length - at).unwrap_or(usize::MAX);
                 let piece = chunk.len().min(left);
                 copy.read(at, &mut chunk[..piece])?;
-                store.write(layout.database_at() + at, &chunk[..piece])?;
+                store.write(start + at, &chunk[..piece])?;
                 at += piece as u64;
             }
             Ok(store.sync_data()?)
@@ -125,22 +157,20 @@ impl FileVolume {
 
 impl Volume for FileVolume {
     fn medium(&self, opening: Opening) -> Result<Arc<dyn Medium>, StoreError> {
-        let is_new = std::fs::metadata(&self.path).map_or(0, |file| file.len()) == 0;
         // A file that is gone with its disk must not be replaced by an empty one.
-        if is_new && opening == Opening::First {
-            self.make(|unfinished| {
-                let layout = Layout::new(self.segment_bytes());
-                Ok(layout.make(&StoreFile::open(unfinished)?)?)
+        if opening == Opening::First && self.is_missing()? {
+            self.make(|store, start| {
+                let part = DatabasePart::new(store, start);
+                drop(Database::builder().create_with_backend(part)?);
+                Ok(())
             })?;
         }
         let file = StoreFile::open(&self.path)?;
         if Form::of(&file)? != Form::Database {
             return Ok(Arc::new(file));
         }
+        self.adopt(&file)?;
         drop(file);
-        // Nothing is made a store of that is not whole and ours.
-        drop(open_file(&self.path)?);
-        self.adopt(&StoreFile::open(&self.path)?)?;
         Ok(Arc::new(StoreFile::open(&self.path)?))
     }
 

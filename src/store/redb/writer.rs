@@ -273,7 +273,8 @@ impl WriterThread {
             job.apply(&mut unit)?;
         }
         let last_seq = unit.last_seq;
-        engine.commit(transaction)?;
+        // Whatever it is, it says something against the store, and nothing against a piece of work.
+        engine.commit(transaction).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         // From here on the whole group is durable. If we die now, nobody has been answered: Meta
         // and the CRM report again, and find what they reported already stored; a batch that was
         // settled is not sent again, because it left its queue in this very commit.
@@ -283,6 +284,8 @@ impl WriterThread {
 
     /// Lets the store do what is due between commits, when everybody has been answered.
     fn tend(&mut self) {
+        // A database that could not be read once can't be read any more until it is opened anew.
+        self.has_failed |= self.shared.could_not_be_read();
         let engine = self.engine.as_mut().filter(|_| !self.has_failed);
         if let Some(Err(error)) = engine.map(Engine::tend) {
             tracing::error!(%error, "rows could not be brought into the database");

@@ -29,6 +29,9 @@ pub(super) const BLOCK: u64 = 4_096;
 const MAGIC: [u8; 16] = *b"leadloop store 1";
 /// How a file of redb's begins.
 const DATABASE_MAGIC: [u8; 4] = *b"redb";
+/// How the last sector of one begins that has a journal behind it.
+const JOURNAL_MAGIC: [u8; 8] = *b"lljourn1";
+const SECTOR_BYTES: u64 = 512;
 /// Where the header's fields stand, in bytes.
 const SEGMENT_AT: usize = 16;
 const CHECKSUM_AT: usize = 24;
@@ -69,12 +72,26 @@ impl Form {
         if length == 0 {
             Ok(Self::Empty)
         } else if head.starts_with(&DATABASE_MAGIC) {
+            refuse_journal(medium, length)?;
             Ok(Self::Database)
         } else {
             let layout = Layout::read(&head);
             layout.map(Self::Store).ok_or_else(|| StoreError::Unsupported("it is no store".into()))
         }
     }
+}
+
+/// Refuses a database with a journal behind it, which this program cannot read any more.
+fn refuse_journal(medium: &dyn Medium, length: u64) -> Result<(), StoreError> {
+    let mut trailer = [0; JOURNAL_MAGIC.len()];
+    if let Some(at) = length.checked_sub(SECTOR_BYTES) {
+        medium.read(at, &mut trailer)?;
+    }
+    if trailer == JOURNAL_MAGIC {
+        let problem = "it was not closed by the version that wrote it: start that and stop it";
+        return Err(StoreError::Unsupported(problem.into()));
+    }
+    Ok(())
 }
 
 /// Where the parts of the file are.
@@ -163,7 +180,10 @@ impl DatabasePart {
         while at < length {
             let piece = chunk.len().min(index(length - at));
             self.read(at, &mut chunk[..piece])?;
-            self.write(at, &chunk[..piece])?;
+            // Where nothing was written yet there is a hole, which a full disk can't fill.
+            if chunk[..piece].iter().any(|byte| *byte != 0) {
+                self.write(at, &chunk[..piece])?;
+            }
             at += piece as u64;
         }
         self.sync_data()

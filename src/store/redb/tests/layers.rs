@@ -10,7 +10,7 @@ use crate::store::redb::engine::merge;
 use crate::store::redb::recent::Recent;
 use crate::store::redb::rows::Row;
 use crate::store::redb::snapshot::Snapshot;
-use crate::store::redb::tables::{Tables, make_tables, order_of};
+use crate::store::redb::tables::{Tables, make_tables, shape_of};
 
 /// A key that is neither a number nor in the order of its bytes.
 type Key = (u64, u64);
@@ -108,7 +108,7 @@ proptest! {
                 Step::End(commits) => {
                     let written = transaction.end();
                     if commits {
-                        log.replay(&written.changes, order_of).unwrap();
+                        log.replay(&written.changes, shape_of).unwrap();
                         snapshot.adopt(written);
                         committed = rows.clone();
                     }

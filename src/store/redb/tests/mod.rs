@@ -31,7 +31,7 @@ use crate::store::redb::file::{DatabasePart, Form};
 use crate::store::redb::layout::LAYOUT_VERSION;
 use crate::store::redb::volume::StoreFile;
 use crate::store::redb::{
-    Medium, Opening, Purpose, RedbStore, compact, copy_file, private_file, prove_file,
+    Copied, Medium, Opening, Purpose, RedbStore, compact, copy_file, private_file, prove_file,
 };
 use crate::store::{Intake, Store, StoreError, UpdateOutcome};
 
@@ -42,12 +42,16 @@ fn intake(number: u64) -> Intake {
 /// The database inside the file of a store, or of a copy of one.
 pub(crate) fn database_in(path: &Path) -> Database {
     let file = Arc::new(StoreFile::open(path).unwrap());
-    let start = match Form::of(&*file).unwrap() {
+    let part = DatabasePart::new(file.clone(), start_of(Form::of(&*file).unwrap()));
+    Database::builder().create_with_backend(part).unwrap()
+}
+
+/// Where the database begins.
+fn start_of(form: Form) -> u64 {
+    match form {
         Form::Store(layout) => layout.database_at(),
         _ => 0,
-    };
-    let part = DatabasePart::new(file, start);
-    Database::builder().create_with_backend(part).unwrap()
+    }
 }
 
 /// Why a store that must not open did not.
@@ -369,6 +373,37 @@ fn a_file_that_was_begun_and_not_finished_is_begun_anew() {
     assert!(RedbStore::open(&path, Purpose::Live).is_ok());
     let files = std::fs::read_dir(folder.path()).unwrap().count();
     assert_eq!(files, 1, "nothing is left beside it");
+}
+
+#[test]
+fn a_store_whose_database_is_gone_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    drop(RedbStore::open(&path, Purpose::Live).unwrap());
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    let Form::Store(layout) = Form::of(&StoreFile::open(&path).unwrap()).unwrap() else {
+        panic!("it is no store");
+    };
+    file.set_len(layout.database_at()).unwrap();
+    assert!(matches!(refusal(&path), StoreError::Unsupported(_)));
+}
+
+#[tokio::test]
+async fn a_copy_for_another_purpose_or_with_a_journal_is_refused_and_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, store) = (folder.path().join("copy.redb"), folder.path().join("store.redb"));
+    drop(RedbStore::open(&store, Purpose::Sandbox).unwrap());
+    assert_eq!(copy_file(&store, private_file(&path).unwrap(), at(9)), Ok(Copied::Done));
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(matches!(refusal(&path), StoreError::Unsupported(_)));
+    assert!(std::fs::read(&path).unwrap() == bytes);
+    // As a version left it that had a journal behind the database, and was not closed.
+    bytes.extend(b"lljourn1");
+    bytes.resize(bytes.len() + 504, 0);
+    std::fs::write(&path, &bytes).unwrap();
+    let refused = RedbStore::open(&path, Purpose::Sandbox).err();
+    assert!(matches!(refused, Some(StoreError::Unsupported(_))), "{refused:?}");
+    assert!(std::fs::read(&path).unwrap() == bytes);
 }
 
 #[test]
