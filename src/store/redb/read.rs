@@ -1,7 +1,7 @@
 //! Reading leads and events together with what became of them.
 //!
-//! The functions work on any [`View`]: a snapshot of its own, or the transaction that is about to
-//! write.
+//! The functions work on the tables of any transaction: of one that only reads, or of one that is
+//! about to write.
 
 use crate::domain::event::{Attempt, AttemptLog, Event, EventDetail, LeadDetail, Standing};
 use crate::domain::ids::{EventId, LeadId};
