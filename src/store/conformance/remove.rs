@@ -23,6 +23,7 @@ on_every_store![
     a_lead_is_removed_when_nothing_was_heard_of_it_for_long,
     what_is_still_to_be_sent_is_never_removed,
     dead_letters_of_leads_that_never_came_are_removed,
+    what_never_came_is_as_old_as_its_latest_report,
     old_pieces_in_quarantine_are_removed_and_may_come_again,
     a_removed_lead_may_come_again,
     numbers_are_not_given_out_twice,
@@ -164,6 +165,17 @@ async fn dead_letters_of_leads_that_never_came_are_removed(store: &dyn Store) {
     assert_eq!(removed, Removed { events: 1, ..Removed::default() });
     let stats = store.stats().await.unwrap();
     assert_eq!((stats.awaiting, stats.dead), (1, 1), "one of the second lead's still waits");
+}
+
+async fn what_never_came_is_as_old_as_its_latest_report(store: &dyn Store) {
+    accept(store, update(1, "won", 6), at(9)).await;
+    accept(store, update(2, "won", 6), at(9)).await;
+    accept(store, update(2, "lost", 6 + DAY), at(9 + DAY)).await;
+    store.expire_stranded(at(60 * DAY)).await.unwrap();
+    assert_eq!(store.stats().await.unwrap().dead, 3);
+    let first = remove_before(store, DAY).await;
+    assert_eq!(first.events, 1, "they died later than that, and were reported before");
+    assert_eq!(remove_before(store, 3 * DAY).await.events, 2);
 }
 
 async fn old_pieces_in_quarantine_are_removed_and_may_come_again(store: &dyn Store) {

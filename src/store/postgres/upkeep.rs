@@ -1,5 +1,7 @@
 //! Finding what the housekeeping is to look at; what becomes of it is decided where everything is.
 
+use std::collections::BTreeMap;
+
 use sqlx::Row as _;
 
 use crate::domain::ids::LeadId;
@@ -11,6 +13,7 @@ use crate::store::postgres::load::int;
 use crate::store::postgres::queue::read_leads;
 use crate::store::postgres::rows::{Int, dataset_column, lead_column, read_lead_id};
 use crate::store::postgres::session::Session;
+use crate::store::records::decode_event;
 
 /// Leads with events in the queue of no dataset, or of one that is not configured, after a lead.
 pub(super) async fn leads_to_route(
@@ -66,14 +69,33 @@ pub(super) async fn old_leads(
     Ok((leads, next.map(|last| last.cast_unsigned() + 1)))
 }
 
-/// Leads that never came, with dead letters that may be old.
+/// Leads that never came, and of which everything that was reported is dead and old.
 pub(super) async fn never_came(
     session: &mut Session,
     before: Timestamp,
 ) -> Result<Vec<LeadId>, Failure> {
-    let query = sqlx::query(
-        "SELECT DISTINCT d.lead_id FROM dead AS d LEFT JOIN leads AS l ON l.lead_id = d.lead_id \
-         WHERE l.lead_id IS NULL AND d.at_ms < $1 LIMIT $2",
-    );
-    read_leads(&session.rows(query.bind(before.as_millis()).bind(int(DB_LEADS_MAX))).await?)
+    let (mut is_old, mut from) = (BTreeMap::new(), (Int::MIN, Int::MIN));
+    loop {
+        let query = sqlx::query(
+            "SELECT d.lead_id, d.seq, e.record FROM dead AS d \
+             JOIN events AS e ON e.lead_id = d.lead_id AND e.seq = d.seq \
+             WHERE (d.lead_id, d.seq) > ($1, $2) \
+             AND NOT EXISTS (SELECT 1 FROM leads WHERE leads.lead_id = d.lead_id) \
+             AND NOT EXISTS (SELECT 1 FROM awaiting WHERE awaiting.lead_id = d.lead_id) \
+             ORDER BY d.lead_id, d.seq LIMIT $3",
+        );
+        let rows = session.rows(query.bind(from.0).bind(from.1).bind(int(DB_LEADS_MAX))).await?;
+        for row in &rows {
+            from = (row.try_get(0)?, row.try_get(1)?);
+            // What can't be read is told of by whoever tries to remove it.
+            let is_young = decode_event(row.try_get(2)?).is_ok_and(|it| it.received_at >= before);
+            *is_old.entry(from.0).or_insert(true) &= !is_young;
+        }
+        is_old.retain(|lead, is_old| *is_old || *lead == from.0);
+        if rows.len() < DB_LEADS_MAX || is_old.len() > DB_LEADS_MAX {
+            break;
+        }
+    }
+    let old = is_old.into_iter().filter(|(_, is_old)| *is_old).take(DB_LEADS_MAX);
+    old.map(|(lead, _)| Ok(read_lead_id(lead)?)).collect()
 }
