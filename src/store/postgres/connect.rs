@@ -39,6 +39,9 @@ impl Hosts {
                 // Whoever is cut off in the middle of a transaction must not hold others up.
                 ("idle_in_transaction_session_timeout", timeout.as_str()),
                 ("default_transaction_read_only", "off"),
+                // A table that was empty when a statement was planned would be read whole ever
+                // after, and a transaction that did so is in everybody's way.
+                ("enable_seqscan", "off"),
             ];
             let named = match parsed.get_application_name() {
                 Some(_) => parsed,

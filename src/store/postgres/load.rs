@@ -321,21 +321,27 @@ pub(super) fn int(bound: usize) -> Int {
     Int::try_from(bound).unwrap_or(Int::MAX)
 }
 
-/// All that hangs on some leads, in one answer: which table a row is of, and its columns.
+/// All that hangs on some leads, in one answer: which table a row is of, and its columns. What
+/// belongs to events is looked for only where there are some: most leads of a webhook are new.
 const FACTS: &str = "\
-    SELECT 1::int2, lead_id, seq, received_at_ms, 0::int8, false, record \
-        FROM leads WHERE lead_id = ANY($1) \
-    UNION ALL SELECT 2::int2, lead_id, seq, 0, 0, false, record \
-        FROM events WHERE lead_id = ANY($1) \
+    WITH came AS MATERIALIZED \
+        (SELECT lead_id, seq, received_at_ms, record FROM leads WHERE lead_id = ANY($1)), \
+    reported AS MATERIALIZED \
+        (SELECT lead_id, seq, record FROM events WHERE lead_id = ANY($1)), \
+    known AS MATERIALIZED \
+        (SELECT lead_id FROM came UNION SELECT lead_id FROM reported) \
+    SELECT 1::int2, lead_id, seq, received_at_ms, 0::int8, false, record FROM came \
+    UNION ALL SELECT 2::int2, lead_id, seq, 0, 0, false, record FROM reported \
     UNION ALL SELECT 3::int2, lead_id, seq, dataset_id, event_time, reported, ''::bytea \
-        FROM outbox WHERE lead_id = ANY($1) \
+        FROM outbox WHERE lead_id = ANY(ARRAY(SELECT lead_id FROM known)) \
     UNION ALL SELECT 4::int2, lead_id, seq, event_time, tolerance_s, false, ''::bytea \
-        FROM awaiting WHERE lead_id = ANY($1) \
+        FROM awaiting WHERE lead_id = ANY(ARRAY(SELECT lead_id FROM known)) \
     UNION ALL SELECT 5::int2, lead_id, seq, reason, at_ms, false, ''::bytea \
-        FROM dead WHERE lead_id = ANY($1) \
+        FROM dead WHERE lead_id = ANY(ARRAY(SELECT lead_id FROM known)) \
     UNION ALL SELECT 6::int2, lead_id, seq, number, 0, delivered, record FROM (\
         SELECT *, row_number() OVER (PARTITION BY lead_id, seq ORDER BY number DESC) AS back \
-        FROM attempts WHERE lead_id = ANY($1)) AS numbered WHERE back <= $2 \
+        FROM attempts WHERE lead_id = ANY(ARRAY(SELECT lead_id FROM known))\
+    ) AS numbered WHERE back <= $2 \
     UNION ALL SELECT 7::int2, lead_id, at_ms, 0, 0, false, ''::bytea \
         FROM erased WHERE lead_id = ANY($1) \
     UNION ALL SELECT 8::int2, lead_id, 0, 0, 0, false, record \

@@ -26,12 +26,12 @@ pub(super) async fn next_batch(
     let dataset = dataset_column(Some(dataset_id));
     let kept_back: Vec<Int> = kept_back.iter().copied().map(lead_column).collect();
     let due = sqlx::query(
-        "SELECT o.event_time, o.reported, o.seq, o.lead_id, e.record, l.record \
+        "SELECT event_time, reported, seq, lead_id, CASE WHEN reported THEN \
+         (SELECT record FROM events WHERE lead_id = o.lead_id AND seq = o.seq) END, \
+         CASE WHEN NOT reported THEN (SELECT record FROM leads WHERE lead_id = o.lead_id) END \
          FROM outbox AS o \
-         LEFT JOIN events AS e ON o.reported AND e.lead_id = o.lead_id AND e.seq = o.seq \
-         LEFT JOIN leads AS l ON NOT o.reported AND l.lead_id = o.lead_id \
-         WHERE o.dataset_id = $1 AND o.event_time <= $2 AND o.lead_id <> ALL($3) \
-         ORDER BY o.event_time, o.reported, o.seq LIMIT $4",
+         WHERE dataset_id = $1 AND event_time <= $2 AND lead_id <> ALL($3) \
+         ORDER BY event_time, reported, seq LIMIT $4",
     );
     let due = due.bind(dataset).bind(now.seconds().get()).bind(kept_back).bind(int(limit));
     let mut batch = Batch::default();
