@@ -162,11 +162,6 @@ pub const CLOCK_TOLERANCE_S_MAX: u32 = 3_600;
 pub const WRITE_QUEUE_MAX: usize = 8_192;
 /// Most operations in one commit.
 pub const COMMIT_GROUP_MAX: usize = 1_024;
-/// How long the record of a few deliveries waits for something else to share a commit with. If we
-/// die meanwhile, they are sent once more.
-pub const COMMIT_PATIENCE: Duration = Duration::from_millis(1);
-/// Most events in a record that waits so.
-pub const COMMIT_PATIENT_MAX: usize = 16;
 /// Leads, contacts and events that one transaction of a database is about, unless one call is about
 /// more.
 pub const DB_GROUP_WEIGHT_MAX: usize = 2_000;
@@ -220,6 +215,10 @@ pub const STORE_PROBE_BYTES: usize = 4 * 1024 * 1024;
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
 pub const STORE_LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+/// Bytes of the database that are written without a flush between them.
+pub const STORE_FLUSH_BYTES: u64 = 256 * 1024;
+/// How far whoever brings rows into the database stands back, of 19.
+pub const STORE_MERGE_NICENESS: i32 = 10;
 /// How much of a database is written again at a time after a failure, in bytes.
 pub const STORE_MEND_CHUNK_BYTES: usize = 64 * 1024;
 
@@ -245,6 +244,9 @@ pub const BACKUP_TIMEOUT: Duration = Duration::from_hours(1);
 
 /// Most events in one request to the Conversions API (META 3.1).
 pub const SEND_BATCH_MAX: usize = 1_000;
+/// Shortest time from one request of a dataset that has room for more events to the next one, in
+/// milliseconds; Meta mostly takes longer to answer.
+pub const SEND_EVERY_MS: i64 = 5;
 /// Longest wait for Meta to accept a connection.
 pub const SEND_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest wait for Meta's whole answer.

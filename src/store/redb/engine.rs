@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 
 use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
+use crate::limits::STORE_MERGE_NICENESS;
 use crate::store::StoreError;
 use crate::store::redb::file::{DatabasePart, Form, Layout, Log, Medium};
 use crate::store::redb::recent::Recent;
@@ -180,7 +181,10 @@ impl Engine {
             }
             Merging::Beside => {
                 let thread = std::thread::Builder::new().name("store-merge".into());
-                self.merge = Some(thread.spawn(work)?);
+                self.merge = Some(thread.spawn(move || {
+                    give_way();
+                    work()
+                })?);
                 Ok(())
             }
         }
@@ -200,7 +204,10 @@ impl Engine {
         if self.merging == Merging::Beside {
             // A hundred thousand rows take a while to free, and nobody has to wait for that.
             let thread = std::thread::Builder::new().name("store-free".into());
-            drop(thread.spawn(move || drop(merged)));
+            drop(thread.spawn(move || {
+                give_way();
+                drop(merged);
+            }));
         }
         Ok(())
     }
@@ -226,6 +233,14 @@ impl Engine {
         drop(snapshot);
         drop(database);
     }
+}
+
+/// Lets whoever answers somebody go before this thread. If that leaves it no time, the log fills
+/// up, and then everybody waits for it.
+fn give_way() {
+    // Elsewhere it would be said of the whole program.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, STORE_MERGE_NICENESS);
 }
 
 /// Opens the database of a file, brings what the log has into it, and empties the log. What has to

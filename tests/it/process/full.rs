@@ -23,7 +23,7 @@ use super::program::{API_KEY, APP_SECRET, Place, Server, settings, within};
 const TMPFS: &str = "mount -t tmpfs -o size=32m tmpfs small";
 const EXT4: &str = "truncate -s 40M image && mkfs.ext4 -q -m 0 image && mount -o loop image small";
 /// Leads of one delivery.
-const LEADS: u64 = 5;
+const LEADS: u64 = 25;
 /// Deliveries that are sent at the same time.
 const AT_ONCE: usize = 8;
 /// Deliveries after which the disk must have been noticed to be full.

@@ -1,6 +1,10 @@
 //! The log: frames that are appended to one segment while the rows of the other one are brought
 //! into the database.
 //!
+//! Frames lie close together, or small commits would fill a segment with nothing. So a write may
+//! touch a sector that holds the end of the frame before. It writes the same bytes there: a disk
+//! that leaves an old or a new sector behind when its power goes leaves that frame whole.
+//!
 //! A segment begins with a mark, which says up to which number its frames are in the database by
 //! now. The frames behind it count if their numbers are greater and follow each other. Nothing that
 //! is not in the database yet is overwritten, and the mark is written before a segment is used
@@ -19,6 +23,8 @@ const LENGTH_AT: usize = 16;
 const HEAD_BYTES: usize = 24;
 /// The checksum is the last thing in a frame: one that was written in part does not count.
 const CHECKSUM_BYTES: usize = 8;
+/// What a frame's place and length are multiples of, in bytes.
+const ALIGNMENT: u64 = 8;
 
 /// The log of an open store.
 #[derive(Debug)]
@@ -152,11 +158,12 @@ struct Segment {
 
 impl Segment {
     fn read(medium: &dyn Medium, layout: Layout, number: usize) -> io::Result<Self> {
-        let (start, end) = (layout.segment_at(number), layout.segment_at(number + 1));
-        let marked = read_mark(medium, start)?;
+        let mut bytes = vec![0; index(layout.segment_bytes)];
+        medium.read(layout.segment_at(number), &mut bytes)?;
+        let marked = read_mark(&bytes)?;
         let mut segment = Self { first_seq: 0, last_seq: marked, payloads: Vec::new() };
-        let mut at = start + BLOCK;
-        while let Some((seq, payload)) = read_frame(medium, at, end)? {
+        let mut rest = &bytes[index(BLOCK)..];
+        while let Some((seq, payload)) = read_frame(rest) {
             let follows = if segment.payloads.is_empty() {
                 seq > marked
             } else {
@@ -169,19 +176,18 @@ impl Segment {
                 segment.first_seq = seq;
             }
             segment.last_seq = seq;
-            at += frame_bytes(payload.len() as u64);
-            segment.payloads.push(payload);
+            rest = &rest[index(frame_bytes(payload.len() as u64))..];
+            segment.payloads.push(payload.to_vec());
         }
-        segment.check_end(medium, at, end)?;
+        segment.check_rest(rest)?;
         Ok(segment)
     }
 
     /// Refuses a segment that has a frame behind its end: what ended it was no power cut then, and
     /// frames that were answered are lost.
-    fn check_end(&self, medium: &dyn Medium, at: u64, end: u64) -> io::Result<()> {
-        for at in (at..end).step_by(index(BLOCK)) {
-            let frame = read_frame(medium, at, end)?;
-            if frame.is_some_and(|(seq, _)| seq > self.last_seq) {
+    fn check_rest(&self, rest: &[u8]) -> io::Result<()> {
+        for at in (0..rest.len()).step_by(index(ALIGNMENT)) {
+            if read_frame(&rest[at..]).is_some_and(|(seq, _)| seq > self.last_seq) {
                 return Err(damaged("a frame in the middle of the log is damaged"));
             }
         }
@@ -203,15 +209,13 @@ fn mark(seq: u64) -> [u8; HEAD_BYTES] {
     mark
 }
 
-fn read_mark(medium: &dyn Medium, at: u64) -> io::Result<u64> {
-    let mut found = [0; HEAD_BYTES];
-    medium.read(at, &mut found)?;
-    let seq = field(&found, SEQ_AT).filter(|seq| mark(*seq) == found);
+fn read_mark(segment: &[u8]) -> io::Result<u64> {
+    let seq = field(segment, SEQ_AT).filter(|seq| segment.starts_with(&mark(*seq)));
     seq.ok_or_else(|| damaged("a mark of the log is damaged"))
 }
 
 fn frame_bytes(payload_bytes: u64) -> u64 {
-    ((HEAD_BYTES + CHECKSUM_BYTES) as u64 + payload_bytes).next_multiple_of(BLOCK)
+    ((HEAD_BYTES + CHECKSUM_BYTES) as u64 + payload_bytes).next_multiple_of(ALIGNMENT)
 }
 
 fn write_frame(frame: &mut Vec<u8>, seq: u64, payload: &[u8]) {
@@ -226,25 +230,17 @@ fn write_frame(frame: &mut Vec<u8>, seq: u64, payload: &[u8]) {
     frame.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// The number and the payload of the frame that begins there, if one does and is whole.
-fn read_frame(medium: &dyn Medium, at: u64, end: u64) -> io::Result<Option<(u64, Vec<u8>)>> {
-    if at + BLOCK > end {
-        return Ok(None);
+/// The number and the payload of the frame that some bytes begin with, if they do and it is whole.
+fn read_frame(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    if !bytes.starts_with(&FRAME) {
+        return None;
     }
-    let mut head = [0; HEAD_BYTES];
-    medium.read(at, &mut head)?;
-    let (Some(seq), Some(length)) = (field(&head, SEQ_AT), field(&head, LENGTH_AT)) else {
-        return Ok(None);
-    };
-    if !head.starts_with(&FRAME) || length > end - at || at + frame_bytes(length) > end {
-        return Ok(None);
+    let (seq, length) = (field(bytes, SEQ_AT)?, field(bytes, LENGTH_AT)?);
+    if length > bytes.len() as u64 {
+        return None;
     }
-    let mut frame = vec![0; index(frame_bytes(length))];
-    medium.read(at, &mut frame)?;
-    let summed = frame.len() - CHECKSUM_BYTES;
-    if field(&frame, summed) != Some(u64::from(crc32fast::hash(&frame[..summed]))) {
-        return Ok(None);
-    }
-    frame.truncate(HEAD_BYTES + index(length));
-    Ok(Some((seq, frame.split_off(HEAD_BYTES))))
+    let frame = bytes.get(..index(frame_bytes(length)))?;
+    let (summed, checksum) = frame.split_last_chunk::<CHECKSUM_BYTES>()?;
+    let is_whole = u64::from_le_bytes(*checksum) == u64::from(crc32fast::hash(summed));
+    is_whole.then(|| (seq, &frame[HEAD_BYTES..HEAD_BYTES + index(length)]))
 }

@@ -15,18 +15,18 @@ mod tests;
 use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::backends::InMemoryBackend;
 use redb::{BackendError, StorageBackend};
 
-use crate::limits::STORE_MEND_CHUNK_BYTES;
+use crate::limits::{STORE_FLUSH_BYTES, STORE_MEND_CHUNK_BYTES};
 use crate::store::StoreError;
 pub(super) use log::Log;
 
-/// What the parts of the file are multiples of, in bytes: what is written for one commit never
-/// touches what was written for another one.
+/// What the parts of the file are multiples of, in bytes.
 pub(super) const BLOCK: u64 = 4_096;
-const MAGIC: [u8; 16] = *b"leadloop store 1";
+const MAGIC: [u8; 16] = *b"leadloop store 2";
 /// How a file of redb's begins.
 const DATABASE_MAGIC: [u8; 4] = *b"redb";
 /// How the last sector of one begins that has a journal behind it.
@@ -164,12 +164,14 @@ fn index(offset: u64) -> usize {
 pub(super) struct DatabasePart {
     medium: Arc<dyn Medium>,
     start: u64,
+    /// Bytes that were written since the last flush.
+    unflushed: AtomicU64,
 }
 
 impl DatabasePart {
     /// The part that begins there.
     pub(super) fn new(medium: Arc<dyn Medium>, start: u64) -> Self {
-        Self { medium, start }
+        Self { medium, start, unflushed: AtomicU64::new(0) }
     }
 
     /// Writes everything once more, as it can be read: a flush that failed may have left some of it
@@ -204,11 +206,17 @@ impl StorageBackend for DatabasePart {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        self.unflushed.store(0, Ordering::Relaxed);
         self.medium.sync_data()
     }
 
+    /// Flushes now and then without being asked, so that the log waits for a piece and not for all
+    /// of it.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.medium.write(self.start + offset, data)
+        self.medium.write(self.start + offset, data)?;
+        let written = data.len() as u64;
+        let unflushed = self.unflushed.fetch_add(written, Ordering::Relaxed) + written;
+        if unflushed < STORE_FLUSH_BYTES { Ok(()) } else { self.sync_data() }
     }
 
     fn close(&self) -> io::Result<()> {

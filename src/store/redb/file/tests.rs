@@ -118,24 +118,51 @@ fn a_disk_that_lies_about_flushing_loses_what_was_appended() {
 }
 
 #[test]
+fn small_payloads_lie_close_together() {
+    let (mut log, _) = open(&made()).unwrap();
+    for number in 1..=100_u64 {
+        log.append(&number.to_le_bytes()).unwrap();
+    }
+    assert_eq!(log.used_bytes(), BLOCK + 100 * 40);
+}
+
+#[test]
+fn a_large_piece_of_the_database_is_flushed_by_and_by() {
+    let disk = Disk::empty();
+    let part = DatabasePart::new(Arc::new(disk.clone()), 0);
+    let flushes = || disk.count().flushes;
+    let pages = STORE_FLUSH_BYTES / BLOCK;
+    for page in 0..3 * pages {
+        assert_eq!(flushes(), page / pages, "page {page}");
+        part.write(page * BLOCK, &[1; 4_096]).unwrap();
+    }
+    part.write(0, &[2; 4_096]).unwrap();
+    part.sync_data().unwrap();
+    part.write(0, &[3; 4_096]).unwrap();
+    assert_eq!(flushes(), 4, "what was flushed when it was asked for does not count");
+}
+
+#[test]
 fn a_frame_or_a_mark_that_is_damaged_is_told_if_more_follows() {
     let (disk, mut random) = (made(), StdRng::seed_from_u64(1));
     let (mut log, _) = open(&disk).unwrap();
+    let mut places = vec![LAYOUT.segment_at(0)];
     for number in 1..=4 {
-        log.append(&payload(number, &mut random)[..100]).unwrap();
+        places.push(LAYOUT.segment_at(0) + log.used_bytes());
+        log.append(&payload(number, &mut random)[..8]).unwrap();
     }
-    let flip = |block: u64| {
+    let flip = |place: usize| {
         let mut byte = [0];
-        let at = LAYOUT.segment_at(0) + block * BLOCK + 9;
+        let at = places[place] + 9;
         StorageBackend::read(&disk, at, &mut byte).unwrap();
         StorageBackend::write(&disk, at, &[byte[0] ^ 4]).unwrap();
     };
     let kind = |found: io::Result<(Log, Vec<Vec<u8>>)>| found.map(|found| found.1.len());
-    for block in 0..4 {
-        flip(block);
+    for place in 0..4 {
+        flip(place);
         let error = kind(open(&disk)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "block {block}");
-        flip(block);
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData, "place {place}");
+        flip(place);
     }
     flip(4);
     assert_eq!(kind(open(&disk)).unwrap(), 3, "the last one may have been cut");
