@@ -20,6 +20,11 @@ pub trait Clock: Send + Sync {
 
     /// Returns once the time has come; at once if it has passed.
     async fn sleep_until(&self, deadline: Timestamp);
+
+    /// The same for a wait that only saves work; a clock that somebody has to move does not wait.
+    async fn pause_until(&self, deadline: Timestamp) {
+        self.sleep_until(deadline).await;
+    }
 }
 
 /// The machine's clock.
@@ -66,6 +71,8 @@ impl Clock for MockClock {
         // The sender lives as long as this borrow of it, so waiting can't fail.
         let _ = time.wait_for(|now| *now >= deadline).await;
     }
+
+    async fn pause_until(&self, _: Timestamp) {}
 }
 
 /// A moment as RFC 3339, UTC.

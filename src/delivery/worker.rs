@@ -29,7 +29,8 @@ use crate::domain::ids::LeadId;
 use crate::domain::time::{Timestamp, UnixSeconds};
 use crate::limits::{
     DEADLINE_PACE_MS, DEADLINE_TRY_MS, EVENT_AGE_MAX_S, REFUSALS_IN_A_ROW_MAX,
-    REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, STORE_RETRY_MS, THROTTLE_WAIT_MS_MAX, WORKER_IDLE_MS,
+    REFUSALS_PER_PROBE_MAX, SEND_BATCH_MAX, SEND_EVERY_MS, STORE_RETRY_MS, THROTTLE_WAIT_MS_MAX,
+    WORKER_IDLE_MS,
 };
 use crate::meta::conversions::{Answer, Envelope, GraphError, request_body};
 use crate::meta::errors::PauseReason;
@@ -58,20 +59,22 @@ pub struct Worker {
     doubts: Doubts,
     /// The right to send what was read last.
     hold: Hold,
+    /// When the last request went out, if it had room for more.
+    roomy_at: Option<Timestamp>,
 }
 
 impl Worker {
     /// A worker that has not failed yet.
     pub fn new(dataset: Dataset, tools: Tools) -> Self {
         let (doubts, hold) = (Doubts::default(), Hold::default());
-        Self { dataset, tools, failures: 0, refusals: 0, doubts, hold }
+        Self { dataset, tools, failures: 0, refusals: 0, doubts, hold, roomy_at: None }
     }
 
     /// Works until `stop` is cancelled; a request that is under way is finished and recorded.
     pub async fn run(mut self, wake: Arc<Notify>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             match self.step(&stop).await {
-                Next::Now => {}
+                Next::Now => self.wait_for_company(&stop).await,
                 // In this order, so that a simulation can be repeated.
                 Next::Idle(until) => tokio::select! {
                     biased;
@@ -81,6 +84,23 @@ impl Worker {
                 },
                 Next::BackOff(until) => self.wait(until, &stop).await,
             }
+        }
+    }
+
+    /// Until when to wait for more if the last request had room for it: each takes a commit, too,
+    /// and if Meta answered at once there would be thousands a second, with an event each.
+    fn company_until(&mut self) -> Option<Timestamp> {
+        let (sent_at, now) = (self.roomy_at.take()?, self.tools.clock.now());
+        let until = sent_at.min(now).plus_millis(SEND_EVERY_MS);
+        (now < until).then_some(until)
+    }
+
+    async fn wait_for_company(&mut self, stop: &CancellationToken) {
+        let Some(until) = self.company_until() else { return };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            () = self.tools.clock.pause_until(until) => {}
         }
     }
 
@@ -156,6 +176,9 @@ impl Worker {
                 due.into_iter().chain(self.doubts.kept_back(now).map(|(_, until)| until)).min();
             return Next::Idle(soonest.map_or(idle_until, |at| at.min(idle_until)));
         }
+        let due = send.len();
+        let send = fit_request(send);
+        self.roomy_at = (send.len() == due && due < SEND_BATCH_MAX).then_some(now);
         let hold = self.hold.clone();
         // Whoever takes the duty over finds in the queue what was not recorded.
         tokio::select! {
@@ -164,7 +187,7 @@ impl Worker {
                 tracing::warn!(dataset = %self.dataset.id, "another instance may send by now");
                 Next::Now
             }
-            next = self.deliver(fit_request(send), stop) => next,
+            next = self.deliver(send, stop) => next,
         }
     }
 

@@ -11,7 +11,7 @@ use self::bench::{Bench, NOW, Outcome, add_lead, at, finished, lead_id, turn_unt
 use crate::clock::Clock;
 use crate::delivery::verdict::NoAnswer;
 use crate::delivery::worker::Next;
-use crate::limits::{RETRY_SCHEDULE_MS, SEND_BATCH_MAX};
+use crate::limits::{RETRY_SCHEDULE_MS, SEND_BATCH_MAX, SEND_EVERY_MS};
 use crate::store::Store;
 
 const WEEK: i64 = 7 * 86_400;
@@ -38,6 +38,20 @@ async fn after_a_delivery_there_may_be_more_at_once() {
     assert_eq!(bench.step().await, Next::Now);
     assert_eq!(bench.step().await, Next::Idle(at(NOW + 5)));
     assert_eq!(bench.states(1).await, ["initial_lead delivered 1"]);
+}
+
+#[tokio::test]
+async fn requests_that_are_not_full_do_not_follow_each_other_at_once() {
+    let mut bench = Bench::new();
+    assert_eq!(bench.step_and_company().await, None, "nothing was sent");
+    bench.lead(1, NOW - 10).await;
+    assert_eq!(bench.step_and_company().await, Some(SEND_EVERY_MS));
+    assert_eq!(bench.step_and_company().await, None, "the next one goes out when it comes");
+    for number in 2..=SEND_BATCH_MAX as u64 + 2 {
+        bench.lead(number, NOW - 10).await;
+    }
+    assert_eq!(bench.step_and_company().await, None, "a full one");
+    assert_eq!(bench.step_and_company().await, Some(SEND_EVERY_MS), "the last one");
 }
 
 #[tokio::test]

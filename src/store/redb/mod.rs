@@ -63,7 +63,7 @@ use crate::store::redb::tables::Tables;
 pub use crate::store::redb::upkeep::{Compacted, Restored, compact, publish, restore};
 use crate::store::redb::volume::{FileVolume, folder_of};
 pub use crate::store::redb::volume::{Merging, Opening, Volume, fresh_file, private_file};
-use crate::store::redb::writer::{Unit, Urgency, Writer};
+use crate::store::redb::writer::{Unit, Writer};
 use crate::store::{
     ApiKeyDigest, BackedUp, Batch, Erased, Ingested, Intake, Linked, Linking, NearDeadline,
     NumberedUnmapped, Quarantined, QueueEntry, Recorded, Removed, Requeued, RequeuedMany, SetAside,
@@ -127,9 +127,7 @@ impl RedbStore {
 impl Store for RedbStore {
     async fn ingest(&self, intake: Intake, now: Timestamp) -> Result<Ingested, StoreError> {
         self.writer
-            .submit_as(Urgency::Now, intake.weight(), move |unit| {
-                ingest::ingest(unit, &intake, now)
-            })
+            .submit_about(intake.weight(), move |unit| ingest::ingest(unit, &intake, now))
             .await
     }
 
@@ -142,7 +140,7 @@ impl Store for RedbStore {
         let (routing, weight) = (routing.clone(), updates.len());
         let work =
             move |unit: &mut Unit<'_>| updates::record_stage_updates(unit, &updates, &routing, now);
-        self.writer.submit_as(Urgency::Now, weight, work).await
+        self.writer.submit_about(weight, work).await
     }
 
     async fn judge_stage_updates(
@@ -195,8 +193,7 @@ impl Store for RedbStore {
     }
 
     async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
-        let urgency = Urgency::of(&settlement);
-        self.writer.submit_as(urgency, 1, move |unit| queue::settle(unit, &settlement)).await
+        self.writer.submit(move |unit| queue::settle(unit, &settlement)).await
     }
 
     async fn requeue(

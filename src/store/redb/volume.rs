@@ -6,15 +6,13 @@ use std::ops::Bound;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 use rustix::fs::OFlags;
 
 use crate::limits::{
-    COMMIT_PATIENCE, COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_LOG_SEGMENT_BYTES,
-    STORE_PROBE_BYTES,
+    COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_LOG_SEGMENT_BYTES, STORE_PROBE_BYTES,
 };
 use crate::store::StoreError;
 use crate::store::redb::file::{DatabasePart, Form, Layout, Medium};
@@ -56,11 +54,6 @@ pub trait Volume: Send + Sync + 'static {
     /// Who brings rows from the log into the database.
     fn merging(&self) -> Merging {
         Merging::Beside
-    }
-
-    /// How long a piece of work that may wait for company waits.
-    fn patience(&self) -> Duration {
-        COMMIT_PATIENCE
     }
 
     /// Bytes of a segment of the log, in a new store.

@@ -17,13 +17,11 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{
-    COMMIT_GROUP_MAX, COMMIT_PATIENT_MAX, COMMIT_WEIGHT_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX,
-};
+use crate::limits::{COMMIT_GROUP_MAX, COMMIT_WEIGHT_MAX, STORE_REOPEN_EVERY, WRITE_QUEUE_MAX};
+use crate::store::StoreError;
 use crate::store::redb::engine::{Engine, Shared};
 use crate::store::redb::tables::Tables;
 use crate::store::redb::{Opening, Purpose, Volume};
-use crate::store::{Settlement, StoreError};
 
 /// A running transaction, shared by all work of one group.
 pub(super) struct Unit<'t> {
@@ -45,32 +43,12 @@ impl Unit<'_> {
     }
 }
 
-/// Whether a piece of work is worth a commit of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Urgency {
-    /// It is.
-    Now,
-    /// It waits a moment for company: nobody outside has to be answered.
-    MayWait,
-}
-
-impl Urgency {
-    /// That of what became of some deliveries.
-    pub(super) fn of(settlement: &Settlement) -> Self {
-        let events = settlement.delivered.len() + settlement.failed.len();
-        let is_patient = events <= COMMIT_PATIENT_MAX && settlement.dead.is_empty();
-        if is_patient { Self::MayWait } else { Self::Now }
-    }
-}
-
 /// A piece of work with somebody waiting for its result.
 trait Job: Send {
     /// Does the work inside the transaction; once more if an earlier one came to nothing.
     fn apply(&mut self, unit: &mut Unit<'_>) -> Result<(), StoreError>;
     /// How many leads or reports it is about; a commit takes so many.
     fn weight(&self) -> usize;
-    /// Whether it is worth a commit of its own.
-    fn urgency(&self) -> Urgency;
     /// Tells the result, after the commit.
     fn finish(self: Box<Self>, committed: Result<(), StoreError>);
 }
@@ -78,7 +56,6 @@ trait Job: Send {
 struct Waiting<F, T> {
     work: F,
     weight: usize,
-    urgency: Urgency,
     result: Option<T>,
     reply: oneshot::Sender<Result<T, StoreError>>,
 }
@@ -95,10 +72,6 @@ where
 
     fn weight(&self) -> usize {
         self.weight
-    }
-
-    fn urgency(&self) -> Urgency {
-        self.urgency
     }
 
     fn finish(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -155,22 +128,17 @@ impl Writer {
         T: Send + 'static,
         F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
     {
-        self.submit_as(Urgency::Now, 1, work).await
+        self.submit_about(1, work).await
     }
 
-    /// The same for work that is about so many leads or reports, or may wait.
-    pub(super) async fn submit_as<T, F>(
-        &self,
-        urgency: Urgency,
-        weight: usize,
-        work: F,
-    ) -> Result<T, StoreError>
+    /// The same for work that is about so many leads or reports.
+    pub(super) async fn submit_about<T, F>(&self, weight: usize, work: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: Fn(&mut Unit<'_>) -> Result<T, StoreError> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
-        let job = Box::new(Waiting { work, weight, urgency, result: None, reply });
+        let job = Box::new(Waiting { work, weight, result: None, reply });
         let stopped = || StoreError::Unavailable("the writer has stopped".into());
         match self.jobs.as_ref().ok_or_else(stopped)?.try_send(job) {
             Ok(()) => answer.await.map_err(|_| stopped())?,
@@ -225,19 +193,13 @@ impl WriterThread {
         self.close();
     }
 
-    /// Takes what is waiting; waits a moment if nothing of it is urgent.
+    /// Takes what is waiting.
     fn gather(&self, first: Box<dyn Job>) -> Vec<Box<dyn Job>> {
-        let (mut weight, mut urgency) = (first.weight(), first.urgency());
+        let mut weight = first.weight();
         let mut group = vec![first];
         while group.len() < COMMIT_GROUP_MAX && weight < COMMIT_WEIGHT_MAX {
-            let next = self.queue.try_recv().ok();
-            let wait = || (urgency == Urgency::MayWait).then(|| self.volume.patience());
-            let next = next.or_else(|| self.queue.recv_timeout(wait()?).ok());
-            let Some(job) = next else { break };
+            let Ok(job) = self.queue.try_recv() else { break };
             weight += job.weight();
-            if job.urgency() == Urgency::Now {
-                urgency = Urgency::Now;
-            }
             group.push(job);
         }
         group

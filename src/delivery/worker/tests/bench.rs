@@ -90,6 +90,13 @@ impl Bench {
         self.worker.step(&self.stop).await
     }
 
+    /// A step, and for how many milliseconds more is waited for after it.
+    pub(super) async fn step_and_company(&mut self) -> Option<i64> {
+        self.step().await;
+        let now = self.clock.now();
+        self.worker.company_until().map(|until| until.millis_since(now))
+    }
+
     /// A step that ends in a back-off of so many milliseconds.
     pub(super) async fn back_off(&mut self) -> i64 {
         match self.step().await {

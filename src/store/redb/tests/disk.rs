@@ -6,7 +6,6 @@
 use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use rand::RngExt;
 use rand::rngs::StdRng;
@@ -302,10 +301,6 @@ impl Volume for Disk {
 
     fn merging(&self) -> Merging {
         Merging::Between
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::ZERO
     }
 
     fn segment_bytes(&self) -> u64 {
