@@ -3,6 +3,7 @@
 //! Everything else takes an `Arc<dyn Clock>` or an `Arc<dyn Random>`, so that a test can put a
 //! week between two lines without waiting, and run a seed twice with the same result.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ pub trait Clock: Send + Sync {
     /// Returns once the time has come; at once if it has passed.
     async fn sleep_until(&self, deadline: Timestamp);
 
-    /// The same for a wait that only saves work; a clock that somebody has to move does not wait.
+    /// The same for a wait that only saves work, which a clock may leave out.
     async fn pause_until(&self, deadline: Timestamp) {
         self.sleep_until(deadline).await;
     }
@@ -46,33 +47,43 @@ impl Clock for SystemClock {
 
 /// A clock that stands still until it is moved; for tests and simulations.
 #[derive(Debug)]
-pub struct MockClock(watch::Sender<Timestamp>);
+pub struct MockClock {
+    time: watch::Sender<Timestamp>,
+    pauses: AtomicU64,
+}
 
 impl MockClock {
     /// A clock that shows the given time.
     pub fn at(now: Timestamp) -> Self {
-        Self(watch::Sender::new(now))
+        Self { time: watch::Sender::new(now), pauses: AtomicU64::new(0) }
+    }
+
+    /// How often somebody would have waited to save work.
+    pub fn pauses(&self) -> u64 {
+        self.pauses.load(Ordering::Relaxed)
     }
 
     /// Moves the clock on, and wakes whoever slept until then.
     pub fn advance_ms(&self, millis: i64) {
-        self.0.send_modify(|now| *now = now.plus_millis(millis));
+        self.time.send_modify(|now| *now = now.plus_millis(millis));
     }
 }
 
 #[async_trait]
 impl Clock for MockClock {
     fn now(&self) -> Timestamp {
-        *self.0.borrow()
+        *self.time.borrow()
     }
 
     async fn sleep_until(&self, deadline: Timestamp) {
-        let mut time = self.0.subscribe();
+        let mut time = self.time.subscribe();
         // The sender lives as long as this borrow of it, so waiting can't fail.
         let _ = time.wait_for(|now| *now >= deadline).await;
     }
 
-    async fn pause_until(&self, _: Timestamp) {}
+    async fn pause_until(&self, _: Timestamp) {
+        self.pauses.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// A moment as RFC 3339, UTC.

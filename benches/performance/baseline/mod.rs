@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use leadloop::http::server::{DoorLimits, serve};
@@ -25,6 +26,9 @@ use crate::rig::APP_SECRET;
 
 /// Where a look-up of the route that does nothing is.
 pub(crate) const NO_OP_LOOK_UP: &str = "/no-op";
+/// Where one is that answers with a fixed text, about as long as the answer to a look-up.
+pub(crate) const FIXED_LOOK_UP: &str = "/fixed";
+const FIXED: [u8; 1_000] = [b'1'; 1_000];
 /// Where Meta's webhook is.
 const WEBHOOK: &str = "/webhooks/meta";
 
@@ -86,6 +90,7 @@ fn no_op() -> Router {
     Router::new()
         .route(WEBHOOK, post(|_: Bytes| async { StatusCode::OK }))
         .route(NO_OP_LOOK_UP, get(|| async { StatusCode::OK }))
+        .route(FIXED_LOOK_UP, get(|| async { ([(CONTENT_TYPE, "application/json")], FIXED) }))
 }
 
 fn verify() -> Router {

@@ -1,7 +1,6 @@
 //! The store on PostgreSQL beside the best that the same server does with the same rows when
 //! nothing else has to be thought of: pgbench with a statement for many leads at once.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use leadloop::bench::{Pace, Until};
@@ -32,6 +31,19 @@ WITH new AS (
 )
 INSERT INTO outbox SELECT 700, 1762000001, false, seq, lead_id FROM new;
 ";
+/// What leadloop has besides, to find things by.
+const INDEXES: &str = "
+    CREATE INDEX ON leads (seq);
+    CREATE INDEX ON outbox (lead_id);";
+/// The same transaction as leadloop's: it looks whether the leads are there, and is as if it were
+/// alone.
+const TRANSACTION: &str = "
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+SELECT lead_id, seq, received_at_ms, record FROM leads WHERE lead_id = ANY(ARRAY(
+    SELECT 10000000000000000 + (random() * 8e16)::int8 FROM generate_series(1, LEADS)));
+STATEMENT
+COMMIT;
+";
 /// Leads of a statement, and clients.
 const STATEMENTS: [(u64, usize); 4] = [(100, 1), (100, 2), (1_000, 1), (1_000, 2)];
 /// Leads of a delivery, and connections; the first is what the goal is about.
@@ -43,20 +55,22 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
     cluster.sql("postgres", "CREATE DATABASE floor")?;
     cluster.sql("floor", TABLES)?;
     let mut floors = STATEMENTS.map(|_| Samples::default());
-    let mut best = Samples::default();
+    cluster.sql("postgres", "CREATE DATABASE same")?;
+    cluster.sql("same", &format!("{TABLES}{INDEXES}"))?;
+    let (mut best, mut same) = (Samples::default(), Samples::default());
     let mut rates = DELIVERIES.map(|_| Samples::default());
     for round in rig.rounds() {
         let mut most = 0.0_f64;
         for ((leads, clients), floor) in STATEMENTS.into_iter().zip(&mut floors) {
             rig.step(format!("round {}, pgbench, {leads} leads, {clients} clients", round + 1));
-            cluster.sql("floor", "TRUNCATE leads, outbox; CHECKPOINT")?;
-            let script = script(rig, leads)?;
-            let seconds = time(rig).as_secs();
-            let per_s = cluster.pgbench("floor", &script, clients, seconds)? * real(leads);
+            let per_s = pgbench(rig, &cluster, ("floor", STATEMENT), leads, clients)?;
             floor.push(per_s);
             most = most.max(per_s);
         }
         best.push(most);
+        rig.step(format!("round {}, pgbench, leadloop's transaction", round + 1));
+        let transaction = TRANSACTION.replace("STATEMENT", STATEMENT.trim());
+        same.push(pgbench(rig, &cluster, ("same", &transaction), 1_000, 1)?);
         for ((leads_per_post, connections), rate) in DELIVERIES.into_iter().zip(&mut rates) {
             rig.step(format!("round {}, leadloop, {connections} connections", round + 1));
             let server = start(rig, &cluster).await?;
@@ -66,13 +80,29 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
             rate.push(report.leads_per_s());
         }
     }
-    outcome(&cluster, &floors, &best, &rates)
+    outcome(&cluster, &floors, (&best, &same), &rates)
+}
+
+/// How many leads a second pgbench stores with a script in a database whose tables are empty.
+fn pgbench(
+    rig: &Rig,
+    cluster: &Cluster,
+    (database, script): (&str, &str),
+    leads: u64,
+    clients: usize,
+) -> anyhow::Result<f64> {
+    cluster.sql(database, "TRUNCATE leads, outbox; CHECKPOINT")?;
+    let path = rig.disk.path("statement.sql");
+    // pgbench ends a statement at a semicolon and nowhere else.
+    std::fs::write(&path, script.replace("LEADS", &leads.to_string()))?;
+    let per_s = cluster.pgbench(database, &path, clients, time(rig).as_secs())?;
+    Ok(per_s * real(leads))
 }
 
 fn outcome(
     cluster: &Cluster,
     floors: &[Samples],
-    best: &Samples,
+    (best, same): (&Samples, &Samples),
     rates: &[Samples],
 ) -> anyhow::Result<Outcome> {
     let mut outcome = Outcome::default();
@@ -83,6 +113,7 @@ fn outcome(
         let what = format!("pgbench, {} leads in a statement, {clients} at a time", grouped(leads));
         table.row(what, [Unit::PerSecond.summary(floor)]);
     }
+    table.row("pgbench, leadloop's transaction of 1,000 leads", [Unit::PerSecond.summary(same)]);
     for ((leads, connections), rate) in DELIVERIES.into_iter().zip(rates) {
         let what = format!("leadloop, {} in a delivery, {connections} connections", grouped(leads));
         table.row(what, [Unit::PerSecond.summary(rate)]);
@@ -91,7 +122,9 @@ fn outcome(
     outcome.note(format!(
         "PostgreSQL {} with its default flushes and 512 MB of shared buffers. A statement of \
          pgbench puts the rows that leadloop puts into `leads` and `outbox`, with primary keys and \
-         no other index. Nothing is delivered meanwhile.",
+         no other index. leadloop's transaction is the same statement with leadloop's other indexes, \
+         after a look whether the leads are there, serializable, one at a time. Nothing is \
+         delivered meanwhile.",
         cluster.version()?
     ));
     Ok(outcome)
@@ -112,11 +145,4 @@ async fn start(rig: &Rig, cluster: &Cluster) -> anyhow::Result<Server> {
 /// How long each measurement takes: a large delivery may take more than a second.
 fn time(rig: &Rig) -> Duration {
     rig.effort.measure.max(LEAST)
-}
-
-fn script(rig: &Rig, leads: u64) -> anyhow::Result<PathBuf> {
-    let path = rig.disk.path("statement.sql");
-    // pgbench ends a statement at a semicolon and nowhere else.
-    std::fs::write(&path, STATEMENT.replace("LEADS", &leads.to_string()))?;
-    Ok(path)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use leadloop::bench::{Load, Pace};
 
-use crate::baseline::NO_OP_LOOK_UP;
+use crate::baseline::{FIXED_LOOK_UP, NO_OP_LOOK_UP};
 use crate::candidate::{Candidate, Server};
 use crate::outcome::{Outcome, Table, Target, Unit, grouped};
 use crate::rig::{API_KEY, Rig, rotated};
@@ -46,12 +46,14 @@ type Rates = BTreeMap<(Ask, u64), Samples>;
 pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
     let mut sizes = vec![FEW_LEADS, rig.effort.many_leads];
     sizes.extend(rig.effort.most_leads);
-    let (mut rates, mut no_op) = (Rates::new(), Samples::default());
+    let (mut rates, mut floors) = (Rates::new(), [NO_OP_LOOK_UP, FIXED_LOOK_UP].map(floor));
     for round in rig.rounds() {
         rig.step(format!("round {}, no-op route", round + 1));
         let server = rig.start(Candidate::NoOp).await?;
-        let load = Load::Gets { path: NO_OP_LOOK_UP.to_owned() };
-        no_op.push(rig.load(&server, load, 64, Pace::Closed).await?.per_s());
+        for (path, rates) in &mut floors {
+            let load = Load::Gets { path: (*path).to_owned() };
+            rates.push(rig.load(&server, load, 64, Pace::Closed).await?.per_s());
+        }
         for leads in rotated(&sizes, round) {
             let store = rig.store(leads, Events::Delivered).await?;
             let server = rig.start_leadloop(Some(&store), &rig.sink.url()).await?;
@@ -59,7 +61,13 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
             ask(rig, &server, leads, &mut rates).await?;
         }
     }
-    Ok(outcome(&sizes, &rates, &no_op))
+    let [(_, no_op), (_, fixed)] = floors;
+    Ok(outcome(&sizes, &rates, &no_op, &fixed))
+}
+
+/// A route of a baseline with its rates.
+fn floor(path: &'static str) -> (&'static str, Samples) {
+    (path, Samples::default())
 }
 
 async fn ask(rig: &Rig, server: &Server, leads: u64, rates: &mut Rates) -> anyhow::Result<()> {
@@ -71,7 +79,7 @@ async fn ask(rig: &Rig, server: &Server, leads: u64, rates: &mut Rates) -> anyho
     Ok(())
 }
 
-fn outcome(sizes: &[u64], rates: &Rates, no_op: &Samples) -> Outcome {
+fn outcome(sizes: &[u64], rates: &Rates, no_op: &Samples, fixed: &Samples) -> Outcome {
     let mut outcome = Outcome::default();
     let most = sizes[sizes.len() - 1];
     for (ask, name) in Ask::ALL {
@@ -89,12 +97,15 @@ fn outcome(sizes: &[u64], rates: &Rates, no_op: &Samples) -> Outcome {
         let figures = sizes.iter().map(|leads| &rates[&(ask, *leads)]);
         table.row(name, figures.map(|samples| Unit::PerSecond.summary(samples)));
     }
-    let no_op = Unit::PerSecond.summary(no_op);
-    table.row("no-op route, 64 connections", sizes.iter().map(|_| no_op.clone()));
+    for (name, floor) in [("no-op route", no_op), ("a route with a fixed answer", fixed)] {
+        let floor = Unit::PerSecond.summary(floor);
+        table.row(format!("{name}, 64 connections"), sizes.iter().map(|_| floor.clone()));
+    }
     outcome.tables.push(table);
     outcome.note(format!(
         "Look-ups and stage updates are of random leads; lists are of {PAGES} pages from the newest \
-         lead on, again and again. A stage update is durable when it is answered."
+         lead on, again and again. A stage update is durable when it is answered. The fixed answer \
+         is of 1,000 bytes, about as many as the answer to a look-up has."
     ));
     outcome
 }

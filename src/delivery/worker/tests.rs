@@ -256,6 +256,18 @@ async fn a_worker_that_backs_off_ends_at_once_when_it_is_stopped() {
 }
 
 #[tokio::test]
+async fn it_waits_a_moment_after_a_request_that_had_room_for_more() {
+    let bench = Bench::new();
+    let (clock, sink, stop) = (bench.clock.clone(), bench.sink.clone(), bench.stop.clone());
+    bench.lead(1, NOW - 10).await;
+    let worker = tokio::spawn(bench.run(Arc::default()));
+    turn_until(|| sink.bodies().len() == 1).await;
+    turn_until(|| clock.pauses() == 1).await;
+    stop.cancel();
+    finished(worker).await;
+}
+
+#[tokio::test]
 async fn a_request_that_is_under_way_is_finished_and_recorded_before_the_end() {
     let bench = Bench::new();
     bench.lead(1, NOW - 10).await;

@@ -2,10 +2,10 @@
 
 use super::support::{
     DAY, accept, all, at, attempt, deliver_due, due, entries, event, heard_of, ingest, ingest_at,
-    keyed, kill_due, lead, lead_id, lead_of, leads, piece, refuse, reported, second, settlement,
-    timeline, update,
+    keyed, kill_due, lead, lead_id, lead_of, leads, listed, piece, refuse, reported, routing,
+    second, settlement, timeline, update,
 };
-use crate::domain::event::DeadReason;
+use crate::domain::event::{DeadReason, EventState};
 use crate::domain::intake::Refusal;
 use crate::store::query::{EventFilter, LeadFilter};
 use crate::store::{Erased, Intake, LeadOutcome, Removed, Settlement, Stats, Store};
@@ -24,6 +24,7 @@ on_every_store![
     what_is_still_to_be_sent_is_never_removed,
     dead_letters_of_leads_that_never_came_are_removed,
     what_never_came_is_as_old_as_its_latest_report,
+    many_that_never_came_are_removed_but_for_what_is_young,
     old_pieces_in_quarantine_are_removed_and_may_come_again,
     a_removed_lead_may_come_again,
     numbers_are_not_given_out_twice,
@@ -176,6 +177,16 @@ async fn what_never_came_is_as_old_as_its_latest_report(store: &dyn Store) {
     let first = remove_before(store, DAY).await;
     assert_eq!(first.events, 1, "they died later than that, and were reported before");
     assert_eq!(remove_before(store, 3 * DAY).await.events, 2);
+}
+
+async fn many_that_never_came_are_removed_but_for_what_is_young(store: &dyn Store) {
+    let old: Vec<_> = (1..=510).map(|number| update(number, "won", 6)).collect();
+    store.record_stage_updates(old, &routing(), at(9)).await.unwrap();
+    accept(store, update(500, "lost", 6 + DAY), at(9 + DAY)).await;
+    store.expire_stranded(at(60 * DAY)).await.unwrap();
+    assert_eq!(remove_before(store, DAY).await.events, 509);
+    let left = ["500 lost dead lead_not_found", "500 won dead lead_not_found"];
+    assert_eq!(listed(store, EventState::Dead, at(60 * DAY)).await, left);
 }
 
 async fn old_pieces_in_quarantine_are_removed_and_may_come_again(store: &dyn Store) {

@@ -42,6 +42,8 @@ impl Hosts {
                 // A table that was empty when a statement was planned would be read whole ever
                 // after, and a transaction that did so is in everybody's way.
                 ("enable_seqscan", "off"),
+                // What has to be read whole all the same would seem worth compiling.
+                ("jit", "off"),
             ];
             let named = match parsed.get_application_name() {
                 Some(_) => parsed,

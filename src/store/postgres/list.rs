@@ -227,6 +227,7 @@ pub(super) async fn list_quarantine(
 
 /// See [`crate::store::Store::stats`].
 pub(super) async fn stats(session: &mut Session) -> Result<Stats, Failure> {
+    session.read_whole_tables().await?;
     let query = sqlx::query(
         "SELECT 'leads', count(*) FROM leads UNION ALL SELECT 'queued', count(*) FROM outbox \
          UNION ALL SELECT 'awaiting', count(*) FROM awaiting \

@@ -135,6 +135,11 @@ impl Session {
         rows
     }
 
+    /// Lets the rest of the transaction read tables from end to end where that takes less time.
+    pub(super) async fn read_whole_tables(&mut self) -> Result<(), Failure> {
+        self.rows(sqlx::query("SELECT set_config('enable_seqscan', 'on', true)")).await.map(drop)
+    }
+
     /// Runs a query whose rows are taken as they come.
     pub(super) async fn stream<'s>(
         &'s mut self,

@@ -4,6 +4,7 @@
 use crate::domain::ids::LeadId;
 use crate::domain::routing::Routing;
 use crate::domain::time::Timestamp;
+use crate::limits::DB_LEADS_MAX;
 use crate::store::memory::State;
 use crate::store::postgres::error::Failure;
 use crate::store::postgres::load::Seeds;
@@ -49,11 +50,12 @@ impl PostgresStore {
         from: u64,
     ) -> Result<Removed, StoreError> {
         let mut all = Removed::default();
-        let mut leads = Vec::new();
+        let (mut leads, mut is_full) = (Vec::new(), false);
         if from == 0 {
             all.quarantined =
                 writing!(self, session => facts::remove_quarantined(session, before))?;
             leads = reading!(self, session => upkeep::never_came(session, before))?;
+            is_full = leads.len() == DB_LEADS_MAX;
         }
         let (old, next) = reading!(self, session => upkeep::old_leads(session, before, from))?;
         leads.extend(old);
@@ -63,6 +65,10 @@ impl PostgresStore {
         for removed in self.sweep(leads, whole, work).await? {
             all.leads += removed.leads;
             all.events += removed.events;
+        }
+        if is_full && all.events > 0 {
+            // There may be more of these, which are looked for at the start only.
+            all.next = Some(0);
         }
         Ok(all)
     }

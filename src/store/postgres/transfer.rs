@@ -173,6 +173,7 @@ impl DatabaseSource {
             let query = sqlx::query("SELECT set_config($1, '0', true)");
             session.rows(query.bind(setting)).await?;
         }
+        session.read_whole_tables().await?;
         for kind in Kind::ALL {
             let mut gathering = Gathering::of(kind, &batches);
             let query = sqlx::query(AssertSqlSafe(Table::select(kind)));

@@ -77,19 +77,22 @@ pub(super) async fn never_came(
     let (mut is_old, mut from) = (BTreeMap::new(), (Int::MIN, Int::MIN));
     loop {
         let query = sqlx::query(
-            "SELECT d.lead_id, d.seq, e.record FROM dead AS d \
-             JOIN events AS e ON e.lead_id = d.lead_id AND e.seq = d.seq \
-             WHERE (d.lead_id, d.seq) > ($1, $2) \
-             AND NOT EXISTS (SELECT 1 FROM leads WHERE leads.lead_id = d.lead_id) \
-             AND NOT EXISTS (SELECT 1 FROM awaiting WHERE awaiting.lead_id = d.lead_id) \
-             ORDER BY d.lead_id, d.seq LIMIT $3",
+            "SELECT lead_id, seq, CASE WHEN \
+             NOT EXISTS (SELECT 1 FROM leads WHERE leads.lead_id = d.lead_id) AND \
+             NOT EXISTS (SELECT 1 FROM awaiting WHERE awaiting.lead_id = d.lead_id) THEN \
+             (SELECT record FROM events WHERE lead_id = d.lead_id AND seq = d.seq) END \
+             FROM dead AS d WHERE (lead_id, seq) > ($1, $2) ORDER BY lead_id, seq LIMIT $3",
         );
         let rows = session.rows(query.bind(from.0).bind(from.1).bind(int(DB_LEADS_MAX))).await?;
         for row in &rows {
             from = (row.try_get(0)?, row.try_get(1)?);
-            // What can't be read is told of by whoever tries to remove it.
-            let is_young = decode_event(row.try_get(2)?).is_ok_and(|it| it.received_at >= before);
-            *is_old.entry(from.0).or_insert(true) &= !is_young;
+            let report: Option<&[u8]> = row.try_get(2)?;
+            let Some(report) = report else { continue };
+            let event = decode_event(report).inspect_err(|error| {
+                tracing::error!(%error, "a record cannot be read, and is not removed");
+            });
+            let is_event_old = event.is_ok_and(|event| event.received_at < before);
+            *is_old.entry(from.0).or_insert(true) &= is_event_old;
         }
         is_old.retain(|lead, is_old| *is_old || *lead == from.0);
         if rows.len() < DB_LEADS_MAX || is_old.len() > DB_LEADS_MAX {

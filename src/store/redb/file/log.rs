@@ -186,10 +186,18 @@ impl Segment {
     /// Refuses a segment that has a frame behind its end: what ended it was no power cut then, and
     /// frames that were answered are lost.
     fn check_rest(&self, rest: &[u8]) -> io::Result<()> {
-        for at in (0..rest.len()).step_by(index(ALIGNMENT)) {
-            if read_frame(&rest[at..]).is_some_and(|(seq, _)| seq > self.last_seq) {
+        // More than a segment can hold.
+        let lost_max = rest.len() as u64;
+        let mut left = rest;
+        while !left.is_empty() {
+            let found = read_frame(left);
+            let lost = found.and_then(|(seq, _)| seq.checked_sub(self.last_seq));
+            if lost.is_some_and(|lost| (1..=lost_max).contains(&lost)) {
                 return Err(damaged("a frame in the middle of the log is damaged"));
             }
+            // A frame of a former use may hold what looks like one.
+            let step = found.map_or(ALIGNMENT, |(_, payload)| frame_bytes(payload.len() as u64));
+            left = left.get(index(step)..).unwrap_or_default();
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ pub(super) use log::Log;
 /// What the parts of the file are multiples of, in bytes.
 pub(super) const BLOCK: u64 = 4_096;
 const MAGIC: [u8; 16] = *b"leadloop store 2";
+/// How one of another version begins.
+const OTHER_MAGIC: &[u8] = b"leadloop store ";
 /// How a file of redb's begins.
 const DATABASE_MAGIC: [u8; 4] = *b"redb";
 /// How the last sector of one begins that has a journal behind it.
@@ -76,7 +78,11 @@ impl Form {
             Ok(Self::Database)
         } else {
             let layout = Layout::read(&head);
-            layout.map(Self::Store).ok_or_else(|| StoreError::Unsupported("it is no store".into()))
+            layout.map(Self::Store).ok_or_else(|| {
+                let is_other = head.starts_with(OTHER_MAGIC) && !head.starts_with(&MAGIC);
+                let problem = if is_other { "another version wrote it" } else { "it is no store" };
+                StoreError::Unsupported(problem.into())
+            })
         }
     }
 }
@@ -184,7 +190,7 @@ impl DatabasePart {
             self.read(at, &mut chunk[..piece])?;
             // Where nothing was written yet there is a hole, which a full disk can't fill.
             if chunk[..piece].iter().any(|byte| *byte != 0) {
-                self.write(at, &chunk[..piece])?;
+                self.medium.write(self.start + at, &chunk[..piece])?;
             }
             at += piece as u64;
         }
@@ -211,7 +217,8 @@ impl StorageBackend for DatabasePart {
     }
 
     /// Flushes now and then without being asked, so that the log waits for a piece and not for all
-    /// of it.
+    /// of it. An error of such a flush comes from here, which the database minds for all that it
+    /// has to write, and it has to write everything: each of its commits is flushed.
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         self.medium.write(self.start + offset, data)?;
         let written = data.len() as u64;

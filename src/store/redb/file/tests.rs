@@ -132,13 +132,14 @@ fn a_large_piece_of_the_database_is_flushed_by_and_by() {
     let part = DatabasePart::new(Arc::new(disk.clone()), 0);
     let flushes = || disk.count().flushes;
     let pages = STORE_FLUSH_BYTES / BLOCK;
+    let write = |page: u64| part.write(page * BLOCK, &[1; 4_096]).unwrap();
     for page in 0..3 * pages {
         assert_eq!(flushes(), page / pages, "page {page}");
-        part.write(page * BLOCK, &[1; 4_096]).unwrap();
+        write(page);
     }
-    part.write(0, &[2; 4_096]).unwrap();
+    (1..pages).for_each(write);
     part.sync_data().unwrap();
-    part.write(0, &[3; 4_096]).unwrap();
+    (1..pages).for_each(write);
     assert_eq!(flushes(), 4, "what was flushed when it was asked for does not count");
 }
 
@@ -166,6 +167,30 @@ fn a_frame_or_a_mark_that_is_damaged_is_told_if_more_follows() {
     }
     flip(4);
     assert_eq!(kind(open(&disk)).unwrap(), 3, "the last one may have been cut");
+}
+
+#[test]
+fn a_payload_that_looks_like_a_frame_is_none() {
+    let forged = |seq: u64| {
+        let mut frame = b"llframe1".to_vec();
+        frame.extend_from_slice(&seq.to_le_bytes());
+        frame.extend_from_slice(&0_u64.to_le_bytes());
+        let checksum = crc32fast::hash(&frame);
+        frame.extend_from_slice(&u64::from(checksum).to_le_bytes());
+        frame
+    };
+    for forged in [forged(1 << 40), forged(5)] {
+        let disk = made();
+        let (mut log, _) = open(&disk).unwrap();
+        log.append(&forged).unwrap();
+        log.append(&forged).unwrap();
+        let (mut log, found) = open(&disk).unwrap();
+        assert_eq!(found, [&forged[..], &forged[..]]);
+        log.reset().unwrap();
+        log.append(&forged[..24]).unwrap();
+        let found = open(&disk).unwrap().1;
+        assert_eq!(found, [&forged[..24]], "what lies behind it is of a former use");
+    }
 }
 
 #[test]

@@ -46,6 +46,16 @@ fn write_at(content: &mut Vec<u8>, offset: usize, data: &[u8]) {
     content[offset..end].copy_from_slice(data);
 }
 
+/// A write by the sectors of the disk, where each begins and what of it is written.
+fn sectors(offset: usize, data: &[u8]) -> impl ExactSizeIterator<Item = (usize, &[u8])> {
+    let end = offset + data.len();
+    let first = offset / SECTOR;
+    (first..end.div_ceil(SECTOR)).map(move |sector| {
+        let (from, to) = ((sector * SECTOR).max(offset), ((sector + 1) * SECTOR).min(end));
+        (from, &data[from - offset..to - offset])
+    })
+}
+
 /// When something goes wrong, counted from the first operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store::redb) enum When {
@@ -161,7 +171,10 @@ impl Platter {
     /// What a write has done when it fails: half of its sectors are written.
     fn perform_half(&mut self, piece: Option<Piece>) {
         if let Some(Piece::Write { offset, mut data }) = piece {
-            data.truncate(data.len() / SECTOR / 2 * SECTOR);
+            let sectors = sectors(offset, &data);
+            let half = sectors.len() / 2;
+            let written: usize = sectors.take(half).map(|(_, sector)| sector.len()).sum();
+            data.truncate(written);
             self.perform(Some(Piece::Write { offset, data }));
         }
     }
@@ -263,9 +276,9 @@ impl Disk {
                 Piece::Length(_) if random.random_bool(keep) => piece.apply(&mut content),
                 Piece::Length(_) => {}
                 Piece::Write { offset, data } => {
-                    for (number, sector) in data.chunks(SECTOR).enumerate() {
+                    for (at, sector) in sectors(offset, &data) {
                         if random.random_bool(keep) {
-                            write_at(&mut content, offset + number * SECTOR, sector);
+                            write_at(&mut content, at, sector);
                         }
                     }
                 }
