@@ -214,13 +214,13 @@ pub const STORE_PROBE_BYTES: usize = 4 * 1024 * 1024;
 /// How often an embedded store that failed is tried again.
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
-pub const STORE_LOG_SEGMENT_BYTES: u64 = 8 * 1024 * 1024;
+pub const STORE_LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 /// Bytes of the database that are written without a flush between them.
 pub const STORE_FLUSH_BYTES: u64 = 256 * 1024;
 /// How far whoever brings rows into the database stands back, of 19.
 pub const STORE_MERGE_NICENESS: i32 = 10;
-/// How much of a database is written again at a time after a failure, in bytes.
-pub const STORE_MEND_CHUNK_BYTES: usize = 64 * 1024;
+/// Bytes of the store's file that are read at a time where it is read through.
+pub const STORE_CHUNK_BYTES: usize = 64 * 1024;
 
 /// Memory for cached pages of a copy that is being made or proven, in bytes.
 pub const COPY_CACHE_BYTES: usize = 16 * 1024 * 1024;

@@ -13,6 +13,8 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::limits::STORE_CHUNK_BYTES;
+
 use super::{BLOCK, Layout, Medium, field, index};
 
 const FRAME: [u8; 8] = *b"llframe1";
@@ -158,12 +160,12 @@ struct Segment {
 
 impl Segment {
     fn read(medium: &dyn Medium, layout: Layout, number: usize) -> io::Result<Self> {
-        let mut bytes = vec![0; index(layout.segment_bytes)];
-        medium.read(layout.segment_at(number), &mut bytes)?;
-        let marked = read_mark(&bytes)?;
+        let (start, end) = (layout.segment_at(number), layout.segment_at(number + 1));
+        let mut window = Window { medium, end, at: start, bytes: Vec::new(), from: 0 };
+        let marked = read_mark(&mut window)?;
+        window.skip(BLOCK);
         let mut segment = Self { first_seq: 0, last_seq: marked, payloads: Vec::new() };
-        let mut rest = &bytes[index(BLOCK)..];
-        while let Some((seq, payload)) = read_frame(rest) {
+        while let Some((seq, payload)) = read_frame(&mut window)? {
             let follows = if segment.payloads.is_empty() {
                 seq > marked
             } else {
@@ -176,30 +178,64 @@ impl Segment {
                 segment.first_seq = seq;
             }
             segment.last_seq = seq;
-            rest = &rest[index(frame_bytes(payload.len() as u64))..];
             segment.payloads.push(payload.to_vec());
+            let length = frame_bytes(payload.len() as u64);
+            window.skip(length);
         }
-        segment.check_rest(rest)?;
+        segment.check_rest(window)?;
         Ok(segment)
     }
 
     /// Refuses a segment that has a frame behind its end: what ended it was no power cut then, and
     /// frames that were answered are lost.
-    fn check_rest(&self, rest: &[u8]) -> io::Result<()> {
+    fn check_rest(&self, mut rest: Window<'_>) -> io::Result<()> {
         // More than a segment can hold.
-        let lost_max = rest.len() as u64;
-        let mut left = rest;
-        while !left.is_empty() {
-            let found = read_frame(left);
+        let lost_max = rest.end - rest.at;
+        while rest.at < rest.end {
+            let found = read_frame(&mut rest)?;
             let lost = found.and_then(|(seq, _)| seq.checked_sub(self.last_seq));
             if lost.is_some_and(|lost| (1..=lost_max).contains(&lost)) {
                 return Err(damaged("a frame in the middle of the log is damaged"));
             }
             // A frame of a former use may hold what looks like one.
             let step = found.map_or(ALIGNMENT, |(_, payload)| frame_bytes(payload.len() as u64));
-            left = left.get(index(step)..).unwrap_or_default();
+            rest.skip(step);
         }
         Ok(())
+    }
+}
+
+/// A part of a segment, of which a piece at a time is in memory.
+struct Window<'m> {
+    medium: &'m dyn Medium,
+    end: u64,
+    /// Where it begins.
+    at: u64,
+    /// What is read of it already, from a place on.
+    bytes: Vec<u8>,
+    from: usize,
+}
+
+impl Window<'_> {
+    /// Its first bytes; `None` if it has not so many.
+    fn first(&mut self, length: u64) -> io::Result<Option<&[u8]>> {
+        if length > self.end - self.at {
+            return Ok(None);
+        }
+        let length = index(length);
+        if length > self.bytes.len() - self.from {
+            let left = usize::try_from(self.end - self.at).unwrap_or(usize::MAX);
+            self.bytes.resize(length.max(STORE_CHUNK_BYTES).min(left), 0);
+            self.medium.read(self.at, &mut self.bytes)?;
+            self.from = 0;
+        }
+        Ok(self.bytes.get(self.from..self.from + length))
+    }
+
+    /// Begins later.
+    fn skip(&mut self, length: u64) {
+        self.at += length;
+        self.from = self.bytes.len().min(self.from + index(length));
     }
 }
 
@@ -217,8 +253,9 @@ fn mark(seq: u64) -> [u8; HEAD_BYTES] {
     mark
 }
 
-fn read_mark(segment: &[u8]) -> io::Result<u64> {
-    let seq = field(segment, SEQ_AT).filter(|seq| segment.starts_with(&mark(*seq)));
+fn read_mark(segment: &mut Window<'_>) -> io::Result<u64> {
+    let found = segment.first(HEAD_BYTES as u64)?.unwrap_or_default();
+    let seq = field(found, SEQ_AT).filter(|seq| mark(*seq) == found);
     seq.ok_or_else(|| damaged("a mark of the log is damaged"))
 }
 
@@ -238,17 +275,21 @@ fn write_frame(frame: &mut Vec<u8>, seq: u64, payload: &[u8]) {
     frame.extend_from_slice(&checksum.to_le_bytes());
 }
 
-/// The number and the payload of the frame that some bytes begin with, if they do and it is whole.
-fn read_frame(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    if !bytes.starts_with(&FRAME) {
-        return None;
+/// The number and the payload of the frame that a window begins with, if it does and that is whole.
+fn read_frame<'w>(window: &'w mut Window<'_>) -> io::Result<Option<(u64, &'w [u8])>> {
+    let left = window.end - window.at;
+    let Some(head) = window.first(HEAD_BYTES as u64)? else { return Ok(None) };
+    let (Some(seq), Some(length)) = (field(head, SEQ_AT), field(head, LENGTH_AT)) else {
+        return Ok(None);
+    };
+    if !head.starts_with(&FRAME) || length > left {
+        return Ok(None);
     }
-    let (seq, length) = (field(bytes, SEQ_AT)?, field(bytes, LENGTH_AT)?);
-    if length > bytes.len() as u64 {
-        return None;
-    }
-    let frame = bytes.get(..index(frame_bytes(length)))?;
-    let (summed, checksum) = frame.split_last_chunk::<CHECKSUM_BYTES>()?;
+    let frame = window.first(frame_bytes(length))?;
+    let Some((summed, checksum)) = frame.and_then(<[u8]>::split_last_chunk::<CHECKSUM_BYTES>)
+    else {
+        return Ok(None);
+    };
     let is_whole = u64::from_le_bytes(*checksum) == u64::from(crc32fast::hash(summed));
-    is_whole.then(|| (seq, &frame[HEAD_BYTES..HEAD_BYTES + index(length)]))
+    Ok(is_whole.then(|| (seq, &summed[HEAD_BYTES..HEAD_BYTES + index(length)])))
 }

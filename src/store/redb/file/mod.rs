@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redb::backends::InMemoryBackend;
 use redb::{BackendError, StorageBackend};
 
-use crate::limits::{STORE_FLUSH_BYTES, STORE_MEND_CHUNK_BYTES};
+use crate::limits::{STORE_CHUNK_BYTES, STORE_FLUSH_BYTES};
 use crate::store::StoreError;
 pub(super) use log::Log;
 
@@ -184,7 +184,7 @@ impl DatabasePart {
     /// in memory only, where no later flush looks for it.
     pub(super) fn mend(&self) -> io::Result<()> {
         let (length, mut at) = (self.len()?, 0);
-        let mut chunk = vec![0; STORE_MEND_CHUNK_BYTES];
+        let mut chunk = vec![0; STORE_CHUNK_BYTES];
         while at < length {
             let piece = chunk.len().min(index(length - at));
             self.read(at, &mut chunk[..piece])?;
