@@ -24,8 +24,7 @@ pub const SOURCE_BYTES_MAX: usize = 64;
 pub const CRM_ID_BYTES_MAX: usize = 255;
 /// Most leads that an e-mail address or phone number is looked up for, the newest of them.
 pub const MATCH_CANDIDATES_MAX: usize = 100;
-/// How often who was found by an address leads to further addresses, when a part of a database is
-/// read.
+/// How often who was found by an address leads to further addresses, in a database.
 pub const MATCH_ROUNDS_MAX: usize = 6;
 /// Longest idempotency key in bytes.
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
@@ -215,6 +214,8 @@ pub const STORE_PROBE_BYTES: usize = 4 * 1024 * 1024;
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
 pub const STORE_LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+/// Changes that the index of leads of an embedded store may lack, of 16 bytes each in memory.
+pub const STORE_INDEX_WAITING_MAX: usize = 512 * 1024;
 /// Bytes of the database that are written without a flush between them.
 pub const STORE_FLUSH_BYTES: u64 = 256 * 1024;
 /// How far whoever brings rows into the database stands back, of 19.
@@ -321,8 +322,7 @@ pub const LOOK_UP_ROUND_EVERY_MS: i64 = 6 * 60 * 60 * 1_000;
 pub const LOOK_UP_ROUND_MAX: usize = 500;
 /// How long before the mark of a form reading begins again, in seconds: Meta may show a lead late.
 pub const BACKFILL_OVERLAP_S: i64 = 6 * 60 * 60;
-/// From which age on a lead that only reading brought counts as lost by the webhook, in seconds;
-/// before that it may just be late (META 2).
+/// From which age on a lead that only reading brought counts as lost, in seconds (META 2).
 pub const WEBHOOK_LATE_S: i64 = 15 * 60;
 /// Tries of one question of a backfill while Meta has trouble, before the form is given up.
 pub const BACKFILL_TRIES_MAX: u32 = 5;

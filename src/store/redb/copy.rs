@@ -74,10 +74,10 @@ pub(super) fn back_up(
 /// # Errors
 /// [`StoreError::Unsupported`] if the file is in use or no store of ours; others as they come.
 pub fn copy_file(store: &Path, file: File, now: Timestamp) -> Result<Copied, StoreError> {
-    let database = open_file(store)?;
+    let base = open_file(store)?;
     let file = Arc::new(file);
     let copy = CopyFile { file: file.clone(), stop: CancellationToken::new() };
-    let copied = copy_into(&Snapshot::of(&database)?.begin().tables(), copy, now)?;
+    let copied = copy_into(&Snapshot::of(&base)?.begin().tables(), copy, now)?;
     file.sync_all()?;
     Ok(copied)
 }

@@ -13,10 +13,11 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::limits::STORE_MERGE_NICENESS;
 use crate::store::StoreError;
+use crate::store::redb::base::Base;
 use crate::store::redb::file::{DatabasePart, Form, Layout, Log, Medium};
 use crate::store::redb::recent::Recent;
 use crate::store::redb::snapshot::{Snapshot, Transaction};
-use crate::store::redb::tables::{last_seq, make_tables, shape_of, write_rows};
+use crate::store::redb::tables::{last_seq, make_tables, shape_of};
 use crate::store::redb::volume::{Merging, Opening, Volume};
 use crate::store::redb::{Purpose, layout};
 
@@ -63,7 +64,7 @@ impl Shared {
 
 /// An open store.
 pub(super) struct Engine {
-    database: Arc<Database>,
+    base: Arc<Base>,
     log: Log,
     snapshot: Snapshot,
     shared: Shared,
@@ -100,15 +101,16 @@ impl Engine {
         }
         let mut builder = Database::builder();
         builder.set_cache_size(volume.cache_bytes());
-        let (database, log) = open_database(medium, &builder, |database| match opening {
+        let waiting_max = volume.index_waiting_max();
+        let (base, log) = open_database(medium, &builder, waiting_max, |database| match opening {
             Opening::First => make(database, purpose),
             Opening::Again => Ok(layout::check(&database.begin_read()?, purpose)?),
         })?;
         let log = log.ok_or_else(|| StoreError::Unsupported("it has no log".into()))?;
-        let snapshot = Snapshot::of(&database)?;
+        let snapshot = Snapshot::of(&base)?;
         shared.set(Some(snapshot.clone()));
         Ok(Self {
-            database: Arc::new(database),
+            base: Arc::new(base),
             log,
             snapshot,
             shared: shared.clone(),
@@ -144,7 +146,7 @@ impl Engine {
         // It is too much for the log, and goes into the database at once. What the log has must be
         // there before, or it would overrule this if we died.
         self.finish_merge()?;
-        merge(&self.database, &written.active)?;
+        self.base.merge(&written.active)?;
         written.active = Recent::default();
         self.snapshot.adopt(written);
         self.take_over()
@@ -167,9 +169,9 @@ impl Engine {
         let sealed = self.log.turn();
         let rows = self.snapshot.freeze();
         self.show();
-        let database = self.database.clone();
+        let base = self.base.clone();
         let work = move || {
-            merge(&database, &rows)?;
+            base.merge(&rows)?;
             // From here on the rows are durable in the database; if we die before the segment is
             // released, opening brings the same rows there once more.
             Ok(sealed.release()?)
@@ -199,7 +201,7 @@ impl Engine {
     }
 
     fn take_over(&mut self) -> Result<(), StoreError> {
-        let merged = self.snapshot.adopt_merged(&self.database)?;
+        let merged = self.snapshot.adopt_merged(&self.base)?;
         self.show();
         if self.merging == Merging::Beside {
             // A hundred thousand rows take a while to free, and nobody has to wait for that.
@@ -229,9 +231,9 @@ impl Engine {
         }
         self.shared.set(None);
         // The database gives back what nobody reads any more when it is closed, so it goes last.
-        let Self { database, snapshot, .. } = self;
+        let Self { base, snapshot, .. } = self;
         drop(snapshot);
-        drop(database);
+        drop(base);
     }
 }
 
@@ -248,20 +250,22 @@ fn give_way() {
 pub(super) fn open_database(
     medium: Arc<dyn Medium>,
     builder: &Builder,
+    index_waiting_max: usize,
     prepare: impl FnOnce(&Database) -> Result<(), StoreError>,
-) -> Result<(Database, Option<Log>), StoreError> {
+) -> Result<(Base, Option<Log>), StoreError> {
     let layout = match Form::of(&*medium)? {
         Form::Empty => return Err(StoreError::Unsupported("it is empty".into())),
         Form::Database => {
             let database = builder.create_with_backend(DatabasePart::new(medium, 0))?;
             prepare(&database)?;
-            return Ok((database, None));
+            return Ok((Base::new(database, index_waiting_max)?, None));
         }
         Form::Store(layout) => layout,
     };
     let part = DatabasePart::new(medium.clone(), layout.database_at());
     let database = builder.create_with_backend(part)?;
     prepare(&database)?;
+    let base = Base::new(database, index_waiting_max)?;
     let (mut log, payloads) = Log::open(medium, layout).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
         _ => error.into(),
@@ -271,29 +275,19 @@ pub(super) fn open_database(
         for payload in payloads {
             rows.replay(&payload, shape_of)?;
         }
-        merge(&database, &rows)?;
+        base.merge(&rows)?;
         // From here on the database has everything, also a frame that a failed flush left in
         // memory only, where it could be read.
     }
     // Marks may be in memory only, too, so they are written in any case.
     log.reset()?;
-    Ok((database, Some(log)))
-}
-
-/// Brings rows into a database; they are durable there then.
-pub(super) fn merge(database: &Database, rows: &Recent) -> Result<(), StoreError> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let transaction = database.begin_write()?;
-    write_rows(rows, &transaction)?;
-    transaction.commit()?;
-    Ok(())
+    Ok((base, Some(log)))
 }
 
 /// Makes the tables of a new store, and refuses what is no store of ours.
 fn make(database: &Database, purpose: Purpose) -> Result<(), StoreError> {
-    let transaction = database.begin_write()?;
+    let mut transaction = database.begin_write()?;
+    transaction.set_quick_repair(true);
     layout::mark(&transaction, purpose)?;
     make_tables(&transaction)?;
     transaction.commit()?;

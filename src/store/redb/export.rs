@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, ReadableDatabase};
+use redb::ReadableDatabase;
 use tokio::sync::mpsc;
 
 use crate::domain::event::short_digest;
 use crate::limits::EVENT_AGE_MAX_S;
 use crate::store::records::{decode_event, decode_lead, decode_quarantined, decode_unmapped};
 use crate::store::redb::alarms::KEPT;
+use crate::store::redb::base::Base;
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::proof::open_file;
 use crate::store::redb::read::event_by_seq;
@@ -21,17 +22,17 @@ use crate::store::{Purpose, StoreError};
 
 /// A file that records are read from. It stays as it is, and nobody can write to it meanwhile.
 pub(in crate::store) struct FileSource {
-    database: Arc<Database>,
+    base: Arc<Base>,
     pub(in crate::store) purpose: Purpose,
 }
 
 impl FileSource {
     /// Opens a file, and checks every page of it.
     pub(in crate::store) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Arc::new(open_file(path)?);
-        let purpose = purpose_of(&database.begin_read()?)?;
+        let base = Arc::new(open_file(path)?);
+        let purpose = purpose_of(&base.database().begin_read()?)?;
         let unknown = || StoreError::Unsupported("its purpose is not known here".into());
-        Ok(Self { database, purpose: purpose.ok_or_else(unknown)? })
+        Ok(Self { base, purpose: purpose.ok_or_else(unknown)? })
     }
 
     /// Sends all records.
@@ -39,9 +40,9 @@ impl FileSource {
         &self,
         batches: mpsc::Sender<Batch>,
     ) -> Result<(), StoreError> {
-        let database = self.database.clone();
+        let base = self.base.clone();
         let sending = tokio::task::spawn_blocking(move || {
-            let reading = Snapshot::of(&database)?.begin();
+            let reading = Snapshot::of(&base)?.begin();
             let tables = reading.tables();
             for kind in Kind::ALL {
                 let mut gathering = Gathering::of(kind, &batches);

@@ -14,8 +14,8 @@ use crate::domain::ids::LeadId;
 use crate::domain::matching::contact_keys;
 use crate::limits::{COPY_CACHE_BYTES, EVENT_AGE_MAX_S};
 use crate::store::records::decode_customer;
+use crate::store::redb::base::Base;
 use crate::store::redb::copy::CopyFile;
-use crate::store::redb::engine::merge;
 use crate::store::redb::export::FileSource;
 use crate::store::redb::snapshot::Snapshot;
 use crate::store::redb::tables::{Tables, make_tables};
@@ -28,7 +28,7 @@ pub(in crate::store) struct FileTarget {
     path: PathBuf,
     unfinished: Unfinished,
     file: Arc<File>,
-    database: Database,
+    base: Base,
     /// The number of the attempt that was written last. Nobody sees these numbers, but they grow.
     last_attempt: u64,
 }
@@ -50,12 +50,14 @@ impl FileTarget {
         // The tables that stay empty, too.
         make_tables(&transaction)?;
         transaction.commit()?;
-        Ok(Self { path: path.into(), unfinished, file, database, last_attempt: 0 })
+        // Its index takes everything at once, so that a file that is done has nothing beside it.
+        let base = Base::new(database, 0)?;
+        Ok(Self { path: path.into(), unfinished, file, base, last_attempt: 0 })
     }
 
     /// Writes some records.
     pub(in crate::store) fn put(&mut self, batch: Batch) -> Result<(), StoreError> {
-        let transaction = Snapshot::of(&self.database)?.begin();
+        let transaction = Snapshot::of(&self.base)?.begin();
         let mut tables = transaction.tables();
         for record in batch.records {
             let mut values = Values::of(record);
@@ -67,12 +69,13 @@ impl FileTarget {
                 kind => put(&mut tables, kind, &mut values)?,
             }
         }
-        merge(&self.database, &transaction.end().active)
+        self.base.merge(&transaction.end().active)
     }
 
     /// Makes what was written durable, though not under its name yet.
     pub(in crate::store) fn write(self) -> Result<WrittenFile, StoreError> {
-        let Self { path, unfinished, file, mut database, .. } = self;
+        let Self { path, unfinished, file, base, .. } = self;
+        let mut database = base.into_database();
         let unavailable =
             |error: &dyn std::fmt::Display| StoreError::Unavailable(error.to_string());
         // A new file has grown in large steps; the last one is given back.

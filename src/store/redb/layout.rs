@@ -11,7 +11,7 @@ use redb::{
 use crate::store::{Purpose, StoreError};
 
 /// The version of the layout: which tables there are and what their keys mean.
-pub(super) const LAYOUT_VERSION: u64 = 4;
+pub(super) const LAYOUT_VERSION: u64 = 5;
 
 /// The table of facts, which every layout has.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");

@@ -5,6 +5,8 @@
 //! file belongs to one process at a time.
 
 mod alarms;
+mod base;
+mod change_buffer;
 mod copy;
 mod engine;
 mod error;

@@ -13,13 +13,14 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 
 use crate::domain::time::Timestamp;
-use crate::limits::COPY_CACHE_BYTES;
+use crate::limits::{COPY_CACHE_BYTES, STORE_INDEX_WAITING_MAX};
 use crate::store::StoreError;
 use crate::store::records::{
     decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined, decode_unmapped,
 };
 use crate::store::redb::Purpose;
 use crate::store::redb::alarms;
+use crate::store::redb::base::Base;
 use crate::store::redb::engine::open_database;
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::marks;
@@ -70,7 +71,7 @@ pub(super) fn prove(backend: impl StorageBackend, now: Timestamp) -> Result<Cont
 }
 
 /// Opens a file to look at it; it stays locked against whoever would write to it.
-pub(super) fn open_file(path: &Path) -> Result<Database, StoreError> {
+pub(super) fn open_file(path: &Path) -> Result<Base, StoreError> {
     let backend = FileBackend::new(File::open(path)?)?;
     match backend.try_lock_shared_range(Bound::Unbounded, Bound::Unbounded) {
         Ok(false) => Err(redb::DatabaseError::DatabaseAlreadyOpen.into()),
@@ -81,19 +82,19 @@ pub(super) fn open_file(path: &Path) -> Result<Database, StoreError> {
 }
 
 /// Opens what lies on a backend to look at it; whoever calls keeps others away.
-pub(super) fn open_unchanged(backend: impl StorageBackend) -> Result<Database, StoreError> {
+pub(super) fn open_unchanged(backend: impl StorageBackend) -> Result<Base, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES).set_check_integrity_on_open(true);
     // A crash leaves rows in the log. They are brought into the database here, and so are tables
     // that have come since the store was last open, but all that above the file.
     let overlay = Arc::new(Overlay::new(backend)?);
-    let (database, _) = open_database(overlay, &builder, |database| {
+    let (base, _) = open_database(overlay, &builder, STORE_INDEX_WAITING_MAX, |database| {
         check_ours(database)?;
         let making = database.begin_write()?;
         make_tables(&making)?;
         Ok(making.commit()?)
     })?;
-    Ok(database)
+    Ok(base)
 }
 
 /// Refuses a database of another program, or of another layout.
@@ -102,8 +103,8 @@ pub(super) fn check_ours(database: &Database) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn prove_database(database: &Database, now: Timestamp) -> Result<Contents, StoreError> {
-    let transaction = Snapshot::of(database)?.begin();
+fn prove_database(base: &Base, now: Timestamp) -> Result<Contents, StoreError> {
+    let transaction = Snapshot::of(base)?.begin();
     let purpose = purpose_of(transaction.old())?;
     let purpose =
         purpose.ok_or_else(|| StoreError::Unsupported("its purpose is not known here".into()))?;

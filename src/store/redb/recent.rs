@@ -62,7 +62,8 @@ impl TableId {
         Self { number, order: K::compare }
     }
 
-    fn key(self, key: &[u8]) -> RowKey {
+    /// One of its keys.
+    pub(super) fn key(self, key: &[u8]) -> RowKey {
         RowKey { order: self.order, bytes: key.into() }
     }
 }
@@ -124,7 +125,7 @@ type Rows = OrdMap<RowKey, Change>;
 
 /// The rows that were changed, and what to, table by table.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Recent([Rows; TABLES_MAX]);
+pub(super) struct Recent(Arc<[Rows; TABLES_MAX]>);
 
 impl Recent {
     pub(super) fn is_empty(&self) -> bool {
@@ -135,18 +136,27 @@ impl Recent {
         &self.0[usize::from(table.number)]
     }
 
+    fn table_mut(&mut self, table: TableId) -> &mut Rows {
+        &mut Arc::make_mut(&mut self.0)[usize::from(table.number)]
+    }
+
+    /// Takes out the changes of a table.
+    pub(super) fn take(&mut self, table: TableId) -> impl Iterator<Item = (RowKey, Change)> {
+        std::mem::take(self.table_mut(table)).into_iter()
+    }
+
     /// What became of a row, if anything did.
     pub(super) fn get(&self, table: TableId, key: &[u8]) -> Option<&Change> {
         self.table(table).get(&Wanted(key))
     }
 
     pub(super) fn put(&mut self, table: TableId, key: &[u8], change: Change) {
-        self.0[usize::from(table.number)].insert(table.key(key), change);
+        self.table_mut(table).insert(table.key(key), change);
     }
 
     /// Forgets what became of a row.
     pub(super) fn forget(&mut self, table: TableId, key: &[u8]) {
-        self.0[usize::from(table.number)].remove(&Wanted(key));
+        self.table_mut(table).remove(&Wanted(key));
     }
 
     /// The changes of a table, in the order of its keys.

@@ -11,6 +11,7 @@ use redb::{
     StorageError, TableDefinition, TableError, Value,
 };
 
+use crate::store::redb::change_buffer::{BufferedChanges, ChangeBuffer};
 use crate::store::redb::recent::{Bytes, Change, Changes, RowKey, TableId};
 use crate::store::redb::snapshot::Layers;
 
@@ -34,6 +35,16 @@ impl<T: Value + 'static> Guard<T> {
     }
 }
 
+impl<K: Key + 'static> Guard<K> {
+    /// How a key that was read stands to another.
+    fn compare(&self, other: &[u8]) -> Ordering {
+        match self {
+            Self::Old(guard) => K::compare(K::as_bytes(&guard.value()).as_ref(), other),
+            Self::New(bytes) => K::compare(bytes, other),
+        }
+    }
+}
+
 /// A row that was read.
 pub(super) type Row<K, V> = (Guard<K>, Guard<V>);
 
@@ -42,6 +53,8 @@ pub(super) type Row<K, V> = (Guard<K>, Guard<V>);
 pub(super) struct OldRows<K: Key + 'static, V: Value + 'static> {
     definition: TableDefinition<'static, K, V>,
     opened: OnceLock<Opened<K, V>>,
+    /// What it lacks; only the index of leads does.
+    waiting: ChangeBuffer,
 }
 
 struct Opened<K: Key + 'static, V: Value + 'static> {
@@ -52,7 +65,11 @@ struct Opened<K: Key + 'static, V: Value + 'static> {
 
 impl<K: Key + 'static, V: Value + 'static> OldRows<K, V> {
     pub(super) fn new(definition: TableDefinition<'static, K, V>) -> Self {
-        Self { definition, opened: OnceLock::new() }
+        Self { definition, opened: OnceLock::new(), waiting: ChangeBuffer::default() }
+    }
+
+    pub(super) fn set_waiting(&mut self, waiting: ChangeBuffer) {
+        self.waiting = waiting;
     }
 
     fn opened(&self, transaction: &ReadTransaction) -> Result<&Opened<K, V>> {
@@ -99,6 +116,14 @@ impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
     fn at(&self, key: &[u8]) -> Result<Option<Guard<V>>> {
         match self.layers.change(self.id, key) {
             Some(change) => Ok(change.map(Guard::New)),
+            None => self.below(key),
+        }
+    }
+
+    /// What a row is below the recent ones.
+    fn below(&self, key: &[u8]) -> Result<Option<Guard<V>>> {
+        match self.old.waiting.change(key) {
+            Some(change) => Ok(change.map(Guard::New)),
             None => Ok(self.old()?.get(key)?.map(Guard::Old)),
         }
     }
@@ -120,13 +145,10 @@ impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
         };
         let is_inverted = from.zip(to).is_some_and(|(from, to)| K::compare(from, to).is_gt());
         let is_empty = is_newer || is_inverted;
+        let waiting = (!is_inverted).then(|| self.old.waiting.range(self.id, bounds));
         let old = if is_empty { None } else { Some(old.table.range(range)?) };
-        Ok(Range {
-            old: Ends::new(old.into_iter().flatten()),
-            frozen: Ends::new(frozen),
-            active: Ends::new(active),
-            of: PhantomData,
-        })
+        let old = old.into_iter().flatten().map(old_row as fn(_) -> _);
+        Ok(Over::new(Over::new(Over::new(old, waiting.into_iter().flatten()), frozen), active))
     }
 
     /// All rows.
@@ -143,12 +165,17 @@ impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
     pub(super) fn len(&self) -> Result<u64> {
         let old = self.old()?;
         let mut length = old.table.len()?;
+        let mut count = |(_, change): &(RowKey, Change), was_there: bool| {
+            length = length + u64::from(change.is_some()) - u64::from(was_there);
+        };
         let all = (Bound::Unbounded, Bound::Unbounded);
+        for row in self.old.waiting.range(self.id, all) {
+            count(&row, old.get(row.0.bytes())?.is_some());
+        }
         let [frozen, active] = self.layers.changes(self.id, all);
         let frozen = frozen.filter(|(key, _)| !self.layers.is_changed_again(self.id, key.bytes()));
-        for (key, change) in frozen.chain(active) {
-            let was_there = old.get(key.bytes())?.is_some();
-            length = length + u64::from(change.is_some()) - u64::from(was_there);
+        for row in frozen.chain(active) {
+            count(&row, self.below(row.0.bytes())?.is_some());
         }
         Ok(length)
     }
@@ -173,7 +200,7 @@ impl<'t, K: Key + 'static, V: Value + 'static> Table<'t, K, V> {
         if removed.is_some() {
             let is_below = match self.layers.frozen_change(self.id, key) {
                 Some(change) => change.is_some(),
-                None => self.old()?.get(key)?.is_some(),
+                None => self.below(key)?.is_some(),
             };
             self.layers.remove(self.id, key, is_below);
         }
@@ -233,83 +260,74 @@ impl<I: DoubleEndedIterator> Ends<I> {
     }
 }
 
-type OldRange<K, V> = std::iter::Flatten<std::option::IntoIter<redb::Range<'static, K, V>>>;
+/// The rows of the database in a range, from both ends.
+type OldRange<K, V> = std::iter::Map<
+    std::iter::Flatten<std::option::IntoIter<redb::Range<'static, K, V>>>,
+    fn(Result<OldRow<K, V>>) -> Result<Row<K, V>>,
+>;
 
-/// The rows of a range, from both ends.
-pub(super) struct Range<K: Key + 'static, V: Value + 'static> {
-    old: Ends<OldRange<K, V>>,
-    frozen: Ends<Changes>,
-    active: Ends<Changes>,
-    of: PhantomData<V>,
+type OldRow<K, V> = (AccessGuard<'static, K>, AccessGuard<'static, V>);
+
+fn old_row<K: Key + 'static, V: Value + 'static>(row: Result<OldRow<K, V>>) -> Result<Row<K, V>> {
+    row.map(|(key, value)| (Guard::Old(key), Guard::Old(value)))
 }
 
-impl<K: Key + 'static, V: Value + 'static> Range<K, V> {
-    /// The next change of the recent rows; the active ones overrule the frozen ones.
-    fn peek_change(&mut self, back: bool) -> Option<&(RowKey, Change)> {
-        let order = match (self.frozen.peek(back), self.active.peek(back)) {
-            (Some((frozen, _)), Some((active, _))) => frozen.cmp(active),
-            (Some(_), None) => return self.frozen.peek(back),
-            (None, _) => return self.active.peek(back),
-        };
-        if order.is_eq() {
-            self.frozen.take(back);
-        }
-        let is_frozen_first = if back { order.is_gt() } else { order.is_lt() };
-        if is_frozen_first { self.frozen.peek(back) } else { self.active.peek(back) }
-    }
+/// The changes that a table of the database lacks in a range, from both ends.
+type WaitingRange = std::iter::Flatten<std::option::IntoIter<BufferedChanges>>;
 
-    fn take_change(&mut self, back: bool) -> Option<(RowKey, Change)> {
-        self.peek_change(back)?;
-        let is_frozen = match (self.frozen.peek(back), self.active.peek(back)) {
-            (Some((frozen, _)), Some((active, _))) => (frozen < active) != back,
-            (frozen, _) => frozen.is_some(),
-        };
-        if is_frozen { self.frozen.take(back) } else { self.active.take(back) }
+/// The rows of a range, from both ends: those of the database, those that its index lacks, the
+/// frozen ones, and the active ones.
+pub(super) type Range<K, V> =
+    Over<K, V, Over<K, V, Over<K, V, OldRange<K, V>, WaitingRange>, Changes>, Changes>;
+
+/// Rows with the changes above them, from both ends.
+pub(super) struct Over<K, V, B: Iterator, A: Iterator> {
+    below: Ends<B>,
+    above: Ends<A>,
+    of: PhantomData<(K, V)>,
+}
+
+impl<K, V, B, A> Over<K, V, B, A>
+where
+    K: Key + 'static,
+    V: Value + 'static,
+    B: DoubleEndedIterator<Item = Result<Row<K, V>>>,
+    A: DoubleEndedIterator<Item = (RowKey, Change)>,
+{
+    fn new(below: B, above: A) -> Self {
+        Self { below: Ends::new(below), above: Ends::new(above), of: PhantomData }
     }
 
     fn step(&mut self, back: bool) -> Option<Result<Row<K, V>>> {
         loop {
-            if self.peek_change(back).is_none() {
-                return self.old.take(back).map(|row| row.map(old_row));
-            }
-            let old = match self.old.peek(back) {
-                Some(Ok((key, _))) => Some(K::as_bytes(&key.value()).as_ref().to_vec()),
-                Some(Err(_)) => return self.old.take(back).map(|row| row.map(old_row)),
-                None => None,
+            let Some((key, _)) = self.above.peek(back) else { return self.below.take(back) };
+            let order = match self.below.peek(back) {
+                Some(Ok((below, _))) => below.compare(key.bytes()),
+                Some(Err(_)) => return self.below.take(back),
+                None if back => Ordering::Less,
+                None => Ordering::Greater,
             };
-            let order = match (&old, self.peek_change(back)) {
-                (Some(old), Some((new, _))) => {
-                    let order = K::compare(old, new.bytes());
-                    if back { order.reverse() } else { order }
-                }
-                (old, _) => {
-                    if old.is_some() {
-                        Ordering::Less
-                    } else {
-                        Ordering::Greater
-                    }
-                }
-            };
-            if order.is_le() {
-                let row = self.old.take(back);
-                if order.is_lt() {
-                    return row.map(|row| row.map(old_row));
-                }
+            let is_below_first = if back { order.is_gt() } else { order.is_lt() };
+            if is_below_first {
+                return self.below.take(back);
             }
-            if let Some((key, Some(value))) = self.take_change(back) {
+            if order.is_eq() {
+                drop(self.below.take(back));
+            }
+            if let Some((key, Some(value))) = self.above.take(back) {
                 return Some(Ok((Guard::New(key.into_bytes()), Guard::New(value))));
             }
         }
     }
 }
 
-fn old_row<K: Key + 'static, V: Value + 'static>(
-    (key, value): (AccessGuard<'static, K>, AccessGuard<'static, V>),
-) -> Row<K, V> {
-    (Guard::Old(key), Guard::Old(value))
-}
-
-impl<K: Key + 'static, V: Value + 'static> Iterator for Range<K, V> {
+impl<K, V, B, A> Iterator for Over<K, V, B, A>
+where
+    K: Key + 'static,
+    V: Value + 'static,
+    B: DoubleEndedIterator<Item = Result<Row<K, V>>>,
+    A: DoubleEndedIterator<Item = (RowKey, Change)>,
+{
     type Item = Result<Row<K, V>>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -317,7 +335,13 @@ impl<K: Key + 'static, V: Value + 'static> Iterator for Range<K, V> {
     }
 }
 
-impl<K: Key + 'static, V: Value + 'static> DoubleEndedIterator for Range<K, V> {
+impl<K, V, B, A> DoubleEndedIterator for Over<K, V, B, A>
+where
+    K: Key + 'static,
+    V: Value + 'static,
+    B: DoubleEndedIterator<Item = Result<Row<K, V>>>,
+    A: DoubleEndedIterator<Item = (RowKey, Change)>,
+{
     fn next_back(&mut self) -> Option<Self::Item> {
         self.step(true)
     }

@@ -9,9 +9,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use redb::{Database, ReadTransaction, ReadableDatabase};
+use redb::ReadTransaction;
 
 use crate::store::StoreError;
+use crate::store::redb::base::Base;
 use crate::store::redb::recent::{Change, Changes, Recent, TableId, encode};
 use crate::store::redb::tables::{OldTables, Place, Tables};
 
@@ -34,8 +35,8 @@ pub(super) type Fronts = OrdMap<u64, Place>;
 
 impl Snapshot {
     /// What a database holds.
-    pub(super) fn of(database: &Database) -> Result<Self, StoreError> {
-        let old = Arc::new(OldTables::of(database.begin_read()?));
+    pub(super) fn of(base: &Base) -> Result<Self, StoreError> {
+        let old = Arc::new(base.tables()?);
         let (frozen, active, fronts) = Default::default();
         Ok(Self { old, frozen, active, fronts })
     }
@@ -66,8 +67,8 @@ impl Snapshot {
     }
 
     /// Takes the database as it is with what was set apart, and answers what it was.
-    pub(super) fn adopt_merged(&mut self, database: &Database) -> Result<Recent, StoreError> {
-        let merged = Self::of(database)?;
+    pub(super) fn adopt_merged(&mut self, base: &Base) -> Result<Recent, StoreError> {
+        let merged = Self::of(base)?;
         self.old = merged.old;
         Ok(std::mem::take(&mut self.frozen))
     }

@@ -11,6 +11,7 @@ use redb::{Key, ReadTransaction, TableDefinition, Value, WriteTransaction};
 use crate::domain::event::KeyDigest;
 use crate::domain::matching::ContactKey;
 use crate::domain::time::Timestamp;
+use crate::store::redb::change_buffer::ChangeBuffer;
 use crate::store::redb::recent::{Change, Recent, Shape, TableId};
 use crate::store::redb::rows::{OldRows, Table};
 use crate::store::redb::snapshot::Layers;
@@ -37,10 +38,12 @@ macro_rules! tables {
         }
 
         impl OldTables {
-            /// The tables as the transaction sees them.
-            pub(super) fn of(transaction: ReadTransaction) -> Self {
+            /// The tables as the transaction sees them, and what its index of leads lacks.
+            pub(super) fn of(transaction: ReadTransaction, waiting: ChangeBuffer) -> Self {
                 $(let $field = OldRows::new(TableDefinition::new(stringify!($field)));)*
-                Self { transaction, $($field,)* }
+                let mut tables = Self { transaction, $($field,)* };
+                tables.lead_index.set_waiting(waiting);
+                tables
             }
 
             /// The same with the layers above.
@@ -166,6 +169,15 @@ tables! {
     29 lead_found: (u64, u64) => ();
     /// Number of an attempt → how many events it was about that are still here.
     30 attempt_links: u64 => u32;
+}
+
+/// The index of leads, which does not take its rows at once.
+pub(super) const LEAD_INDEX: TableDefinition<'static, u64, u64> =
+    TableDefinition::new("lead_index");
+
+/// Where its rows are among the recent ones.
+pub(super) fn lead_index_id() -> TableId {
+    TableId::of::<u64>(1)
 }
 
 fn table<K: Key + 'static, V: Value + 'static>(

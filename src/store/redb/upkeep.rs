@@ -15,7 +15,7 @@ use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 
 use crate::domain::time::Timestamp;
-use crate::limits::COPY_CACHE_BYTES;
+use crate::limits::{COPY_CACHE_BYTES, STORE_INDEX_WAITING_MAX};
 use crate::store::StoreError;
 use crate::store::redb::Purpose;
 use crate::store::redb::engine::open_database;
@@ -193,7 +193,8 @@ pub fn compact(path: &Path) -> Result<Compacted, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES);
     let file = Arc::new(StoreFile::open(path)?);
-    let (mut database, _) = open_database(file, &builder, check_ours)?;
+    let (base, _) = open_database(file, &builder, STORE_INDEX_WAITING_MAX, check_ours)?;
+    let mut database = base.into_database();
     database.compact().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     database.close()?;
     Ok(Compacted { before, after: length()? })

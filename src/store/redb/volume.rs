@@ -12,7 +12,8 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use rustix::fs::OFlags;
 
 use crate::limits::{
-    COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_LOG_SEGMENT_BYTES, STORE_PROBE_BYTES,
+    COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_INDEX_WAITING_MAX, STORE_LOG_SEGMENT_BYTES,
+    STORE_PROBE_BYTES,
 };
 use crate::store::StoreError;
 use crate::store::redb::file::{DatabasePart, Form, Layout, Medium};
@@ -64,6 +65,11 @@ pub trait Volume: Send + Sync + 'static {
     /// Memory for cached pages of the database, in bytes.
     fn cache_bytes(&self) -> usize {
         STORE_CACHE_BYTES
+    }
+
+    /// Changes that the index of leads may lack.
+    fn index_waiting_max(&self) -> usize {
+        STORE_INDEX_WAITING_MAX
     }
 }
 
@@ -131,7 +137,7 @@ impl FileVolume {
     fn adopt(&self, copy: &StoreFile) -> Result<(), StoreError> {
         // Nothing is made a store of that is not whole, ours, and for what we are for.
         let proven = open_unchanged(FileBackend::new(File::open(&self.path)?)?)?;
-        layout::check(&proven.begin_read()?, self.purpose)?;
+        layout::check(&proven.database().begin_read()?, self.purpose)?;
         drop(proven);
         self.make(|store, start| {
             let (length, mut at) = (copy.len()?, 0);

@@ -323,6 +323,10 @@ impl Volume for Disk {
     fn cache_bytes(&self) -> usize {
         1024 * 1024
     }
+
+    fn index_waiting_max(&self) -> usize {
+        3
+    }
 }
 
 impl Medium for Disk {

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageError};
 
-use crate::store::redb::engine::merge;
+use crate::store::redb::base::Base;
 use crate::store::redb::recent::Recent;
 use crate::store::redb::rows::Row;
 use crate::store::redb::snapshot::Snapshot;
@@ -85,7 +85,8 @@ proptest! {
         let making = database.begin_write().unwrap();
         make_tables(&making).unwrap();
         making.commit().unwrap();
-        let mut snapshot = Snapshot::of(&database).unwrap();
+        let base = Base::new(database, 4).unwrap();
+        let mut snapshot = Snapshot::of(&base).unwrap();
         let (mut committed, mut rows, mut frozen) = (Rows::new(), Rows::new(), None);
         let mut log = Recent::default();
         let mut transaction = snapshot.begin();
@@ -117,8 +118,8 @@ proptest! {
                 }
                 Step::Freeze | Step::Merge => {
                     if let Some(frozen) = frozen.take() {
-                        merge(&database, &frozen).unwrap();
-                        snapshot.adopt_merged(&database).unwrap();
+                        base.merge(&frozen).unwrap();
+                        snapshot.adopt_merged(&base).unwrap();
                     }
                     if matches!(step, Step::Freeze) {
                         frozen = Some(snapshot.freeze());
@@ -130,7 +131,7 @@ proptest! {
             compare(&transaction.tables(), &rows, (from, to));
         }
         // The log alone tells the same.
-        merge(&database, &log).unwrap();
-        compare(&Snapshot::of(&database).unwrap().begin().tables(), &committed, ((0, 0), (9, 9)));
+        base.merge(&log).unwrap();
+        compare(&Snapshot::of(&base).unwrap().begin().tables(), &committed, ((0, 0), (9, 9)));
     }
 }

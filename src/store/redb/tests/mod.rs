@@ -3,6 +3,7 @@
 mod backup;
 pub(crate) mod disk;
 mod failing;
+mod index;
 mod layers;
 mod list;
 mod matrix;
