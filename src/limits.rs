@@ -207,7 +207,7 @@ pub const SHARED_LOOK_EVERY_MS: i64 = 200;
 /// How long the migration of a database keeps others from migrating it.
 pub const MIGRATION_LOCK: Duration = Duration::from_mins(1);
 /// Memory for cached pages of the embedded store, in bytes.
-pub const STORE_CACHE_BYTES: usize = 64 * 1024 * 1024;
+pub const STORE_CACHE_BYTES: usize = 32 * 1024 * 1024;
 /// What has to fit on the disk before an embedded store that failed is opened again, in bytes.
 pub const STORE_PROBE_BYTES: usize = 4 * 1024 * 1024;
 /// How often an embedded store that failed is tried again.
