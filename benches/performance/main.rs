@@ -21,6 +21,7 @@ mod rig;
 mod samples;
 mod scenario;
 mod stores;
+mod work;
 
 use std::process::ExitCode;
 

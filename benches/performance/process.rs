@@ -15,6 +15,8 @@ use crate::samples::real;
 /// Longest that a program may take to listen, or to end in order.
 const PATIENCE: Duration = Duration::from_mins(2);
 const LOG_LINES_SHOWN: usize = 10;
+/// Parts of a second that the kernel counts a program's time in, on every machine that it tells of.
+const TICKS_PER_S: f64 = 100.0;
 
 /// A program that runs until this is dropped.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ pub(crate) struct Process {
 pub(crate) struct Memory {
     /// Now.
     pub(crate) resident_mb: f64,
+    /// Of that, its own; the rest are pages of its file, which the kernel can take back.
+    pub(crate) own_mb: f64,
     /// The most that it ever had.
     pub(crate) peak_mb: f64,
 }
@@ -92,7 +96,13 @@ impl Process {
             let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
             Ok(real(kib) * 1_024.0 / 1e6)
         };
-        Ok(Memory { resident_mb: figure("VmRSS:")?, peak_mb: figure("VmHWM:")? })
+        let (resident_mb, own_mb) = (figure("VmRSS:")?, figure("RssAnon:")?);
+        Ok(Memory { resident_mb, own_mb, peak_mb: figure("VmHWM:")? })
+    }
+
+    /// How long cores have worked for it, in seconds.
+    pub(crate) fn busy_s(&self) -> anyhow::Result<f64> {
+        busy_s(&self.child.id().to_string())
     }
 
     fn last_words(&self) -> String {
@@ -106,6 +116,15 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// How long cores have worked for a program, in seconds; this one is `self`.
+pub(crate) fn busy_s(process: &str) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // After its name, which may have blanks, come its state and ten other things.
+    let (_, fields) = stat.rsplit_once(") ").context("the kernel tells nothing of time")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    Ok(real(ticks.sum::<Result<_, _>>()?) / TICKS_PER_S)
 }
 
 /// What a program that ends by itself says, if it succeeds.

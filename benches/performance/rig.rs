@@ -9,15 +9,16 @@ use anyhow::{Context, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use leadloop::bench::{Load, Pace, Plan, Report, Until, run};
 use reqwest::Url;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::candidate::{Candidate, Server, baseline, leadloop};
 use crate::disk::Disk;
 use crate::options::Effort;
 use crate::outcome::grouped;
 use crate::peers;
-use crate::process::free_address;
+use crate::process::{busy_s, free_address};
 use crate::stores::NOWHERE;
+use crate::work::Work;
 
 pub(crate) const APP_SECRET: &str = "performance-app-secret";
 pub(crate) const API_KEY: &str = "performance-api-key";
@@ -141,6 +142,22 @@ impl Rig {
     ) -> anyhow::Result<Report> {
         let until = Until::Elapsed(self.effort.measure);
         self.load_until(server, load, connections, pace, until).await
+    }
+
+    /// The same, and tells how many cores worked for it.
+    pub(crate) async fn load_and_watch(
+        &self,
+        server: &Server,
+        load: Load,
+        connections: usize,
+    ) -> anyhow::Result<(Report, Work)> {
+        let busy = || anyhow::Ok([server.process.busy_s()?, busy_s("self")?]);
+        let (before, started) = (busy()?, Instant::now());
+        let report = self.load(server, load, connections, Pace::Closed).await?;
+        let (after, took_s) = (busy()?, started.elapsed().as_secs_f64());
+        let [server, generator] = [0, 1].map(|at| (after[at] - before[at]) / took_s);
+        let server_us = server / report.per_s() * 1e6;
+        Ok((report, Work { server, generator, server_us }))
     }
 
     /// The same until something else.

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use leadloop::bench::Pace;
-
 use crate::candidate::Candidate;
 use crate::outcome::{Axis, Line, Outcome, Plot, Scale, Table, Target, Unit};
 use crate::rig::{Rig, rotated, webhooks};
 use crate::samples::Samples;
+use crate::work::Works;
 
 const CANDIDATES: [Candidate; 5] = [
     Candidate::NoOp,
@@ -21,22 +20,35 @@ const CANDIDATES: [Candidate; 5] = [
 const GOALS: [(u32, f64, f64); 4] =
     [(1, 0.75, 0.22), (16, 0.75, 0.24), (64, 0.75, 0.45), (256, 0.75, 0.60)];
 
+/// With how many it is told what the cores do.
+const WATCHED: u32 = 64;
+
 type Rates = BTreeMap<(Candidate, u32), Samples>;
 
 pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
-    let mut rates = Rates::new();
+    let (mut rates, mut works) = (Rates::new(), BTreeMap::<_, Works>::new());
     for round in rig.rounds() {
         for (connections, ..) in GOALS {
             for candidate in rotated(&CANDIDATES, round) {
                 rig.step(format!("round {}, {candidate}, {connections} connections", round + 1));
                 let server = rig.start(candidate).await?;
                 let load = webhooks(1, 0);
-                let report = rig.load(&server, load, connections as usize, Pace::Closed).await?;
+                let (report, work) =
+                    rig.load_and_watch(&server, load, connections as usize).await?;
                 rates.entry((candidate, connections)).or_default().push(report.per_s());
+                if connections == WATCHED {
+                    works.entry(candidate).or_default().push(work);
+                }
             }
         }
     }
-    Ok(outcome(&rates))
+    let mut outcome = outcome(&rates);
+    let mut table = Table::new(format!("{WATCHED} connections"), &Works::HEAD);
+    for candidate in CANDIDATES {
+        table.row(candidate, works[&candidate].figures());
+    }
+    outcome.tables.push(table);
+    Ok(outcome)
 }
 
 fn outcome(rates: &Rates) -> Outcome {

@@ -16,7 +16,7 @@ const PER_S: f64 = 20_000.0;
 const CONNECTIONS: usize = 256;
 
 pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
-    let [mut idle, mut loaded, mut rates] = [const { Vec::new() }; 3];
+    let [mut idle, mut own, mut loaded, mut rates] = [const { Vec::new() }; 4];
     let sizes: Vec<u64> =
         [Some(rig.effort.many_leads), rig.effort.most_leads].into_iter().flatten().collect();
     let mut filled = vec![Samples::default(); sizes.len()];
@@ -24,7 +24,9 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
         rig.step(format!("round {}, idle and loaded", round + 1));
         let server = rig.start_leadloop(None, &rig.sink.url()).await?;
         sleep(SETTLED).await;
-        idle.push(server.process.memory()?.resident_mb);
+        let memory = server.process.memory()?;
+        idle.push(memory.resident_mb);
+        own.push(memory.own_mb);
         let pace = Pace::Open { per_s: PER_S };
         let report = rig.load(&server, webhooks(1, 0), CONNECTIONS, pace).await?;
         rates.push(report.per_s());
@@ -54,8 +56,11 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
         goal(format!("{what}, most"), 150.0, samples);
     }
     outcome.note(format!(
-        "Resident memory of the process, as the kernel counts it. 20,000/s were offered at {CONNECTIONS} \
+        "Resident memory of the process, as the kernel counts it. Idle and empty, {} of it is the \
+         process's own (`RssAnon`), and the rest is pages of the program's file, which the kernel \
+         maps around those that are used, and can take back. 20,000/s were offered at {CONNECTIONS} \
          connections, and {} answered.",
+        Unit::Megabytes.summary(&Samples::from_iter(own)),
         Unit::PerSecond.summary(&rates)
     ));
     Ok(outcome)

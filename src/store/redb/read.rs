@@ -78,7 +78,21 @@ pub(super) fn standing(
     seq: u64,
     lead: Option<&Lead>,
 ) -> Result<Standing, StoreError> {
-    if view.delivered.get(seq)?.is_some() {
+    standing_of(view, seq, delivered_by(view, seq)?, lead)
+}
+
+/// The number of the attempt that delivered an event.
+fn delivered_by(view: &Tables<'_>, seq: u64) -> Result<Option<u64>, StoreError> {
+    Ok(view.delivered.get(seq)?.map(|attempt| attempt.value()))
+}
+
+fn standing_of(
+    view: &Tables<'_>,
+    seq: u64,
+    delivered: Option<u64>,
+    lead: Option<&Lead>,
+) -> Result<Standing, StoreError> {
+    if delivered.is_some() {
         return Ok(Standing::Delivered);
     }
     if let Some(dead) = view.dead.get(seq)? {
@@ -92,21 +106,28 @@ pub(super) fn standing(
 fn attempt_seqs(
     view: &Tables<'_>,
     seq: u64,
+    delivered: Option<u64>,
 ) -> Result<impl Iterator<Item = Result<u64, StoreError>>, StoreError> {
-    let delivered = view.delivered.get(seq)?.map(|delivered| Ok(delivered.value()));
+    let delivered = delivered.map(Ok);
     let failures = view.failures.range((seq, 0)..=(seq, u64::MAX))?.rev();
     Ok(delivered.into_iter().chain(failures.map(|row| Ok(row?.0.value().1))))
 }
 
 /// The last attempt to deliver an event.
 pub(super) fn last_attempt(view: &Tables<'_>, seq: u64) -> Result<Option<Attempt>, StoreError> {
-    attempt_seqs(view, seq)?.next().map(|number| attempt(view, number?)).transpose()
+    let mut seqs = attempt_seqs(view, seq, delivered_by(view, seq)?)?;
+    seqs.next().map(|number| attempt(view, number?)).transpose()
 }
 
 /// The count of an event's attempts, and the latest of them.
-fn attempts(view: &Tables<'_>, seq: u64, latest_max: usize) -> Result<AttemptLog, StoreError> {
+fn attempts(
+    view: &Tables<'_>,
+    seq: u64,
+    delivered: Option<u64>,
+    latest_max: usize,
+) -> Result<AttemptLog, StoreError> {
     let mut log = AttemptLog::default();
-    for number in attempt_seqs(view, seq)? {
+    for number in attempt_seqs(view, seq, delivered)? {
         let number = number?;
         if log.count < latest_max {
             log.latest.push(attempt(view, number)?);
@@ -141,11 +162,12 @@ fn with_attempts(
     lead: Option<&Lead>,
     latest_max: usize,
 ) -> Result<EventDetail, StoreError> {
+    let delivered = delivered_by(view, seq)?;
     Ok(EventDetail {
         event,
-        standing: standing(view, seq, lead)?,
+        standing: standing_of(view, seq, delivered, lead)?,
         dataset_id: lead.and_then(|lead| lead.dataset_id),
-        attempts: attempts(view, seq, latest_max)?,
+        attempts: attempts(view, seq, delivered, latest_max)?,
     })
 }
 

@@ -167,11 +167,11 @@ impl Recent {
     /// The changes in a range of a table's keys.
     pub(super) fn range(&self, table: TableId, range: (Bound<&[u8]>, Bound<&[u8]>)) -> Changes {
         let rows = self.table(table);
-        Changes {
-            rows: (!rows.is_empty()).then(|| rows.clone()),
-            from: range.0.map(|key| table.key(key)),
-            to: range.1.map(|key| table.key(key)),
+        if rows.is_empty() {
+            return Changes { rows: None, from: Bound::Unbounded, to: Bound::Unbounded };
         }
+        let [from, to] = [range.0, range.1].map(|bound| bound.map(|key| table.key(key)));
+        Changes { rows: Some(rows.clone()), from, to }
     }
 
     /// Does the changes that an encoding tells of.
