@@ -30,8 +30,6 @@ pub(crate) struct Process {
 pub(crate) struct Memory {
     /// Now.
     pub(crate) resident_mb: f64,
-    /// Of that, its own; the rest are pages of its file, which the kernel can take back.
-    pub(crate) own_mb: f64,
     /// The most that it ever had.
     pub(crate) peak_mb: f64,
 }
@@ -89,15 +87,21 @@ impl Process {
     }
 
     pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        Ok(Memory { resident_mb: self.memory_mb("VmRSS:")?, peak_mb: self.memory_mb("VmHWM:")? })
+    }
+
+    /// What of its memory is its own; the rest are pages of its file, which the kernel can take
+    /// back.
+    pub(crate) fn own_memory_mb(&self) -> anyhow::Result<f64> {
+        self.memory_mb("RssAnon:")
+    }
+
+    fn memory_mb(&self, name: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let figure = |name: &str| -> anyhow::Result<f64> {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let line = line.context("the kernel tells nothing of memory")?;
-            let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
-            Ok(real(kib) * 1_024.0 / 1e6)
-        };
-        let (resident_mb, own_mb) = (figure("VmRSS:")?, figure("RssAnon:")?);
-        Ok(Memory { resident_mb, own_mb, peak_mb: figure("VmHWM:")? })
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let line = line.context("the kernel tells nothing of memory")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(real(kib) * 1_024.0 / 1e6)
     }
 
     /// How long cores have worked for it, in seconds.

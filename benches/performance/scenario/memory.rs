@@ -24,9 +24,8 @@ pub(super) async fn measure(rig: &Rig) -> anyhow::Result<Outcome> {
         rig.step(format!("round {}, idle and loaded", round + 1));
         let server = rig.start_leadloop(None, &rig.sink.url()).await?;
         sleep(SETTLED).await;
-        let memory = server.process.memory()?;
-        idle.push(memory.resident_mb);
-        own.push(memory.own_mb);
+        idle.push(server.process.memory()?.resident_mb);
+        own.push(server.process.own_memory_mb()?);
         let pace = Pace::Open { per_s: PER_S };
         let report = rig.load(&server, webhooks(1, 0), CONNECTIONS, pace).await?;
         rates.push(report.per_s());

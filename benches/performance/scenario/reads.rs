@@ -88,7 +88,7 @@ impl Measured {
             let (report, work) = rig.load_and_watch(server, load, connections).await?;
             self.rates.entry((ask, leads)).or_default().push(report.per_s());
             if ask == Ask::LookUp {
-                let name = format!("look-ups, {} leads", grouped(&leads));
+                let name = format!("look-ups, {} leads", grouped(leads));
                 self.works.entry(name).or_default().push(work);
             }
         }
@@ -102,11 +102,11 @@ impl Measured {
         for (ask, name) in Ask::ALL {
             let ratio = rates(ask, most).ratio_to(rates(ask, FEW_LEADS));
             let what =
-                format!("{name}: with {} leads ÷ with {}", grouped(&most), grouped(&FEW_LEADS));
+                format!("{name}: with {} leads ÷ with {}", grouped(most), grouped(FEW_LEADS));
             outcome.goal(what, Target::AtLeast(0.85), Unit::Ratio, ratio);
         }
         let ratio = rates(Ask::LookUp, most).ratio_to(&self.floors[0]);
-        let what = format!("look-up ÷ no-op route, {} leads, 64 connections", grouped(&most));
+        let what = format!("look-up ÷ no-op route, {} leads, 64 connections", grouped(most));
         outcome.goal(what, Target::AtLeast(0.6), Unit::Ratio, ratio);
         let head = ["a second, with leads stored".to_owned()].into_iter();
         let head: Vec<_> = head.chain(sizes.iter().map(grouped)).collect();
