@@ -2,12 +2,13 @@
 //!
 //! Rows are brought into it many at a time. All tables but the index of leads take them as they
 //! are; what the index has not taken yet is in a [`ChangeBuffer`], and durable as runs: rows of a
-//! table of its own, one for each time that rows were brought here.
+//! table of its own, one for each time that changes of the index were brought here.
 
 use std::sync::{Mutex, PoisonError};
 
 use redb::{
-    Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use crate::store::StoreError;
@@ -19,9 +20,10 @@ use crate::store::redb::tables::{LEAD_INDEX, OldTables, lead_index_id, write_row
 /// and runs are removed from the first on, so those that are there tell what the index lacks.
 const RUNS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("lead_index_runs");
 
-/// How many more changes than may wait the runs may have, before all that waits is brought into the
-/// index: the same lead may be changed often.
-const RUNS_FACTOR: usize = 4;
+/// How many times as many changes as may wait the runs may have; beyond that whatever waits is
+/// brought into the index as fast as it may. Where each change is of another lead it does not come
+/// to that: in a round come twice as many changes as may wait, and a run stays for two rounds.
+const RUNS_FACTOR: usize = 6;
 
 /// A database, and what its index of leads lacks.
 pub(super) struct Base {
@@ -53,20 +55,17 @@ struct Runs {
 impl Base {
     /// What a database is with the runs that it has; from now on so many changes may wait.
     pub(super) fn new(database: Database, waiting_max: usize) -> Result<Self, StoreError> {
-        let mut all = Vec::new();
-        match database.begin_read()?.open_table(RUNS) {
-            Ok(table) => {
-                for row in table.range::<u64>(..)? {
-                    let (number, run) = row?;
-                    let unreadable = || StoreError::Corrupt("a run of the index".into());
-                    all.push((number.value(), Run::decode(run.value()).ok_or_else(unreadable)?));
-                }
-            }
+        let runs = match database.begin_read()?.open_table(RUNS) {
+            Ok(table) => Some(table),
             // Nobody brought anything here yet.
-            Err(TableError::TableDoesNotExist(_)) => {}
+            Err(TableError::TableDoesNotExist(_)) => None,
             Err(error) => return Err(error.into()),
-        }
-        Ok(Self { database, index: Mutex::new(Index::of_runs(all, waiting_max)) })
+        };
+        let index = match runs {
+            Some(runs) => Index::of_runs(&runs, waiting_max)?,
+            None => Index::empty(waiting_max),
+        };
+        Ok(Self { database, index: Mutex::new(index) })
     }
 
     pub(super) fn database(&self) -> &Database {
@@ -90,10 +89,22 @@ impl Base {
         (index.waiting.len(), index.runs.changes)
     }
 
-    /// What it holds; nothing may be brought here meanwhile.
+    /// What it holds.
     pub(super) fn tables(&self) -> Result<OldTables, StoreError> {
-        let waiting = self.index.lock().unwrap_or_else(PoisonError::into_inner).waiting.clone();
-        Ok(OldTables::of(self.database.begin_read()?, waiting))
+        let index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(OldTables::of(self.database.begin_read()?, index.waiting.clone()))
+    }
+
+    /// Brings all that waits into the index, so that nothing is beside it.
+    pub(super) fn settle(&self) -> Result<(), StoreError> {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = index.clone();
+        let transaction = self.database.begin_write()?;
+        settled.settle(&transaction)?;
+        transaction.commit()?;
+        // From here on the index is whole; before, what it lacks is in the runs as it was.
+        *index = settled;
+        Ok(())
     }
 
     /// Brings rows here; they are durable then.
@@ -122,16 +133,41 @@ impl Base {
 }
 
 impl Index {
-    /// How far it is by the runs that are there, in the order of their numbers.
-    fn of_runs(runs: Vec<(u64, Run)>, waiting_max: usize) -> Self {
-        let (numbers, runs): (Vec<u64>, Vec<Run>) = runs.into_iter().unzip();
-        let place = runs.last().map_or_else(Place::default, |run| run.after);
-        let before_round = runs.partition_point(|run| run.before.round < place.round);
-        let last_before_round = before_round.checked_sub(1).map_or(0, |at| numbers[at]);
-        let last = numbers.last().copied().unwrap_or(0);
-        let changes = runs.iter().map(Run::len).sum();
-        let waiting = ChangeBuffer::of_runs(&runs);
-        Self { waiting, waiting_max, place, runs: Runs { last, last_before_round, changes } }
+    fn empty(waiting_max: usize) -> Self {
+        let (waiting, place, runs) = Default::default();
+        Self { waiting, waiting_max, place, runs }
+    }
+
+    /// How far it is by the runs that are there. They are read one after the other: together they
+    /// have several times as many changes as wait.
+    fn of_runs(
+        table: &ReadOnlyTable<u64, &'static [u8]>,
+        waiting_max: usize,
+    ) -> Result<Self, StoreError> {
+        let mut index = Self::empty(waiting_max);
+        let Some((_, last)) = table.last()? else { return Ok(index) };
+        index.place = decode(last.value())?.after;
+        let mut waiting = Vec::new();
+        for row in table.range::<u64>(..)? {
+            let (number, run) = row?;
+            let run = decode(run.value())?;
+            index.runs.last = number.value();
+            if run.before.round < index.place.round {
+                index.runs.last_before_round = number.value();
+            }
+            index.runs.changes += run.len();
+            waiting.extend(run.waiting(index.place));
+        }
+        index.waiting = ChangeBuffer::of_changes(waiting);
+        Ok(index)
+    }
+
+    /// Brings all that waits into the index.
+    fn settle(&mut self, to: &WriteTransaction) -> Result<(), StoreError> {
+        bring(self.waiting.all(), to)?;
+        to.delete_table(RUNS)?;
+        *self = Self::empty(self.waiting_max);
+        Ok(())
     }
 
     /// Takes changes, and brings into the index what is due.
@@ -139,13 +175,7 @@ impl Index {
         let are_runs_long = self.runs.changes > self.waiting_max * RUNS_FACTOR;
         let waiting_max = if are_runs_long { 0 } else { self.waiting_max };
         let turn = self.waiting.turn(changes, self.place, waiting_max);
-        let mut table = to.open_table(LEAD_INDEX)?;
-        for (lead_id, number) in turn.due {
-            match number {
-                Some(number) => drop(table.insert(lead_id, number)?),
-                None => drop(table.remove(lead_id)?),
-            }
-        }
+        bring(turn.due.into_iter(), to)?;
         let is_new_round = turn.run.after.round > self.place.round;
         (self.waiting, self.place) = (turn.waiting, turn.run.after);
         if self.runs.changes > 0 || !self.waiting.is_empty() {
@@ -157,6 +187,25 @@ impl Index {
         }
         Ok(())
     }
+}
+
+/// Brings changes into the index, in its order.
+fn bring(
+    changes: impl Iterator<Item = IndexChange>,
+    to: &WriteTransaction,
+) -> Result<(), StoreError> {
+    let mut index = to.open_table(LEAD_INDEX)?;
+    for (lead_id, number) in changes {
+        match number {
+            Some(number) => drop(index.insert(lead_id, number)?),
+            None => drop(index.remove(lead_id)?),
+        }
+    }
+    Ok(())
+}
+
+fn decode(run: &[u8]) -> Result<Run, StoreError> {
+    Run::decode(run).ok_or_else(|| StoreError::Corrupt("a run of the index can't be read".into()))
 }
 
 impl Runs {

@@ -63,6 +63,12 @@ impl Run {
         encoded.len().saturating_sub(HEAD_BYTES) / CHANGE_BYTES
     }
 
+    /// The changes that the index lacks when we are at a place.
+    pub(super) fn waiting(&self, now: Place) -> impl Iterator<Item = (u64, u64)> {
+        let changes = self.changes.iter().copied();
+        changes.filter(move |(lead_id, _)| self.before.turn_of(*lead_id) >= now)
+    }
+
     pub(super) fn encode(&self) -> Vec<u8> {
         let places = [self.before, self.after].map(|place| (place.round, place.next));
         let pairs = places.iter().chain(&self.changes);
@@ -103,24 +109,18 @@ impl ChangeBuffer {
         self.0.is_empty()
     }
 
-    /// The changes of some runs that the index does not have: the later ones overrule the earlier.
-    pub(super) fn of_runs(runs: &[Run]) -> Self {
-        let now = runs.last().map_or_else(Place::default, |run| run.after);
-        let waiting = runs.iter().flat_map(|run| {
-            let changes = run.changes.iter().copied();
-            changes.filter(move |(lead_id, _)| run.before.turn_of(*lead_id) >= now)
-        });
-        let mut all: Vec<(u64, u64)> = waiting.collect();
+    /// What waits, of which the later ones overrule the earlier.
+    pub(super) fn of_changes(mut waiting: Vec<(u64, u64)>) -> Self {
         // The sort is stable, so the last of equals is the latest.
-        all.sort_by_key(|(lead_id, _)| *lead_id);
-        let mut latest: Vec<(u64, u64)> = Vec::with_capacity(all.len());
-        for change in all {
-            match latest.last_mut().filter(|last| last.0 == change.0) {
-                Some(last) => *last = change,
-                None => latest.push(change),
+        waiting.sort_by_key(|(lead_id, _)| *lead_id);
+        waiting.dedup_by(|later, earlier| {
+            let are_equal = later.0 == earlier.0;
+            if are_equal {
+                *earlier = *later;
             }
-        }
-        Self(Arc::new(latest))
+            are_equal
+        });
+        Self(Arc::new(waiting))
     }
 
     /// What became of a row of the index, if anything did.
@@ -161,8 +161,8 @@ impl ChangeBuffer {
         BufferedChanges { all, table, places: first..end }
     }
 
-    /// Adds changes, which overrule what waits and are in the order of their lead ids. If more than
-    /// `waiting_max` would wait then, a stretch of that goes into the index, from a place on. It has
+    /// Adds changes, which overrule what waits and are in the order of their lead ids. If more
+    /// than `waiting_max` would wait then, a stretch goes into the index, from a place on. It has
     /// at most twice as many changes as come, so that nobody has to wait long for it.
     pub(super) fn turn(&self, newer: &[IndexChange], before: Place, waiting_max: usize) -> Turn {
         let changes = newer.iter().map(|(lead_id, number)| (*lead_id, number.unwrap_or(REMOVED)));
@@ -178,6 +178,11 @@ impl ChangeBuffer {
         let due = waiting.drain(from..to).map(|(lead_id, number)| (lead_id, known(number)));
         let due = due.collect();
         Turn { waiting: Self(Arc::new(waiting)), due, run: Run { before, after, changes } }
+    }
+
+    /// All that waits.
+    pub(super) fn all(&self) -> impl Iterator<Item = IndexChange> {
+        self.0.iter().map(|(lead_id, number)| (*lead_id, known(*number)))
     }
 
     fn overruled_by(&self, newer: &[(u64, u64)]) -> Vec<(u64, u64)> {

@@ -12,6 +12,8 @@ use crate::store::{Purpose, StoreError};
 
 /// The version of the layout: which tables there are and what their keys mean.
 pub(super) const LAYOUT_VERSION: u64 = 5;
+/// The layout before, which had no runs of the index, and is read as it is.
+const LAYOUT_BEFORE: u64 = 4;
 
 /// The table of facts, which every layout has.
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -21,10 +23,13 @@ pub(super) fn mark(transaction: &WriteTransaction, purpose: Purpose) -> Result<(
     check_owner(transaction.list_tables()?)?;
     let mut meta = transaction.open_table(META)?;
     if meta.get("layout")?.is_none() {
-        meta.insert("layout", LAYOUT_VERSION)?;
         meta.insert("purpose", purpose.number())?;
+        meta.insert("layout", LAYOUT_VERSION)?;
     }
-    check_purpose(read_mark(&meta)?, purpose)
+    check_purpose(read_mark(&meta)?, purpose)?;
+    // From here on a program that knows the layout before refuses it.
+    meta.insert("layout", LAYOUT_VERSION)?;
+    Ok(())
 }
 
 /// Refuses a store of another layout or purpose, or one that has not been marked.
@@ -51,7 +56,7 @@ fn check_owner(tables: impl Iterator<Item = UntypedTableHandle>) -> Result<(), S
 fn read_mark(meta: &impl ReadableTable<&'static str, u64>) -> Result<Option<Purpose>, StoreError> {
     let fact = |name| Ok::<_, StoreError>(meta.get(name)?.map(|value| value.value()));
     let layout = fact("layout")?;
-    if layout != Some(LAYOUT_VERSION) {
+    if ![Some(LAYOUT_BEFORE), Some(LAYOUT_VERSION)].contains(&layout) {
         let layout = layout.map_or_else(|| "no layout".to_owned(), |it| format!("layout {it}"));
         return Err(StoreError::Unsupported(format!(
             "it has {layout}, this program knows layout {LAYOUT_VERSION}"

@@ -21,7 +21,7 @@ type Result<T> = std::result::Result<T, StorageError>;
 pub(super) enum Guard<T: Value + 'static> {
     /// From the database.
     Old(AccessGuard<'static, T>),
-    /// From the recent rows.
+    /// From what is above it.
     New(Bytes),
 }
 

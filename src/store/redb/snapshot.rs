@@ -1,8 +1,8 @@
 //! The store at one moment, and a transaction on it.
 //!
-//! Three layers, each over the one before: the tables of the database, the rows that are being
-//! brought into it, and those that were committed since. All of them are values; a transaction
-//! that comes to nothing is forgotten, and that is all.
+//! Layers, each over the one before: the tables of the database, what its index of leads lacks, the
+//! rows that are being brought into it, and those that were committed since. All of them are
+//! values; a transaction that comes to nothing is forgotten, and that is all.
 
 use std::cell::RefCell;
 use std::ops::Bound;

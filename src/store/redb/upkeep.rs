@@ -194,6 +194,7 @@ pub fn compact(path: &Path) -> Result<Compacted, StoreError> {
     builder.set_cache_size(COPY_CACHE_BYTES);
     let file = Arc::new(StoreFile::open(path)?);
     let (base, _) = open_database(file, &builder, STORE_INDEX_WAITING_MAX, check_ours)?;
+    base.settle()?;
     let mut database = base.into_database();
     database.compact().map_err(|error| StoreError::Unavailable(error.to_string()))?;
     database.close()?;

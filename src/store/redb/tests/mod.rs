@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use redb::backends::InMemoryBackend;
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 
 use self::disk::Disk;
 use crate::domain::event::DeadReason;
@@ -319,6 +319,23 @@ fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
     assert!(message.contains(&format!("layout {LAYOUT_VERSION}")), "{message}");
     write(LAYOUT_VERSION);
     assert!(RedbStore::open(&path, Purpose::Live).is_ok());
+}
+
+#[test]
+fn a_file_of_the_layout_before_is_taken_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    drop(RedbStore::open(&path, Purpose::Live).unwrap());
+    let meta = TableDefinition::<&str, u64>::new("meta");
+    let database = database_in(&path);
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert("layout", LAYOUT_VERSION - 1).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert!(prove_file(&path, at(9)).is_ok());
+    drop(RedbStore::open(&path, Purpose::Live).unwrap());
+    let marked = database_in(&path).begin_read().unwrap().open_table(meta).unwrap();
+    assert_eq!(marked.get("layout").unwrap().unwrap().value(), LAYOUT_VERSION);
 }
 
 #[test]
