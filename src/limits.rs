@@ -41,8 +41,7 @@ pub const CUSTOM_DATA_BYTES_MAX: usize = 4 * 1024;
 pub const RETRY_BODY_BYTES_MAX: usize = 128 * 1024;
 /// Most dead letters that one request queues again.
 pub const RETRY_EVENTS_MAX: usize = 1_000;
-/// Largest payload of a CRM's own webhook, in bytes. A contact with all its properties and what
-/// they were before is some 100 kB.
+/// Largest payload of a CRM's own webhook, in bytes. A contact with all its history has 100 kB.
 pub const HOOK_BODY_BYTES_MAX: usize = 512 * 1024;
 /// Most levels of elements in what a CRM sends as XML; of JSON, serde takes 128.
 pub const HOOK_DEPTH_MAX: usize = 64;
@@ -214,7 +213,9 @@ pub const STORE_PROBE_BYTES: usize = 4 * 1024 * 1024;
 pub const STORE_REOPEN_EVERY: Duration = Duration::from_millis(500);
 /// One of two segments of the log of an embedded store, in bytes. The file is longer by both.
 pub const STORE_LOG_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
-/// Changes that the index of leads of an embedded store may lack, of 16 bytes each in memory.
+/// Changes that the index of leads of an embedded store may lack: one in so many of its rows,
+pub const STORE_INDEX_WAITING_PART: u64 = 8;
+/// and at most so many, of 16 bytes each in memory.
 pub const STORE_INDEX_WAITING_MAX: usize = 512 * 1024;
 /// Bytes of the database that are written without a flush between them.
 pub const STORE_FLUSH_BYTES: u64 = 256 * 1024;
@@ -326,8 +327,7 @@ pub const BACKFILL_OVERLAP_S: i64 = 6 * 60 * 60;
 pub const WEBHOOK_LATE_S: i64 = 15 * 60;
 /// Tries of one question of a backfill while Meta has trouble, before the form is given up.
 pub const BACKFILL_TRIES_MAX: u32 = 5;
-/// Waits of one question of a backfill for Meta's budget of calls, before the form or Page is given
-/// up: others may have a budget of their own.
+/// Waits of one question of a backfill for Meta's budget of calls, before form or Page is given up.
 pub const BACKFILL_WAITS_MAX: u32 = 2;
 /// Longest such wait, in milliseconds; the next backfill asks again after a longer one.
 pub const BACKFILL_WAIT_MS_MAX: i64 = 15 * 60 * 1_000;

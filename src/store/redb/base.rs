@@ -7,10 +7,11 @@
 use std::sync::{Mutex, PoisonError};
 
 use redb::{
-    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
-    WriteTransaction,
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, Table,
+    TableDefinition, TableError, WriteTransaction,
 };
 
+use crate::limits::{STORE_INDEX_WAITING_MAX, STORE_INDEX_WAITING_PART};
 use crate::store::StoreError;
 use crate::store::redb::change_buffer::{ChangeBuffer, IndexChange, Place, Run, index_change};
 use crate::store::redb::recent::Recent;
@@ -25,6 +26,31 @@ const RUNS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("lead_index_r
 /// to that: in a round come twice as many changes as may wait, and a run stays for two rounds.
 const RUNS_FACTOR: usize = 6;
 
+/// How far the index of leads may lag behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// One in so many of its rows may be lacking: a small index has few pages, and needs no more.
+    pub part: u64,
+    /// Most changes that it may lack.
+    pub max: usize,
+}
+
+impl Default for Lag {
+    fn default() -> Self {
+        Self { part: STORE_INDEX_WAITING_PART, max: STORE_INDEX_WAITING_MAX }
+    }
+}
+
+impl Lag {
+    /// That of an index which takes everything at once.
+    pub(super) const NONE: Self = Self { part: 1, max: 0 };
+
+    /// How many changes an index of so many rows may lack.
+    fn changes(self, rows: u64) -> usize {
+        usize::try_from(rows / self.part).map_or(self.max, |part| part.min(self.max))
+    }
+}
+
 /// A database, and what its index of leads lacks.
 pub(super) struct Base {
     database: Database,
@@ -35,7 +61,7 @@ pub(super) struct Base {
 #[derive(Clone)]
 struct Index {
     waiting: ChangeBuffer,
-    waiting_max: usize,
+    lag: Lag,
     place: Place,
     runs: Runs,
 }
@@ -53,8 +79,8 @@ struct Runs {
 }
 
 impl Base {
-    /// What a database is with the runs that it has; from now on so many changes may wait.
-    pub(super) fn new(database: Database, waiting_max: usize) -> Result<Self, StoreError> {
+    /// What a database is with the runs that it has; from now on its index may lag so far behind.
+    pub(super) fn new(database: Database, lag: Lag) -> Result<Self, StoreError> {
         let runs = match database.begin_read()?.open_table(RUNS) {
             Ok(table) => Some(table),
             // Nobody brought anything here yet.
@@ -62,8 +88,8 @@ impl Base {
             Err(error) => return Err(error.into()),
         };
         let index = match runs {
-            Some(runs) => Index::of_runs(&runs, waiting_max)?,
-            None => Index::empty(waiting_max),
+            Some(runs) => Index::of_runs(&runs, lag)?,
+            None => Index::empty(lag),
         };
         Ok(Self { database, index: Mutex::new(index) })
     }
@@ -133,18 +159,15 @@ impl Base {
 }
 
 impl Index {
-    fn empty(waiting_max: usize) -> Self {
+    fn empty(lag: Lag) -> Self {
         let (waiting, place, runs) = Default::default();
-        Self { waiting, waiting_max, place, runs }
+        Self { waiting, lag, place, runs }
     }
 
     /// How far it is by the runs that are there. They are read one after the other: together they
     /// have several times as many changes as wait.
-    fn of_runs(
-        table: &ReadOnlyTable<u64, &'static [u8]>,
-        waiting_max: usize,
-    ) -> Result<Self, StoreError> {
-        let mut index = Self::empty(waiting_max);
+    fn of_runs(table: &ReadOnlyTable<u64, &'static [u8]>, lag: Lag) -> Result<Self, StoreError> {
+        let mut index = Self::empty(lag);
         let Some((_, last)) = table.last()? else { return Ok(index) };
         index.place = decode(last.value())?.after;
         let mut waiting = Vec::new();
@@ -166,14 +189,15 @@ impl Index {
     fn settle(&mut self, to: &WriteTransaction) -> Result<(), StoreError> {
         bring(self.waiting.all(), to)?;
         to.delete_table(RUNS)?;
-        *self = Self::empty(self.waiting_max);
+        *self = Self::empty(self.lag);
         Ok(())
     }
 
     /// Takes changes, and brings into the index what is due.
     fn take(&mut self, changes: &[IndexChange], to: &WriteTransaction) -> Result<(), StoreError> {
-        let are_runs_long = self.runs.changes > self.waiting_max * RUNS_FACTOR;
-        let waiting_max = if are_runs_long { 0 } else { self.waiting_max };
+        let waiting_max = self.lag.changes(to.open_table(LEAD_INDEX)?.len()?);
+        let are_runs_long = self.runs.changes > waiting_max * RUNS_FACTOR;
+        let waiting_max = if are_runs_long { 0 } else { waiting_max };
         let turn = self.waiting.turn(changes, self.place, waiting_max);
         bring(turn.due.into_iter(), to)?;
         let is_new_round = turn.run.after.round > self.place.round;

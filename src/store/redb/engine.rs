@@ -13,7 +13,7 @@ use redb::{Builder, Database, ReadableDatabase, StorageBackend};
 
 use crate::limits::STORE_MERGE_NICENESS;
 use crate::store::StoreError;
-use crate::store::redb::base::Base;
+use crate::store::redb::base::{Base, Lag};
 use crate::store::redb::file::{DatabasePart, Form, Layout, Log, Medium};
 use crate::store::redb::recent::Recent;
 use crate::store::redb::snapshot::{Snapshot, Transaction};
@@ -101,8 +101,8 @@ impl Engine {
         }
         let mut builder = Database::builder();
         builder.set_cache_size(volume.cache_bytes());
-        let waiting_max = volume.index_waiting_max();
-        let (base, log) = open_database(medium, &builder, waiting_max, |database| match opening {
+        let lag = volume.index_lag();
+        let (base, log) = open_database(medium, &builder, lag, |database| match opening {
             Opening::First => make(database, purpose),
             Opening::Again => Ok(layout::check(&database.begin_read()?, purpose)?),
         })?;
@@ -250,7 +250,7 @@ fn give_way() {
 pub(super) fn open_database(
     medium: Arc<dyn Medium>,
     builder: &Builder,
-    index_waiting_max: usize,
+    lag: Lag,
     prepare: impl FnOnce(&Database) -> Result<(), StoreError>,
 ) -> Result<(Base, Option<Log>), StoreError> {
     let layout = match Form::of(&*medium)? {
@@ -258,14 +258,14 @@ pub(super) fn open_database(
         Form::Database => {
             let database = builder.create_with_backend(DatabasePart::new(medium, 0))?;
             prepare(&database)?;
-            return Ok((Base::new(database, index_waiting_max)?, None));
+            return Ok((Base::new(database, lag)?, None));
         }
         Form::Store(layout) => layout,
     };
     let part = DatabasePart::new(medium.clone(), layout.database_at());
     let database = builder.create_with_backend(part)?;
     prepare(&database)?;
-    let base = Base::new(database, index_waiting_max)?;
+    let base = Base::new(database, lag)?;
     let (mut log, payloads) = Log::open(medium, layout).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidData => StoreError::Corrupt(error.to_string()),
         _ => error.into(),

@@ -14,7 +14,7 @@ use crate::domain::ids::LeadId;
 use crate::domain::matching::contact_keys;
 use crate::limits::{COPY_CACHE_BYTES, EVENT_AGE_MAX_S};
 use crate::store::records::decode_customer;
-use crate::store::redb::base::Base;
+use crate::store::redb::base::{Base, Lag};
 use crate::store::redb::copy::CopyFile;
 use crate::store::redb::export::FileSource;
 use crate::store::redb::snapshot::Snapshot;
@@ -51,7 +51,7 @@ impl FileTarget {
         make_tables(&transaction)?;
         transaction.commit()?;
         // Its index takes everything at once, so that a file that is done has nothing beside it.
-        let base = Base::new(database, 0)?;
+        let base = Base::new(database, Lag::NONE)?;
         Ok(Self { path: path.into(), unfinished, file, base, last_attempt: 0 })
     }
 

@@ -55,6 +55,7 @@ use crate::domain::stage::SourceName;
 use crate::domain::time::{Timestamp, UnixSeconds};
 pub use crate::store::Purpose;
 use crate::store::query::{DeadLetters, EventFilter, LeadFilter, Page, PageRequest};
+pub use crate::store::redb::base::Lag;
 pub use crate::store::redb::copy::{Copied, check_room, copy_file};
 use crate::store::redb::engine::Shared;
 pub(in crate::store) use crate::store::redb::export::FileSource;

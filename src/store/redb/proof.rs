@@ -13,14 +13,14 @@ use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, StorageBackend};
 
 use crate::domain::time::Timestamp;
-use crate::limits::{COPY_CACHE_BYTES, STORE_INDEX_WAITING_MAX};
+use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
 use crate::store::records::{
     decode_attempt, decode_dead, decode_event, decode_lead, decode_quarantined, decode_unmapped,
 };
 use crate::store::redb::Purpose;
 use crate::store::redb::alarms;
-use crate::store::redb::base::Base;
+use crate::store::redb::base::{Base, Lag};
 use crate::store::redb::engine::open_database;
 use crate::store::redb::layout::purpose_of;
 use crate::store::redb::marks;
@@ -88,7 +88,7 @@ pub(super) fn open_unchanged(backend: impl StorageBackend) -> Result<Base, Store
     // A crash leaves rows in the log. They are brought into the database here, and so are tables
     // that have come since the store was last open, but all that above the file.
     let overlay = Arc::new(Overlay::new(backend)?);
-    let (base, _) = open_database(overlay, &builder, STORE_INDEX_WAITING_MAX, |database| {
+    let (base, _) = open_database(overlay, &builder, Lag::default(), |database| {
         check_ours(database)?;
         let making = database.begin_write()?;
         make_tables(&making)?;

@@ -15,9 +15,10 @@ use redb::backends::FileBackend;
 use redb::{Database, StorageBackend};
 
 use crate::domain::time::Timestamp;
-use crate::limits::{COPY_CACHE_BYTES, STORE_INDEX_WAITING_MAX};
+use crate::limits::COPY_CACHE_BYTES;
 use crate::store::StoreError;
 use crate::store::redb::Purpose;
+use crate::store::redb::base::Lag;
 use crate::store::redb::engine::open_database;
 use crate::store::redb::proof::{Contents, check_ours, prove_file};
 use crate::store::redb::volume::{StoreFile, folder_of, private_file, sync_folder};
@@ -193,7 +194,7 @@ pub fn compact(path: &Path) -> Result<Compacted, StoreError> {
     let mut builder = Database::builder();
     builder.set_cache_size(COPY_CACHE_BYTES);
     let file = Arc::new(StoreFile::open(path)?);
-    let (base, _) = open_database(file, &builder, STORE_INDEX_WAITING_MAX, check_ours)?;
+    let (base, _) = open_database(file, &builder, Lag::default(), check_ours)?;
     base.settle()?;
     let mut database = base.into_database();
     database.compact().map_err(|error| StoreError::Unavailable(error.to_string()))?;

@@ -12,10 +12,10 @@ use redb::{Database, ReadableDatabase, StorageBackend};
 use rustix::fs::OFlags;
 
 use crate::limits::{
-    COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_INDEX_WAITING_MAX, STORE_LOG_SEGMENT_BYTES,
-    STORE_PROBE_BYTES,
+    COPY_CHUNK_BYTES, STORE_CACHE_BYTES, STORE_LOG_SEGMENT_BYTES, STORE_PROBE_BYTES,
 };
 use crate::store::StoreError;
+use crate::store::redb::base::Lag;
 use crate::store::redb::file::{DatabasePart, Form, Layout, Medium};
 use crate::store::redb::proof::open_unchanged;
 use crate::store::redb::{Purpose, layout};
@@ -67,9 +67,9 @@ pub trait Volume: Send + Sync + 'static {
         STORE_CACHE_BYTES
     }
 
-    /// Changes that the index of leads may lack.
-    fn index_waiting_max(&self) -> usize {
-        STORE_INDEX_WAITING_MAX
+    /// How far the index of leads may lag behind.
+    fn index_lag(&self) -> Lag {
+        Lag::default()
     }
 }
 

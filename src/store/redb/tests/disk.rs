@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use redb::StorageBackend;
 
 use crate::store::StoreError;
-use crate::store::redb::{Medium, Merging, Opening, Purpose, RedbStore, Volume};
+use crate::store::redb::{Lag, Medium, Merging, Opening, Purpose, RedbStore, Volume};
 
 const SECTOR: usize = 512;
 /// Small, so that a segment of the log is full every few commits.
@@ -324,8 +324,8 @@ impl Volume for Disk {
         1024 * 1024
     }
 
-    fn index_waiting_max(&self) -> usize {
-        3
+    fn index_lag(&self) -> Lag {
+        Lag { part: 1, max: 3 }
     }
 }
 

@@ -6,11 +6,12 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 use redb::{Database, ReadableDatabase, ReadableTableMetadata};
 
-use crate::store::redb::base::Base;
+use crate::store::redb::base::{Base, Lag};
 use crate::store::redb::snapshot::Snapshot;
 use crate::store::redb::tables::{LEAD_INDEX, make_tables};
 
 const WAITING_MAX: usize = 5;
+const LAG: Lag = Lag { part: 1, max: WAITING_MAX };
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -42,7 +43,7 @@ fn base() -> Base {
     let making = database.begin_write().unwrap();
     make_tables(&making).unwrap();
     making.commit().unwrap();
-    Base::new(database, WAITING_MAX).unwrap()
+    Base::new(database, LAG).unwrap()
 }
 
 fn merge(base: &Base, changes: &BTreeMap<u64, Option<u64>>) {
@@ -95,7 +96,7 @@ proptest! {
                     merged.push(changes);
                 }
                 Step::Replay(count) => {
-                    base = Base::new(base.into_database(), WAITING_MAX).unwrap();
+                    base = Base::new(base.into_database(), LAG).unwrap();
                     let mut replayed = BTreeMap::new();
                     for changes in &merged[merged.len().saturating_sub(count)..] {
                         replayed.extend(changes);
@@ -108,7 +109,7 @@ proptest! {
                 }
                 Step::Reopen => {
                     let waiting = base.waiting();
-                    base = Base::new(base.into_database(), WAITING_MAX).unwrap();
+                    base = Base::new(base.into_database(), LAG).unwrap();
                     prop_assert_eq!(base.waiting(), waiting);
                 }
             }
@@ -134,7 +135,7 @@ fn what_is_durable_beside_the_index_does_not_grow_for_ever() {
 
 #[test]
 fn an_index_that_takes_all_at_once_has_nothing_beside_it() {
-    let base = Base::new(base().into_database(), 0).unwrap();
+    let base = Base::new(base().into_database(), Lag::NONE).unwrap();
     for number in 1..50 {
         merge(&base, &BTreeMap::from([(number * 31 % 50, Some(number))]));
         assert_eq!(base.behind(), (0, 0));

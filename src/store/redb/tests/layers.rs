@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use redb::backends::InMemoryBackend;
 use redb::{Database, StorageError};
 
-use crate::store::redb::base::Base;
+use crate::store::redb::base::{Base, Lag};
 use crate::store::redb::recent::Recent;
 use crate::store::redb::rows::Row;
 use crate::store::redb::snapshot::Snapshot;
@@ -85,7 +85,7 @@ proptest! {
         let making = database.begin_write().unwrap();
         make_tables(&making).unwrap();
         making.commit().unwrap();
-        let base = Base::new(database, 4).unwrap();
+        let base = Base::new(database, Lag::default()).unwrap();
         let mut snapshot = Snapshot::of(&base).unwrap();
         let (mut committed, mut rows, mut frozen) = (Rows::new(), Rows::new(), None);
         let mut log = Recent::default();
