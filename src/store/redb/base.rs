@@ -81,15 +81,11 @@ struct Runs {
 impl Base {
     /// What a database is with the runs that it has; from now on its index may lag so far behind.
     pub(super) fn new(database: Database, lag: Lag) -> Result<Self, StoreError> {
-        let runs = match database.begin_read()?.open_table(RUNS) {
-            Ok(table) => Some(table),
+        let index = match database.begin_read()?.open_table(RUNS) {
+            Ok(runs) => Index::of_runs(&runs, lag)?,
             // Nobody brought anything here yet.
-            Err(TableError::TableDoesNotExist(_)) => None,
+            Err(TableError::TableDoesNotExist(_)) => Index::empty(lag),
             Err(error) => return Err(error.into()),
-        };
-        let index = match runs {
-            Some(runs) => Index::of_runs(&runs, lag)?,
-            None => Index::empty(lag),
         };
         Ok(Self { database, index: Mutex::new(index) })
     }

@@ -5,7 +5,6 @@
 //! of the index go there together; the next ones are those of the next stretch, round and round.
 //! What waits is a value, as all that a snapshot is made of.
 
-use std::cmp::Ordering;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -139,26 +138,19 @@ impl ChangeBuffer {
         table: TableId,
         (from, to): (Bound<&[u8]>, Bound<&[u8]>),
     ) -> BufferedChanges {
-        let place_of = |key: &[u8], or_equal: bool| {
-            let wanted = number(key);
-            let is_before = |order: Ordering| order.is_lt() || (or_equal && order.is_eq());
-            self.0.partition_point(|(lead_id, _)| is_before(lead_id.cmp(&wanted)))
-        };
-        let (all, length) = (self.clone(), self.len());
-        if self.is_empty() {
-            return BufferedChanges { all, table, places: 0..0 };
-        }
+        let below = |key| self.0.partition_point(|(lead_id, _)| *lead_id < number(key));
+        let through = |key| self.0.partition_point(|(lead_id, _)| *lead_id <= number(key));
         let first = match from {
-            Bound::Included(key) => place_of(key, false),
-            Bound::Excluded(key) => place_of(key, true),
+            Bound::Included(key) => below(key),
+            Bound::Excluded(key) => through(key),
             Bound::Unbounded => 0,
         };
         let end = match to {
-            Bound::Included(key) => place_of(key, true),
-            Bound::Excluded(key) => place_of(key, false),
-            Bound::Unbounded => length,
+            Bound::Included(key) => through(key),
+            Bound::Excluded(key) => below(key),
+            Bound::Unbounded => self.len(),
         };
-        BufferedChanges { all, table, places: first..end }
+        BufferedChanges { all: self.clone(), table, places: first..end }
     }
 
     /// Adds changes, which overrule what waits and are in the order of their lead ids. If more

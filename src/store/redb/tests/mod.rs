@@ -300,24 +300,27 @@ async fn eventually<T>(ask: impl AsyncFn() -> Option<T>) -> T {
 
 // ---- Files that are not for us ----------------------------------------------------------------
 
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+
+/// Marks a store that nobody has open with another layout.
+fn mark_layout(path: &Path, version: u64) {
+    let database = database_in(path);
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("layout", version).unwrap();
+    transaction.commit().unwrap();
+}
+
 #[test]
 fn a_file_of_a_newer_layout_is_refused_and_stays_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     drop(RedbStore::open(&path, Purpose::Live).unwrap());
-    let meta = TableDefinition::<&str, u64>::new("meta");
-    let write = |version| {
-        let database = database_in(&path);
-        let transaction = database.begin_write().unwrap();
-        transaction.open_table(meta).unwrap().insert("layout", version).unwrap();
-        transaction.commit().unwrap();
-    };
-    write(LAYOUT_VERSION + 1);
+    mark_layout(&path, LAYOUT_VERSION + 1);
     let StoreError::Unsupported(message) = refusal(&path) else {
         panic!("another error");
     };
     assert!(message.contains(&format!("layout {LAYOUT_VERSION}")), "{message}");
-    write(LAYOUT_VERSION);
+    mark_layout(&path, LAYOUT_VERSION);
     assert!(RedbStore::open(&path, Purpose::Live).is_ok());
 }
 
@@ -326,15 +329,10 @@ fn a_file_of_the_layout_before_is_taken_over() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("store.redb");
     drop(RedbStore::open(&path, Purpose::Live).unwrap());
-    let meta = TableDefinition::<&str, u64>::new("meta");
-    let database = database_in(&path);
-    let transaction = database.begin_write().unwrap();
-    transaction.open_table(meta).unwrap().insert("layout", LAYOUT_VERSION - 1).unwrap();
-    transaction.commit().unwrap();
-    drop(database);
+    mark_layout(&path, LAYOUT_VERSION - 1);
     assert!(prove_file(&path, at(9)).is_ok());
     drop(RedbStore::open(&path, Purpose::Live).unwrap());
-    let marked = database_in(&path).begin_read().unwrap().open_table(meta).unwrap();
+    let marked = database_in(&path).begin_read().unwrap().open_table(META).unwrap();
     assert_eq!(marked.get("layout").unwrap().unwrap().value(), LAYOUT_VERSION);
 }
 
